@@ -1,0 +1,95 @@
+"""The `acn` command: one parser per verb, built from the verb's typed dataclass.
+
+Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at once.
+"""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb lives in `launch.verbs.NAME`, which defines `Args` (a dataclass) and `run(args) -> exit code`."""
+
+    help: str
+    positionals: tuple[str, ...] = ()
+    """Fields of `Args` given without a flag; a list takes one or more."""
+
+
+VERBS = {
+    "prepare": Verb("stream a corpus, train or load a tokenizer, write token shards"),
+    "pretrain": Verb("pretrain an ACN or its residual twin with DeepSpeed, or go on with an interrupted run"),
+    "export": Verb("turn a checkpoint into a Hugging Face model folder", positionals=("source", "output")),
+    "glue": Verb("fine-tune on GLUE tasks and score every depth"),
+    "compress": Verb("cut a fine-tuned model at the smallest depth within tolerance"),
+    "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
+    "demo": Verb("the whole chain in minutes on this machine, offline"),
+}
+
+
+def build_parser(chosen: str | None) -> ArgumentParser:
+    """The parser of `acn`, with all options of the verb `chosen` and the one-line help of the others."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="acn",
+        env_prefix="ACN",
+        default_env=True,
+        description="Pretrain, fine-tune and compress Auto-Compressing Network language models.",
+    )
+    verbs = parser.add_subcommands(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        verbs.add_subcommand(name, _verb_parser(name, verb) if name == chosen else ArgumentParser(), help=verb.help)
+    return parser
+
+
+def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
+    args_class = _module(name).Args
+    parser = ArgumentParser(description=verb.help)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    for field in verb.positionals:
+        many = "list" in str(args_class.__annotations__[field])
+        parser.add_argument(field, nargs="+" if many else None, type=str)
+    parser.add_class_arguments(args_class, skip=set(verb.positionals))
+    return parser
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"launch.verbs.{verb}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns its exit code: 0 done, 2 a mistake in the input, 75 stopped and resumable."""
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if word in VERBS), None)
+    parser = build_parser(chosen)
+    parsed = parser.parse_args(argv)
+    assert chosen is not None, "the parser requires a verb"
+    fields = dict(vars(parser.instantiate(parsed)[chosen]))
+    fields.pop("config")
+    return run_verb(chosen, _module(chosen).Args(**fields))
+
+
+def run_verb(verb: str, args: Any) -> int:
+    """Run a verb on its parsed arguments, printing a user's mistake as one message without a traceback."""
+    from .errors import mistakes
+
+    try:
+        return _module(verb).run(args)
+    except mistakes() as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            lines = str(error).splitlines()
+            body = lines[0] if len(lines) == 1 else "\n  - ".join([f"{len(lines)} problems:", *lines])
+            print(f"acn {verb}: error: {body}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"acn {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

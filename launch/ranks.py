@@ -1,0 +1,87 @@
+"""Several ranks on this machine from one command, for `--nproc_per_node`."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+GRACE_SECONDS = 30.0
+
+
+def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -> int:
+    """Run `function(argument)` in `count` processes joined by RANK, WORLD_SIZE and MASTER_PORT; returns an exit code.
+
+    0 when all ranks return 0, otherwise the first other code. When one rank dies, the others are ended. Ctrl-C reaches
+    the ranks through the terminal; this process waits for what they make of it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    context = multiprocessing.get_context("spawn")
+    port = _free_port()
+    ranks = [
+        context.Process(target=_rank_main, args=(rank, count, port, function, argument), name=f"rank {rank}")
+        for rank in range(count)
+    ]
+    forward = {number: signal.signal(number, lambda number, _: _signal(ranks, number)) for number in _FORWARDED}
+    before_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for process in ranks:
+            process.start()
+        return _wait(ranks)
+    finally:
+        _signal(ranks, signal.SIGKILL)
+        signal.signal(signal.SIGINT, before_interrupt)
+        for number, handler in forward.items():
+            signal.signal(number, handler)
+
+
+_FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def _rank_main(rank: int, count: int, port: int, function: Callable[[Any], int], argument: Any) -> None:
+    _prctl_pr_set_pdeathsig(signal.SIGTERM)  # a killed parent must not leave ranks behind
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    raise SystemExit(function(argument))
+
+
+def _wait(ranks: list[BaseProcess]) -> int:
+    while any(process.is_alive() for process in ranks):
+        failed = [process for process in ranks if process.exitcode]
+        if failed:
+            return _end_others(ranks, failed[0])
+        time.sleep(0.1)
+    return next((process.exitcode for process in ranks if process.exitcode), 0)
+
+
+def _end_others(ranks: list[BaseProcess], failed: BaseProcess) -> int:
+    """Give the other ranks a moment to reach the same end by themselves, then end them."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(process.is_alive() for process in ranks) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert failed.exitcode is not None
+    return failed.exitcode if failed.exitcode > 0 else 128 - failed.exitcode
+
+
+def _signal(ranks: list[BaseProcess], number: int) -> None:
+    for process in ranks:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

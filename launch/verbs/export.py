@@ -1,0 +1,38 @@
+"""acn export"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pretrain import PretrainError, export, find_checkpoint, tokenizer_folder
+
+
+@dataclass
+class Args:
+    """Turn a checkpoint of a run into a plain Hugging Face folder: fp32 weights, configuration, tokenizer."""
+
+    source: str
+    """A run (its newest complete checkpoint is taken) or one checkpoint of it."""
+    output: str
+    """Folder to write; must not exist."""
+    depth: int | None = None
+    """Keep only the first `depth` layers."""
+
+
+def run(args: Args) -> int:
+    """Find the checkpoint, export it, say where it is."""
+    output = Path(args.output)
+    if output.exists():
+        raise PretrainError(f"output={output} exists: choose another folder or remove it")
+    checkpoint = find_checkpoint(Path(args.source))
+    layers = checkpoint.progress.model["num_hidden_layers"]
+    if args.depth is not None and not 0 <= args.depth <= layers:
+        raise PretrainError(f"depth={args.depth} is outside 0..{layers}, the depths of this model")
+    run_folder = checkpoint.path.parent.parent
+    data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    export(checkpoint, output, tokenizer_folder(data), args.depth)
+    depth = layers if args.depth is None else args.depth
+    print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
+    return 0

@@ -1,0 +1,71 @@
+"""acn pretrain"""
+
+import os
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pretrain
+
+from ..config_file import write_config
+from ..tracking import Tracker, TrackingConfig, open_tracker
+
+
+@dataclass
+class Args(PretrainConfig):
+    """Pretrain an encoder on a prepared corpus; the defaults are the ACN paper's recipe."""
+
+    nproc_per_node: int = 1
+    """Ranks to start on this machine. Leave it at 1 under torchrun, `deepspeed` or srun, which start all of them."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where the numbers go besides RUN/metrics.jsonl."""
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend."""
+        found = super().problems() + self.tracking.problems()
+        if self.nproc_per_node < 1:
+            found.append(f"nproc_per_node={self.nproc_per_node} must be at least 1")
+        elif self.nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+            found.append("nproc_per_node: torchrun has started the ranks already, leave it at 1")
+        return found
+
+
+def run(args: Args) -> int:
+    """Check everything once, then train in this process or in one process per rank."""
+    if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
+        return _run_rank(args)
+    if problems := args.problems():
+        raise PretrainError("\n".join(problems))
+    check_run(args, args.nproc_per_node)
+    if args.nproc_per_node == 1:
+        return _run_rank(args)
+    from ..ranks import run_local_ranks
+
+    return run_local_ranks(args.nproc_per_node, _run_rank, args)
+
+
+def _run_rank(args: Args) -> int:
+    folder = Path(args.output)
+    with ExitStack() as stack:
+        trackers: list[Tracker] = []
+
+        def start() -> Tracker:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_config(args, folder / "config.yaml")
+            tags = {"verb": "pretrain", "connectivity": args.model.connectivity}
+            trackers.append(stack.enter_context(open_tracker(args.tracking, folder, folder.name, asdict(args), tags)))
+            return trackers[0]
+
+        finished = pretrain(args, start, lambda line: print(line, flush=True))
+        if trackers:  # rank 0
+            trackers[0].close("FINISHED" if finished else "KILLED")
+            _say_end(folder, finished)
+    return 0 if finished else EXIT_STOPPED
+
+
+def _say_end(folder: Path, finished: bool) -> None:
+    if finished:
+        print(f"model: {folder}/model   metrics: {folder}/metrics.jsonl   picture: {folder}/pretraining.png")
+        print(f"next: acn glue --model {folder}/model --tasks sst2 --output runs/glue")
+    else:
+        print(f"stopped; go on with: acn pretrain --config {folder}/config.yaml")

@@ -1,0 +1,22 @@
+"""Masked-language-model pretraining of ACN encoders with the DeepSpeed engine."""
+
+from .check import check_run
+from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .errors import PretrainError
+from .export import export, find_checkpoint, tokenizer_folder
+from .loop import Tracker, pretrain
+from .stop import EXIT_STOPPED
+
+__all__ = [
+    "EXIT_STOPPED",
+    "ModelConfig",
+    "PretrainConfig",
+    "PretrainError",
+    "Tracker",
+    "ValidationConfig",
+    "check_run",
+    "export",
+    "find_checkpoint",
+    "pretrain",
+    "tokenizer_folder",
+]

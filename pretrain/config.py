@@ -1,0 +1,105 @@
+"""The configuration of a pretraining run."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from data_pipeline import Manifest, MaskingConfig, StreamConfig
+
+from .checkpoint import CheckpointConfig
+from .optim import OptimConfig
+from .schedule import ScheduleConfig
+
+
+@dataclass
+class ModelConfig:
+    """The architecture; vocabulary and special tokens come from the prepared corpus."""
+
+    connectivity: str = "acn"
+    """acn, or residual for the twin with BERT's short residuals."""
+    hidden_size: int = 768
+    """Width of the token states."""
+    num_hidden_layers: int = 12
+    """Number of layers L; the model can later be cut at any depth 0..L."""
+    num_attention_heads: int = 12
+    """Attention heads; must divide hidden_size."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward sub-layer."""
+    hidden_act: str = "gelu"
+    """Activation of the feed-forward sub-layer."""
+    hidden_dropout_prob: float = 0.0
+    """Dropout after the embeddings and each sub-layer."""
+    attention_probs_dropout_prob: float = 0.0
+    """Dropout on the attention weights."""
+    max_position_embeddings: int = 512
+    """Longest sequence the model can ever take."""
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights."""
+
+    def acn_fields(self, manifest: Manifest) -> dict[str, Any]:
+        """The fields of the `AcnConfig` for the corpus of `manifest`."""
+        tokenizer = manifest.tokenizer
+        return {**asdict(self), "vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_token_id}
+
+
+@dataclass
+class ValidationConfig:
+    """Masked accuracy and loss on held-out blocks."""
+
+    every: int = 500
+    """Steps between two validations; the end of training always has one. 0: only there."""
+    blocks: int = 2048
+    """Blocks of the validation split to use (all, if it has fewer)."""
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend."""
+        found = []
+        if self.every < 0:
+            found.append(f"validation.every={self.every} must not be negative")
+        if self.blocks < 1:
+            found.append(f"validation.blocks={self.blocks} must be at least 1")
+        return found
+
+
+@dataclass
+class PretrainConfig:
+    """Pretrain an encoder on a prepared corpus with DeepSpeed. The defaults are the ACN paper's recipe."""
+
+    data: str
+    """Folder written by `acn prepare`."""
+    output: str
+    """Folder of the run. An interrupted run found there is continued; anything else there is an error."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Architecture."""
+    steps: int = 100_000
+    """Optimizer steps in all."""
+    global_batch_size: int = 2048
+    """Blocks per optimizer step over all ranks."""
+    micro_batch_size: int = 32
+    """Blocks per forward pass of one rank; the rest of its share of the global batch is accumulated."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights."""
+    zero_stage: Literal[0, 1, 2] = 1
+    """What DeepSpeed ZeRO shards: 0 nothing, 1 optimizer states, 2 gradients too."""
+    seed: int = 0
+    """Initial weights and dropout. The order of the data has its own (stream.seed)."""
+    log_every: int = 10
+    """Steps between two lines of metrics."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Learning rate over the steps."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """Order of the training blocks."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """Masked-language-model targets."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Held-out evaluation."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Saving."""
+
+    def problems(self) -> list[str]:
+        """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
+        positive = ("steps", "global_batch_size", "micro_batch_size", "log_every")
+        found = [f"{name}={getattr(self, name)} must be at least 1" for name in positive if getattr(self, name) < 1]
+        parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint)
+        return found + [problem for part in parts for problem in part.problems()]

@@ -1,0 +1,69 @@
+"""A ZeRO checkpoint becomes a plain Hugging Face folder."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from data_pipeline import Manifest
+from modeling import AcnConfig, AcnForMaskedLM
+
+from .checkpoint import Checkpoint, newest_complete, read
+from .errors import PretrainError
+
+
+def find_checkpoint(source: Path) -> Checkpoint:
+    """The checkpoint `source` is, or the newest complete one of the run `source` is.
+
+    Raises:
+        PretrainError: there is none.
+    """
+    checkpoint = read(source) or newest_complete(source)
+    if checkpoint is None:
+        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker: nothing to export")
+    return checkpoint
+
+
+def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | None = None) -> Path:
+    """Write weights, configuration and tokenizer of `checkpoint` to `output`, cut at `depth` if given.
+
+    The weights are the optimizer's fp32 ones. Replaces `output` only by rename, once everything is written.
+
+    Args:
+        tokenizer: the folder of the tokenizer to copy.
+
+    Raises:
+        ValueError: `depth` is outside 0..num_hidden_layers.
+    """
+    model = AcnForMaskedLM(AcnConfig(**checkpoint.progress.model))
+    model.load_state_dict(full_state_dict(checkpoint))
+    if depth is not None:
+        model.truncate(depth)
+    aside = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(tokenizer, aside)
+    model.save_pretrained(aside)
+    shutil.rmtree(output, ignore_errors=True)
+    os.replace(aside, output)
+    return output
+
+
+def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Every weight in fp32, gathered from the ranks' files."""
+    if checkpoint.progress.zero_stage == 0:  # nothing is sharded: every rank's model file holds all of it
+        states = torch.load(checkpoint.path / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+        return {name: weight.float() for name, weight in states["module"].items()}
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
+
+
+def tokenizer_folder(data: Path) -> Path:
+    """The tokenizer of a prepared corpus, which must be the one its shards were made with.
+
+    Raises:
+        DataError: `data` is not a prepared corpus or its tokenizer was changed.
+    """
+    Manifest.load(data)
+    return data / "tokenizer"

@@ -1,0 +1,41 @@
+"""Speed, time left, and the lines a user reads while the run goes on."""
+
+import time
+
+
+class Meter:
+    """Measures laps of steps: the speed of the last one, the time left at their smoothed pace."""
+
+    def __init__(self, step: int, steps: int, tokens_per_step: int):
+        self.steps = steps
+        self.tokens_per_step = tokens_per_step
+        self._mark = (step, time.monotonic())
+        self._pace: float | None = None  # seconds per step, smoothed over log intervals
+
+    def lap(self, step: int) -> dict[str, float]:
+        """Tokens per second since the last lap, and seconds left at the smoothed pace."""
+        before, since = self._mark
+        now = time.monotonic()
+        self._mark = (step, now)
+        pace = (now - since) / (step - before)
+        self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
+        return {
+            "train/tokens_per_second": self.tokens_per_step / pace,
+            "train/seconds_left": self._pace * (self.steps - step),
+        }
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def progress_line(step: int, steps: int, metrics: dict[str, float]) -> str:
+    """One line for one logging step."""
+    return (
+        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics['train/loss']:.4f}  "
+        f"lr {metrics['train/learning_rate']:.2e}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
+        f"{duration(metrics['train/seconds_left'])} left"
+    )

@@ -1,0 +1,79 @@
+"""The four ways to a depth are one model, bit for bit."""
+
+import json
+
+import pytest
+import torch
+
+from modeling import AcnForMaskedLM, AcnForSequenceClassification, AcnModel, parameters_by_depth
+
+CONNECTIVITIES = ("acn", "residual")
+DEPTHS = range(5)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_hidden_state_depth_truncation_and_loading_agree(tiny_config, batch, tmp_path, connectivity, depth):
+    model = AcnModel(tiny_config(connectivity=connectivity)).eval()
+    model.save_pretrained(tmp_path)
+    read_out = model(**batch, output_hidden_states=True).hidden_states[depth]
+    assert torch.equal(model(**batch, depth=depth).last_hidden_state, read_out)
+    loaded = AcnModel.from_pretrained(tmp_path, num_hidden_layers=depth)
+    assert loaded.config.num_hidden_layers == len(loaded.layers) == depth
+    assert torch.equal(loaded(**batch).last_hidden_state, read_out)
+    model.truncate(depth)
+    assert model.config.num_hidden_layers == len(model.layers) == depth
+    outputs = model(**batch, output_hidden_states=True)
+    assert torch.equal(outputs.last_hidden_state, read_out)
+    assert len(outputs.hidden_states) == depth + 1
+    assert torch.equal(outputs.hidden_states[-1], read_out)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("head", [AcnForMaskedLM, AcnForSequenceClassification])
+def test_logits_of_every_depth_come_from_one_forward(tiny_config, batch, head, connectivity):
+    model = head(tiny_config(connectivity=connectivity)).eval()
+    all_depths = list(model.depth_logits(**batch))
+    assert len(all_depths) == 5
+    assert torch.equal(all_depths[-1], model(**batch).logits)
+    for depth in reversed(DEPTHS):
+        assert torch.equal(all_depths[depth], model(**batch, depth=depth).logits)
+        assert torch.equal(all_depths[depth], model.truncate(depth)(**batch).logits)
+
+
+def test_a_truncated_model_survives_saving(tiny_config, batch, tmp_path):
+    model = AcnForSequenceClassification(tiny_config()).eval().truncate(2)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 2
+    assert torch.equal(AcnForSequenceClassification.from_pretrained(tmp_path)(**batch).logits, model(**batch).logits)
+
+
+def test_loading_fewer_layers_is_silent(tiny_config, tmp_path, caplog):
+    AcnForMaskedLM(tiny_config()).save_pretrained(tmp_path)
+    _, info = AcnForMaskedLM.from_pretrained(tmp_path, num_hidden_layers=1, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert "LOAD REPORT" not in caplog.text
+
+
+@pytest.mark.parametrize("head", [AcnModel, AcnForMaskedLM])
+def test_more_layers_than_the_checkpoint_has_is_an_error(tiny_config, tmp_path, head):
+    head(tiny_config()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"num_hidden_layers=6.*at most 4"):
+        head.from_pretrained(tmp_path, num_hidden_layers=6)
+
+
+@pytest.mark.parametrize("depth", [-1, 5])
+def test_a_depth_outside_the_model_is_an_error(tiny_config, batch, depth):
+    model = AcnForMaskedLM(tiny_config())
+    with pytest.raises(ValueError, match=rf"depth={depth} is outside 0\.\.4"):
+        model(**batch, depth=depth)
+    with pytest.raises(ValueError, match=rf"depth={depth} is outside 0\.\.4"):
+        model.truncate(depth)
+
+
+def test_parameters_by_depth_count_the_truncated_models(tiny_config):
+    counted = parameters_by_depth(AcnForMaskedLM(tiny_config()))
+    for depth in DEPTHS:
+        model = AcnForMaskedLM(tiny_config()).truncate(depth)
+        assert counted[depth] == sum(p.numel() for p in model.parameters())
