@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+
 from data_pipeline import DataError, TokenStream
 from modeling import AcnConfig
 
@@ -55,8 +57,8 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
     progress = first_progress(config, stream, world_size)
     try:
         AcnConfig(**progress.model)
-    except ValueError as error:  # its checks name the field
-        return [*found, f"model: {error}"]
+    except StrictDataclassError as error:  # the cause names the field
+        return [*found, f"model: {error.__cause__ or error}"]
     resumed = newest_complete(Path(config.output))
     return found + (_resume_problems(resumed, progress) if resumed else [])
 

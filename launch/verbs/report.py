@@ -1,0 +1,16 @@
+"""acn report"""
+
+from dataclasses import dataclass
+
+from eval import ReportConfig, report
+
+
+@dataclass
+class Args(ReportConfig):
+    """Tables and figures of any number of fine-tunings, as one page."""
+
+
+def run(args: Args) -> int:
+    """Write the page and say where it is."""
+    print(f"report: {report(args)}")
+    return 0
