@@ -1,7 +1,7 @@
 """The whole chain in minutes, offline: corpus, tokens, an ACN and its residual twin, two tasks, a cut model, a report.
 
-Every stage but the first is a command that a user could type, and is printed as one. Only the text differs from a real run:
-it is the English documentation of the Python packages installed here (see `demo_corpus`).
+Every stage but the first is a command that a user could type, and is printed as one. Only the text differs from a real
+run: it is the English documentation of the Python packages installed here (see `demo_corpus`).
 """
 
 import json

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -57,7 +57,7 @@ def _rank_main(rank: int, count: int, port: int, function: Callable[[Any], int],
     raise SystemExit(function(argument))
 
 
-def _wait(ranks: list[BaseProcess]) -> int:
+def _wait(ranks: Sequence[BaseProcess]) -> int:
     while any(process.is_alive() for process in ranks):
         failed = [process for process in ranks if process.exitcode]
         if failed:
@@ -66,7 +66,7 @@ def _wait(ranks: list[BaseProcess]) -> int:
     return next((process.exitcode for process in ranks if process.exitcode), 0)
 
 
-def _end_others(ranks: list[BaseProcess], failed: BaseProcess) -> int:
+def _end_others(ranks: Sequence[BaseProcess], failed: BaseProcess) -> int:
     """Give the other ranks a moment to reach the same end by themselves, then end them."""
     deadline = time.monotonic() + GRACE_SECONDS
     while any(process.is_alive() for process in ranks) and time.monotonic() < deadline:
@@ -75,7 +75,7 @@ def _end_others(ranks: list[BaseProcess], failed: BaseProcess) -> int:
     return failed.exitcode if failed.exitcode > 0 else 128 - failed.exitcode
 
 
-def _signal(ranks: list[BaseProcess], number: int) -> None:
+def _signal(ranks: Sequence[BaseProcess], number: int) -> None:
     for process in ranks:
         if process.pid is not None and process.is_alive():
             os.kill(process.pid, number)

@@ -3,6 +3,7 @@
 """Configuration of the Auto-Compressing Network (ACN) model family."""
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 CONNECTIVITIES = ("acn", "residual")
@@ -57,6 +58,8 @@ class AcnConfig(PreTrainedConfig):
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}: "
                 "change one of them"
             )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={self.hidden_act!r} is unknown: use one of {', '.join(sorted(ACT2FN))}")
         if self.num_hidden_layers < 0:
             raise ValueError(f"num_hidden_layers={self.num_hidden_layers} is negative: use 0 (embeddings only) or more")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
 
-from data_pipeline import DataError, TokenStream
+from data_pipeline import DataError, TokenStream, world_problems
 from modeling import AcnConfig
 
 from .checkpoint import Checkpoint, Progress, newest_complete
@@ -27,12 +27,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
 def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
     share, rest = divmod(config.global_batch_size, world_size)
-    if rest:
-        return [
-            f"global_batch_size={config.global_batch_size} is not a multiple of the number of ranks ({world_size}): "
-            "change one of them"
-        ]
-    if share % config.micro_batch_size:
+    if rest == 0 and share % config.micro_batch_size:
         return [
             f"micro_batch_size={config.micro_batch_size} does not divide one rank's share of the global batch "
             f"({config.global_batch_size} blocks / {world_size} ranks = {share}): change one of them"
@@ -45,12 +40,7 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
         stream = TokenStream(Path(config.data), config.stream, config.masking)
     except DataError as error:
         return [str(error)]
-    found = []
-    if stream.lanes % world_size:
-        found.append(
-            f"{world_size} ranks do not divide the {stream.lanes} lanes of the stream: use a divisor of it as the "
-            "number of ranks, or set stream.lanes to a multiple of the ranks"
-        )
+    found = world_problems(stream.lanes, world_size, config.global_batch_size)
     longest = config.model.max_position_embeddings
     if stream.seq_length > longest:
         found.append(f"model.max_position_embeddings={longest} is below the corpus's seq_length {stream.seq_length}")

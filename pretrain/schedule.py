@@ -18,7 +18,7 @@ class ScheduleConfig:
 
     def factor(self, step: int, steps: int) -> float:
         """What multiplies the peak rate at optimizer step `step` (0-based) of `steps`; positive at every step."""
-        warmup = round(self.warmup_fraction * steps)
+        warmup = max(1, round(self.warmup_fraction * steps))  # at least the step that is at the peak
         if step < warmup:
             return (step + 1) / warmup
         return (steps - step) / (steps - warmup + 1)

@@ -25,11 +25,11 @@ def run(args: Args) -> int:
     with ExitStack() as stack:
 
         def start() -> Tracker:
-            return stack.enter_context(
-                open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"})
-            )
+            return stack.enter_context(open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"}))
 
         finetune(args, start)
     print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
-    print(f"next: acn compress --model {output}/{args.task_names[0]} --output SMALL;  acn report {output} --output REPORT")
+    print(
+        f"next: acn compress --model {output}/{args.task_names[0]} --output SMALL;  acn report {output} --output REPORT"
+    )
     return 0

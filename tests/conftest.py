@@ -1,0 +1,31 @@
+"""What several rooms' tests need: a prepared corpus of a few kilobytes, made by the real `prepare`."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+
+def sentences(count: int, seed: int) -> str:
+    """Text with a little structure for a model to find."""
+    draw = random.Random(seed)
+    lines = (
+        f"the {draw.choice(['cat', 'dog', 'bird'])} {draw.choice(['sat', 'ran'])} {draw.choice(['on', 'under'])} "
+        f"the {draw.choice(['red', 'blue', 'big'])} {draw.choice(['mat', 'log', 'tree'])} and then it was "
+        f"{draw.choice(['here', 'there'])}"
+        for _ in range(count)
+    )
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared corpus: some hundred blocks of 16 tokens, a vocabulary of less than a hundred."""
+    from data_pipeline import CorpusConfig, PrepareConfig, prepare
+
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "train.txt").write_text(sentences(400, seed=1))
+    (folder / "validation.txt").write_text(sentences(60, seed=2))
+    corpus = CorpusConfig(train=str(folder / "train.txt"), validation=str(folder / "validation.txt"))
+    prepare(PrepareConfig(corpus=corpus, output=str(folder / "tokens"), vocab_size=120, seq_length=16))
+    return folder / "tokens"

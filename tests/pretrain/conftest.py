@@ -1,0 +1,54 @@
+"""A pretraining small enough to run many times."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pretrain import ModelConfig, PretrainConfig, ValidationConfig
+from pretrain.checkpoint import CheckpointConfig
+
+
+@pytest.fixture
+def tiny_run(prepared: Path, tmp_path: Path) -> Callable[..., PretrainConfig]:
+    """A PretrainConfig of two layers and six steps; keyword arguments override its fields."""
+
+    def build(**overrides: Any) -> PretrainConfig:
+        fields: dict[str, Any] = {
+            "data": str(prepared),
+            "output": str(tmp_path / "run"),
+            "model": ModelConfig(
+                hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+                max_position_embeddings=16, hidden_dropout_prob=0.1,
+            ),
+            "steps": 6,
+            "global_batch_size": 8,
+            "micro_batch_size": 2,
+            "log_every": 1,
+            "validation": ValidationConfig(every=3, blocks=10),
+            "checkpoint": CheckpointConfig(every=3, keep=9),
+        }  # fmt: skip
+        return PretrainConfig(**(fields | overrides))
+
+    return build
+
+
+@pytest.fixture
+def acn() -> Callable[..., subprocess.CompletedProcess]:
+    """Run `acn` in a process of its own and return what it printed and its exit code."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "launch.cli", *arguments],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
