@@ -1,0 +1,200 @@
+"""The tokenizer: an existing one, or a WordPiece trained so that the same text always gives the same bytes."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
+
+from data_pipeline.errors import DataError
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_PREFIX = "##"
+_MAX_ALPHABET = 1000  # as in BERT's own vocabulary
+_CHARACTER_COVERAGE = 0.9999  # rarer characters become [UNK] rather than take two entries each
+_ID_PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")  # what decides text -> ids
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the token stream needs to know of a tokenizer; stored in the manifest."""
+
+    fingerprint: str
+    """sha256 of what turns text into ids, see `fingerprint`."""
+    vocab_size: int
+    """Number of ids, special tokens included: every id is below it."""
+    mask_token_id: int
+    pad_token_id: int
+    cls_token_id: int
+    sep_token_id: int
+    unk_token_id: int | None
+    """None for vocabularies that can spell everything, such as byte-level ones."""
+    special_ids: tuple[int, ...]
+    """All special ids, ascending; never masked, never drawn at random."""
+
+    @cached_property
+    def is_ordinary(self) -> npt.NDArray[np.bool_]:
+        """(vocab_size,) True for ids that are not special."""
+        table = np.ones(self.vocab_size, dtype=np.bool_)
+        table[list(self.special_ids)] = False
+        return table
+
+    @cached_property
+    def ordinary_ids(self) -> npt.NDArray[np.int64]:
+        """The ids that are not special, ascending."""
+        return np.flatnonzero(self.is_ordinary)
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, seq_length: int) -> Any:
+    """Train a lower-casing, accent-stripping WordPiece and return it as a transformers tokenizer.
+
+    The same texts give the same vocabulary, byte for byte, in any process; a small corpus gives fewer than
+    `vocab_size` entries. `seq_length` becomes model_max_length.
+    """
+    trained = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    trained.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
+    trained.pre_tokenizer = BertPreTokenizer()
+    alphabet = _alphabet(texts, trained.normalizer, most=min(_MAX_ALPHABET, vocab_size // 4))
+    # The library numbers word-internal characters in the order of a hash table, and that numbering decides ties
+    # between merges (huggingface/tokenizers issue 1794). Given as special tokens they are numbered here instead.
+    pieces = [*SPECIAL_TOKENS.values(), *alphabet, *(_PREFIX + character for character in alphabet)]
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=pieces,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=_PREFIX,
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer=trainer)
+    return _as_transformers(trained.get_vocab(), seq_length)
+
+
+def _alphabet(texts: Sequence[str], normalizer: BertNormalizer, most: int) -> list[str]:
+    """The commonest characters, at most `most`, that cover almost all of the text; sorted by code point."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    for space in [character for character in counts if character.isspace()]:
+        del counts[space]
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+    kept, covered, goal = [], 0, _CHARACTER_COVERAGE * counts.total()
+    for character, count in ranked:
+        if covered >= goal:
+            break
+        kept.append(character)
+        covered += count
+    return sorted(kept)
+
+
+def _as_transformers(vocabulary: dict[str, int], seq_length: int) -> Any:
+    """A fresh tokenizer around a WordPiece vocabulary in which only the five special tokens are special."""
+    from transformers import TokenizersBackend  # heavy, and not needed to read shards
+
+    backend = Tokenizer(
+        WordPiece(
+            vocab=vocabulary,
+            unk_token=SPECIAL_TOKENS["unk_token"],
+            continuing_subword_prefix=_PREFIX,
+            max_input_chars_per_word=100,
+        )
+    )
+    backend.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
+    backend.pre_tokenizer = BertPreTokenizer()
+    backend.decoder = WordPieceDecoder(prefix=_PREFIX)
+    backend.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    backend.post_processor = TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
+    )
+    return TokenizersBackend(
+        tokenizer_object=backend,
+        **SPECIAL_TOKENS,
+        model_max_length=seq_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load a tokenizer from a Hugging Face folder or the Hub.
+
+    Raises DataError when there is none, or when it lacks what masked language modelling needs.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"tokenizer: {name!r} cannot be loaded ({reason}): give a folder written by save_pretrained or a Hub name"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise DataError(f"tokenizer: {name!r} has no tokenizer.json: choose one that the tokenizers library supports")
+    missing = [key for key in SPECIAL_TOKENS if key != "unk_token" and getattr(tokenizer, f"{key}_id") is None]
+    if missing:
+        raise DataError(f"tokenizer: {name!r} has no {', '.join(missing)}: choose a masked-language-model tokenizer")
+    return tokenizer
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """Describe a transformers tokenizer for the manifest."""
+    return Vocabulary(
+        fingerprint=fingerprint(tokenizer),
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,  # ids may have gaps
+        mask_token_id=tokenizer.mask_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        unk_token_id=tokenizer.unk_token_id,
+        special_ids=tuple(sorted(tokenizer.all_special_ids)),
+    )
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """Sha256 of what turns text into ids: normaliser, pre-tokeniser, model and added tokens.
+
+    Takes a transformers tokenizer or a `tokenizers.Tokenizer`. Settings that using a tokenizer may change
+    (truncation, padding, special tokens around a sequence) do not count.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    content = json.loads(backend.to_str())
+    parts = {name: content[name] for name in _ID_PARTS}
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def fingerprint_of_folder(folder: Path) -> str:
+    """The fingerprint of a saved tokenizer, without loading transformers.
+
+    Raises DataError when the folder holds no readable tokenizer.json.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise DataError(f"{file} is missing: run `acn prepare` again")
+    try:
+        return fingerprint(Tokenizer.from_file(str(file)))
+    except Exception as error:  # the library raises bare Exception on malformed files
+        raise DataError(f"{file} is damaged ({error}): run `acn prepare` again") from error

@@ -1,0 +1,118 @@
+"""Depth curves: the score at every depth, the cut depth marked, one colour per connectivity everywhere."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .files import new_file
+from .results import Results
+
+# Okabe and Ito's palette: told apart by colour-blind readers and in grey
+COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7"}
+OTHER_COLOUR = "#555555"
+_LINES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D")
+_METRIC_NAMES = {"matthews": "Matthews correlation", "pearson": "Pearson correlation"}
+
+
+@dataclass(frozen=True)
+class DepthCurve:
+    """One line of a figure."""
+
+    label: str
+    connectivity: str
+    metric: str
+    scores: list[float]
+    """By depth 0, 1, ..., L."""
+    cut_depth: int
+    params_by_depth: list[int]
+    majority_score: float | None = None
+
+    @classmethod
+    def from_results(cls, results: Results, label: str) -> "DepthCurve":
+        """The curve of a fine-tuning."""
+        return cls(
+            label=label,
+            connectivity=results["connectivity"],
+            metric=results["metric"],
+            scores=results["depth_scores"],
+            cut_depth=results["cut_depth"],
+            params_by_depth=results["params_by_depth"],
+            majority_score=results.get("majority_score"),
+        )
+
+
+def _draw_curve(axes: Axes, curve: DepthCurve, style: int) -> None:
+    colour = COLOURS.get(curve.connectivity, OTHER_COLOUR)
+    depth, score = curve.cut_depth, curve.scores[curve.cut_depth]
+    layers = len(curve.scores) - 1
+    label = f"{curve.label}: {curve.scores[-1]:.3f}, cut at {depth} of {layers}: {score:.3f}"
+    marker = _MARKERS[style % len(_MARKERS)]
+    line = _LINES[style % len(_LINES)]
+    axes.plot(
+        range(layers + 1), curve.scores, line, marker=marker, color=colour, linewidth=1.8, markersize=4, label=label
+    )
+    # the cut depth: a ring around the point and a line down to its depth
+    axes.plot(depth, score, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
+    axes.axvline(depth, color=colour, linestyle=":", linewidth=1, alpha=0.6, zorder=0)
+
+
+def _params(count: int) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
+def _add_parameter_axis(axes: Axes, curves: Sequence[DepthCurve]) -> None:
+    """Parameters above the depths, when all curves are of models of the same shape."""
+    shapes = {tuple(curve.params_by_depth) for curve in curves}
+    if len(shapes) != 1:
+        return
+    params = shapes.pop()
+    top = axes.secondary_xaxis("top")
+    step = (len(params) + 12) // 13
+    depths = range(0, len(params), step)
+    top.set_xticks(list(depths), [_params(params[depth]) for depth in depths], fontsize=8)
+    top.set_xlabel("parameters", fontsize=9)
+
+
+def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> None:
+    """Write a PNG with the score of each curve against depth, atomically. The curves must share one metric.
+
+    Runs of the same connectivity share its colour and differ in line style and marker.
+    """
+    metrics = {curve.metric for curve in curves}
+    if len(metrics) != 1:
+        raise ValueError(f"a depth figure shows one metric, not {sorted(metrics)}")
+    metric = metrics.pop()
+    # the legend is below the axes, a line per curve: it must not squeeze them
+    figure = Figure(figsize=(7.2, 4.2 + 0.22 * len(curves)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    seen: Counter[str] = Counter()
+    for curve in curves:
+        _draw_curve(axes, curve, seen[curve.connectivity])
+        seen[curve.connectivity] += 1
+    baselines = {round(curve.majority_score, 6) for curve in curves if curve.majority_score is not None}
+    if len(baselines) == 1:
+        axes.axhline(
+            baselines.pop(), color="#999999", linestyle=(0, (1, 2)), linewidth=1.2, label="constant answer", zorder=0
+        )
+    axes.set_xlabel("depth (layers kept)")
+    axes.set_ylabel(_METRIC_NAMES.get(metric, metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines["right"].set_visible(False)
+    _add_parameter_axis(axes, curves)
+    axes.set_title(title, fontsize=11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
+    with new_file(path) as aside:
+        figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})

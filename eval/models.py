@@ -1,0 +1,129 @@
+"""Model folders in Hugging Face layout: loading them as classifiers with everything checked, and saving them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from modeling import AcnConfig, AcnForSequenceClassification
+
+from .errors import EvalError
+from .files import read_json
+from .tasks import GlueTask
+
+# what pretraining does not train and fine-tuning starts afresh
+_NEW_WEIGHTS = ("pooler.", "classifier.")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars, and no warnings that a new head is new: what matters in them is checked here instead."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def read_model_config(folder: str) -> AcnConfig:
+    """The configuration of the ACN-family model in `folder`.
+
+    Raises:
+        EvalError: `folder` is not a model folder, or its model is of another family.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise EvalError(
+            f"model={folder} is not a model folder (no config.json in it): give RUN/model, or a fine-tuned one"
+        )
+    kind = read_json(path / "config.json").get("model_type")
+    if kind != AcnConfig.model_type:
+        raise EvalError(
+            f"model={folder} is of model_type {kind!r}, not {AcnConfig.model_type!r}: give one of this family"
+        )
+    try:
+        return AcnConfig.from_pretrained(folder)
+    except Exception as error:  # strict validation raises its own classes
+        raise EvalError(f"{path / 'config.json'} is not valid: {error}") from error
+
+
+def load_tokenizer(folder: str, config: AcnConfig) -> Any:
+    """The tokenizer saved beside a model.
+
+    Raises:
+        EvalError: there is none, or it has ids that the model's embeddings lack.
+    """
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # a missing or broken file surfaces in many classes
+        raise EvalError(f"model={folder} has no usable tokenizer ({error}): save it into this folder") from error
+    if len(tokenizer) > config.vocab_size:
+        raise EvalError(
+            f"model={folder}: the tokenizer has {len(tokenizer)} ids, the model embeds {config.vocab_size}: "
+            "put the tokenizer that the model was trained with into this folder"
+        )
+    return tokenizer
+
+
+def _load(folder: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dict[str, Any]]:
+    try:
+        with quiet_transformers():
+            # a checkpoint may be stored in half precision; fine-tuning and scores are float32
+            return AcnForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True, **kwargs
+            )
+    except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
+        raise EvalError(f"model={folder}: its weights cannot be loaded ({error}): export it again") from error
+
+
+def _check_complete(folder: str, lacking: list[str]) -> None:
+    if lacking:
+        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
+
+
+def load_for_task(folder: str, task: GlueTask) -> AcnForSequenceClassification:
+    """A pretrained encoder with a new classifier for `task`, in float32; seed torch first.
+
+    Raises:
+        EvalError: the folder's weights are not those of its configuration.
+    """
+    names = task.labels or ("score",)
+    model, info = _load(
+        folder,
+        num_labels=task.num_labels,
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        problem_type="regression" if task.is_regression else "single_label_classification",
+        ignore_mismatched_sizes=True,
+    )
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
+    _check_complete(folder, sorted(k for k in {*info["missing_keys"], *mismatched} if not k.startswith(_NEW_WEIGHTS)))
+    return model
+
+
+def load_finetuned(folder: str) -> AcnForSequenceClassification:
+    """A fine-tuned classifier, in float32 and evaluation mode.
+
+    Raises:
+        EvalError: the folder's weights are not those of its configuration.
+    """
+    model, info = _load(folder)
+    _check_complete(folder, sorted(info["missing_keys"]))
+    return model.eval()
+
+
+def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any) -> None:
+    """Write weights, configuration and tokenizer into `folder`."""
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

@@ -1,0 +1,76 @@
+"""What a running fine-tuning tells: metrics to the tracker, and a line now and then to whoever watches."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .errors import EvalError
+
+
+class Tracker(Protocol):
+    """Where metrics go. The caller opens it, with the parameters of the run, and hands it down."""
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Log numbers at a step."""
+
+    def log_figure(self, path: Path) -> None:
+        """Log a picture file."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: 45s, 3m20s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class ProgressCallback(TrainerCallback):
+    """Logs `TASK/loss` and `TASK/learning_rate`, prints a line about every `interval` seconds, stops on a NaN loss."""
+
+    def __init__(self, task: str, tracker: Tracker, interval: float = 10.0):
+        self.task = task
+        self.tracker = tracker
+        self.interval = interval
+        self.loss = math.nan
+        self.started = self.printed = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.started = self.printed = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return  # the Trainer's closing summary
+        self.loss = float(logs["loss"])
+        if not math.isfinite(self.loss):
+            raise EvalError(
+                f"{self.task}: the loss is {self.loss} at step {state.global_step}, training diverged: "
+                "lower learning_rate"
+            )
+        values = {f"{self.task}/loss": self.loss, f"{self.task}/learning_rate": float(logs["learning_rate"])}
+        self.tracker.log_metrics(values, step=state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        now = time.monotonic()
+        if now - self.printed < self.interval:
+            return
+        self.printed = now
+        left = (now - self.started) / state.global_step * (state.max_steps - state.global_step)
+        print(
+            f"{self.task}: step {state.global_step}/{state.max_steps}, loss {self.loss:.3f}, {duration(left)} left",
+            flush=True,
+        )
