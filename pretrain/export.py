@@ -1,10 +1,13 @@
 """A ZeRO checkpoint becomes a plain Hugging Face folder."""
 
+import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from data_pipeline import Manifest
 from modeling import AcnConfig, AcnForMaskedLM
@@ -43,6 +46,7 @@ def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | N
     aside = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(tokenizer, aside)
+    disable_progress_bar()
     model.save_pretrained(aside)
     shutil.rmtree(output, ignore_errors=True)
     os.replace(aside, output)
@@ -56,7 +60,9 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         return {name: weight.float() for name, weight in states["module"].items()}
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
+    # it reports its progress for people who call it by hand
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
 
 
 def tokenizer_folder(data: Path) -> Path:
