@@ -6,7 +6,7 @@ Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at 
 import importlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -51,9 +51,9 @@ def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
     args_class = _module(name).Args
     parser = ArgumentParser(description=verb.help)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    for field in verb.positionals:
-        many = "list" in str(args_class.__annotations__[field])
-        parser.add_argument(field, nargs="+" if many else None, type=str)
+    types = {field.name: str(field.type) for field in fields(args_class)}
+    for name in verb.positionals:
+        parser.add_argument(name, nargs="+" if types[name].startswith("list") else None, type=str)
     parser.add_class_arguments(args_class, skip=set(verb.positionals))
     return parser
 
@@ -78,9 +78,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser(chosen)
     parsed = parser.parse_args(argv)
     assert chosen is not None, "the parser requires a verb"
-    fields = dict(vars(parser.instantiate(parsed)[chosen]))
-    fields.pop("config")
-    return run_verb(chosen, _module(chosen).Args(**fields))
+    values = dict(vars(parser.instantiate(parsed)[chosen]))
+    values.pop("config")
+    return run_verb(chosen, _module(chosen).Args(**values))
 
 
 def run_verb(verb: str, args: Any) -> int:

@@ -1,15 +1,15 @@
 """Several ranks on this machine from one command, for `--nproc_per_node`."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
-
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
 GRACE_SECONDS = 30.0
 
@@ -35,6 +35,9 @@ def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -
         return _wait(ranks)
     finally:
         _signal(ranks, signal.SIGKILL)
+        for process in ranks:
+            if process.pid is not None:
+                process.join()
         signal.signal(signal.SIGINT, before_interrupt)
         for number, handler in forward.items():
             signal.signal(number, handler)
@@ -44,7 +47,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def _rank_main(rank: int, count: int, port: int, function: Callable[[Any], int], argument: Any) -> None:
-    _prctl_pr_set_pdeathsig(signal.SIGTERM)  # a killed parent must not leave ranks behind
+    _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(
         RANK=str(rank),
@@ -55,6 +58,13 @@ def _rank_main(rank: int, count: int, port: int, function: Callable[[Any], int],
         MASTER_PORT=str(port),
     )
     raise SystemExit(function(argument))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent is gone, so that a killed launcher leaves no ranks behind."""
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1  # linux/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _wait(ranks: Sequence[BaseProcess]) -> int:

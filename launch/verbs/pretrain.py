@@ -8,6 +8,7 @@ from pathlib import Path
 from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pretrain
 
 from ..config_file import write_config
+from ..ranks import run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
 
@@ -31,16 +32,12 @@ class Args(PretrainConfig):
 
 
 def run(args: Args) -> int:
-    """Check everything once, then train in this process or in one process per rank."""
+    """Check everything once, then train in one process per rank (DeepSpeed's state outlives a run in its process)."""
     if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
         return _run_rank(args)
     if problems := args.problems():
         raise PretrainError("\n".join(problems))
     check_run(args, args.nproc_per_node)
-    if args.nproc_per_node == 1:
-        return _run_rank(args)
-    from ..ranks import run_local_ranks
-
     return run_local_ranks(args.nproc_per_node, _run_rank, args)
 
 
