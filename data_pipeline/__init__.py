@@ -10,7 +10,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
 from data_pipeline.prepare import PrepareConfig, prepare
-from data_pipeline.shards import BlockReader, Manifest, Shard, Split
+from data_pipeline.reader import BlockReader
+from data_pipeline.shards import Manifest, Shard, Split
 from data_pipeline.sources import CorpusConfig, Source, iter_documents
 from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
 from data_pipeline.tokenizer import Vocabulary, fingerprint

@@ -13,7 +13,8 @@ from data_pipeline.hashing import Int64Array
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
 from data_pipeline.prefetch import Prefetcher
-from data_pipeline.shards import BlockReader, Manifest, TokenArray
+from data_pipeline.reader import BlockReader
+from data_pipeline.shards import Manifest, TokenArray
 
 
 @dataclass
