@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class TokenStream:
             "lanes": self.lanes,
             "window": self.order.window,
             "seed": self.order.seed,
-            "masking": asdict(self.masking),
+            "masking": self.masking.identity(),
         }
 
     def micro_batches(self, start_sample: int, micro_batch_size: int) -> Prefetcher[MaskedBatch]:
