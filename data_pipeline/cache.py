@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,34 +67,40 @@ class ShardCache:
             partial = self.folder / "partial" / sha256
             try:
                 partial.write_bytes(content)
-                self._make_room(len(content))
-                os.replace(partial, self._file(sha256))
+                self._admit(partial, self._file(sha256), len(content))
             except OSError as error:
                 raise self._unusable(error) from error
             self.fetched += 1
 
-    def _make_room(self, size: int) -> None:
-        """Count `size` bytes more, evicting the least recently used shards when that is too much."""
+    def _admit(self, partial: Path, file: Path, size: int) -> None:
+        """Make a checked file visible, evicting the least recently used shards where there is no room for it."""
         with self._lock("size"):
             record = self.folder / "size"
-            # a process killed between counting and renaming makes the count too high, until the next scan
-            total = int(record.read_text()) + size if record.exists() else self._limit + 1
+            try:
+                total = int(record.read_text()) + size
+            except (FileNotFoundError, ValueError):  # a new cache, or a process was killed while it wrote
+                total = self._limit + 1
             if total > self._limit:
+                self._remove_stale_partials()
                 total = self._evict(size) + size
-            record.write_text(str(total))
+            record.write_text(str(total))  # first: a process killed here counts too much, never too little
+            os.replace(partial, file)
+
+    def _remove_stale_partials(self) -> None:
+        for partial in (self.folder / "partial").iterdir():
+            with suppress(FileNotFoundError):  # it has just been finished
+                if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+                    partial.unlink()
 
     def _evict(self, size: int) -> int:
-        """Make room for `size` bytes; returns the bytes that are left."""
-        for partial in os.scandir(self.folder / "partial"):
-            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
-                Path(partial.path).unlink(missing_ok=True)
+        """Make room for `size` bytes; returns the bytes that are left. Only the holder of the size lock may."""
         shards = [(entry.stat(), entry.path) for entry in os.scandir(self.folder / "shards")]
         total = sum(status.st_size for status, _ in shards)
-        goal = self._limit - size if total + size <= self._limit else int(self._limit * _EVICT_TO) - size
+        goal = total if total + size <= self._limit else int(self._limit * _EVICT_TO) - size
         for status, path in sorted(shards, key=lambda shard: shard[0].st_mtime):
             if total <= goal:
                 break
-            Path(path).unlink(missing_ok=True)
+            os.unlink(path)
             total -= status.st_size
         return total
 

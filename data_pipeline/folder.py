@@ -146,7 +146,7 @@ class PreparedFolder:
 
 def _url(location: str | Path) -> str | None:
     text = str(location)
-    return text if isinstance(location, str) and "://" in text and not text.startswith("file://") else None
+    return text if isinstance(location, str) and "://" in text else None
 
 
 def _mirror(url: str, config: RemoteConfig) -> Path:
