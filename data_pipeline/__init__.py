@@ -16,6 +16,7 @@ from data_pipeline.remote import RemoteConfig
 from data_pipeline.shards import Manifest, Shard, Split
 from data_pipeline.sources import CorpusConfig, Source, iter_documents
 from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
+from data_pipeline.summary import SplitSummary, summarize
 from data_pipeline.tokenizer import Vocabulary, fingerprint
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Shard",
     "Source",
     "Split",
+    "SplitSummary",
     "StreamConfig",
     "TokenStream",
     "Vocabulary",
@@ -41,6 +43,7 @@ __all__ = [
     "iter_documents",
     "mask_blocks",
     "prepare",
+    "summarize",
     "validation_batches",
     "world_problems",
 ]

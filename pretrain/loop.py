@@ -166,8 +166,7 @@ class Run:
 
     def log_training(self, loss: torch.Tensor, speed: dict[str, float]) -> None:
         """Average the loss over the ranks and report it. A collective."""
-        replaced = torch.tensor(float(self.stream.replaced_blocks), device=self.device)
-        sums = torch.stack([loss.double(), replaced.double()])
+        sums = torch.stack([loss, loss.new_tensor(float(self.stream.replaced_blocks))])
         dist.all_reduce(sums)
         metrics = {
             "train/loss": sums[0].item() / self.world_size,
