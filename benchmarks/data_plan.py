@@ -1,10 +1,10 @@
 """How planning grows with the corpus: manifests of 10^3 to 10^6 shards, read by 4,096 ranks.
 
-Each size is measured in a process of its own: `python -m benchmarks.data_plan SHARDS` prints one JSON line.
+Each size is measured in a process of its own: `python -m benchmarks.data_plan DIR` loads DIR/manifest.json, plans, and
+prints one JSON line.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,8 @@ import numpy as np
 
 from data_pipeline import BlockReader, Manifest, Order, Shard, Split, Vocabulary
 from data_pipeline.lanes import plan_windows
+from data_pipeline.shards import TOKENIZER_FOLDER
+from data_pipeline.tokenizer import train_tokenizer, vocabulary_of
 
 RANKS, LANES, WINDOW, CELL, SHARD_CELLS, MICRO_BATCH = 4096, 8192, 4, 512, 153, 32
 SEQ_LENGTH = 128  # a million shards of 153 * 512 blocks are 10 trillion tokens
@@ -50,19 +52,27 @@ class NoFiles:
 
 def plan_growth() -> list[dict[str, float]]:
     """One measurement for each size."""
-    commands = ([sys.executable, "-m", "benchmarks.data_plan", str(10**power)] for power in (3, 4, 5, 6))
-    return [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for command in commands]
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = train_tokenizer(["a few words for a tokenizer that nobody will use"], 64, SEQ_LENGTH)
+        tokenizer.save_pretrained(Path(folder) / TOKENIZER_FOLDER)
+        found = []
+        for power in (3, 4, 5, 6):
+            _write_manifest(Path(folder), 10**power, vocabulary_of(tokenizer))
+            command = [sys.executable, "-m", "benchmarks.data_plan", folder]
+            found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+    return found
 
 
-def measure(shards: int) -> dict[str, float]:
-    """Plan the next batch of random ranks after a resume at random samples, in a corpus of so many shards."""
-    before = _memory()
-    manifest = _manifest(shards)
-    loaded = _memory()
+def measure(folder: Path) -> dict[str, float]:
+    """Plan the next batch of random ranks after a resume at random samples; times in ms, memory in MB."""
+    imports = _memory("VmRSS")
+    began = time.perf_counter()
+    manifest = Manifest.load(folder)
+    load_ms, loaded, load_peak = 1e3 * (time.perf_counter() - began), _memory("VmRSS"), _memory("VmHWM")
     began = time.perf_counter()
     files = NoFiles()
     reader = BlockReader(".", "train", manifest, files=files, rank=0, world_size=RANKS)
-    opened = time.perf_counter() - began
+    open_ms = 1e3 * (time.perf_counter() - began)
     rng = np.random.default_rng(0)
     times = []
     for _ in range(20):
@@ -77,48 +87,31 @@ def measure(shards: int) -> dict[str, float]:
             reader.announce(next(plan).ids)
         times.append(1e3 * (time.perf_counter() - began))
     return {
-        "shards": shards,
+        "shards": len(manifest.split("train").shards),
         "tokens": reader.blocks * SEQ_LENGTH,
         "plan_ms_median": float(np.median(times)),
         "plan_ms_most": float(np.max(times)),
-        "open_ms": 1e3 * opened,
-        "imports_mb": before,
-        "manifest_mb": loaded - before,
-        "plan_mb": _memory() - loaded,
-        "process_mb": _memory(),
-        **_loading(manifest),
+        "open_ms": open_ms,
+        "load_manifest_ms": load_ms,
+        "manifest_and_plan_mb": _memory("VmRSS") - imports,
+        "plan_mb": _memory("VmRSS") - loaded,
+        "imports_mb": imports,
+        "load_manifest_peak_mb": load_peak,
     }
 
 
-def _manifest(shards: int) -> Manifest:
+def _write_manifest(folder: Path, shards: int, vocabulary: Vocabulary) -> None:
     blocks = SHARD_CELLS * CELL
     found = [Shard(f"train/shard-{number:05d}.parquet", f"{number:064x}", 1, blocks) for number in range(shards)]
     split = Split(found, shards * blocks, shards * blocks * SEQ_LENGTH, shards, 0)
-    return Manifest(
-        SEQ_LENGTH, "uint16", CELL, Vocabulary("", 32768, 4, 0, 2, 3, 1, (0, 1, 2, 3, 4)), {}, {"train": split}
-    )
+    Manifest(SEQ_LENGTH, "uint16", CELL, vocabulary, {}, {"train": split}).save(folder)
 
 
-def _loading(manifest: Manifest) -> dict[str, float]:
-    """Seconds to parse the manifest's JSON, and the process's peak memory after it, in MB."""
-    with tempfile.TemporaryDirectory() as folder:
-        manifest.save(folder)
-        file = Path(folder) / "manifest.json"
-        size = file.stat().st_size / 1e6
-        began = time.perf_counter()
-        json.loads(file.read_text(encoding="utf-8"))
-        return {"json_mb": size, "json_parse_s": time.perf_counter() - began, "peak_with_json_mb": _peak()}
-
-
-def _memory() -> float:
-    """Resident memory of this process now, MB."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 1e6
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+def _memory(line: str) -> float:
+    """Resident memory of this process, MB: now (VmRSS) or at its highest (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{line}:")[1].split()[0]) * 1024 / 1e6
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]))))
+    print(json.dumps(measure(Path(sys.argv[1]))))
