@@ -6,13 +6,17 @@ of the seed and the sample number (`Order`), masked by `mask_blocks`; `validatio
 split. A user's mistake raises `DataError`.
 """
 
+from data_pipeline.documents import PackedBatch
 from data_pipeline.errors import DataError
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
 from data_pipeline.prepare import PrepareConfig, prepare
-from data_pipeline.shards import BlockReader, Manifest, Shard, Split
+from data_pipeline.reader import BlockReader
+from data_pipeline.remote import RemoteConfig
+from data_pipeline.shards import Manifest, Shard, Split
 from data_pipeline.sources import CorpusConfig, Source, iter_documents
 from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
+from data_pipeline.summary import SplitSummary, summarize
 from data_pipeline.tokenizer import Vocabulary, fingerprint
 
 __all__ = [
@@ -24,10 +28,13 @@ __all__ = [
     "MaskedBatch",
     "MaskingConfig",
     "Order",
+    "PackedBatch",
     "PrepareConfig",
+    "RemoteConfig",
     "Shard",
     "Source",
     "Split",
+    "SplitSummary",
     "StreamConfig",
     "TokenStream",
     "Vocabulary",
@@ -36,6 +43,7 @@ __all__ = [
     "iter_documents",
     "mask_blocks",
     "prepare",
+    "summarize",
     "validation_batches",
     "world_problems",
 ]

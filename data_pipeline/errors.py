@@ -1,5 +1,9 @@
-"""The error a user can mend."""
+"""The errors a user can mend."""
 
 
 class DataError(ValueError):
     """A mistake in the corpus, the configuration or a prepared folder; the message names it and the mend."""
+
+
+class ShardFault(DataError):
+    """A shard that is missing or damaged; what stream.damaged=skip replaces instead of stopping."""

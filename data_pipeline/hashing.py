@@ -20,9 +20,12 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 def mix64(values: Uint64Array) -> Uint64Array:
     """Splitmix64's finaliser, a bijection of 64-bit integers in which every input bit moves every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * _MIX_1
-    values = (values ^ (values >> np.uint64(27))) * _MIX_2
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))  # the only copy; the rest works in place, for memory is the cost
+    values *= _MIX_1
+    values ^= values >> np.uint64(27)
+    values *= _MIX_2
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def hash_integers(*parts: int | npt.NDArray[Any]) -> Uint64Array:
@@ -43,6 +46,12 @@ def hash_sequences(keys: Uint64Array, width: int) -> Uint64Array:
     return mix64(keys[:, None] + counters[None, :])
 
 
+def hash_columns(keys: Uint64Array, columns: Int64Array) -> Uint64Array:
+    """The entries of `hash_sequences` at the given columns only: (n,), (n, m) -> (n, m)."""
+    counters = (columns + 1).astype(np.uint64) * _GOLDEN
+    return mix64(keys[:, None] + counters)
+
+
 def column_mask(width: int) -> np.uint64:
     """The low bits that hold a column number below `width`."""
     return np.uint64((1 << max(width - 1, 0).bit_length()) - 1)
@@ -55,4 +64,7 @@ def tagged_hashes(keys: Uint64Array, width: int) -> Uint64Array:
     and a sorted row carries its permutation: no argsort, no question of stability.
     """
     low = column_mask(width)
-    return (hash_sequences(keys, width) & ~low) | np.arange(width, dtype=np.uint64)
+    hashes = hash_sequences(keys, width)
+    hashes &= ~low
+    hashes |= np.arange(width, dtype=np.uint64)
+    return hashes

@@ -2,18 +2,23 @@
 
 import hashlib
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from data_pipeline.documents import Masker
 from data_pipeline.errors import DataError
+from data_pipeline.folder import PreparedFolder
 from data_pipeline.hashing import Int64Array
-from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
+from data_pipeline.lanes import RankLanes
+from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig
 from data_pipeline.order import Order, default_lanes
 from data_pipeline.prefetch import Prefetcher
-from data_pipeline.shards import BlockReader, Manifest, TokenArray
+from data_pipeline.reader import BlockReader
+from data_pipeline.remote import RemoteConfig
+from data_pipeline.shards import Manifest
 
 
 @dataclass
@@ -29,21 +34,30 @@ class StreamConfig:
     """Micro-batches prepared ahead of the training step."""
     seed: int = 0
     """Seed of the order and of the masks."""
+    damaged: Literal["stop", "skip"] = "stop"
+    """What to do about a missing or damaged shard: stop with its name, or skip it. The blocks of a skipped row group
+    are replaced by those of the next one that can be read, so batches keep their shapes; they are counted."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    """Cache and patience for a prepared folder behind a URL (s3://, gs://, https://, hf://)."""
 
     def problems(self) -> list[str]:
         """Every problem of these settings, each naming the field and the mend."""
         least = {"lanes": 0, "window": 1, "prefetch": 1, "seed": 0}
-        return [
+        found = [
             f"stream.{name}={getattr(self, name)} must be at least {minimum}"
             for name, minimum in least.items()
             if getattr(self, name) < minimum
         ]
+        if self.damaged not in ("stop", "skip"):
+            found.append(f"stream.damaged={self.damaged} is unknown: use stop or skip")
+        return found + self.remote.problems()
 
 
 class TokenStream:
-    """The training blocks of a prepared folder as one rank of `world_size` sees them.
+    """The training blocks of a prepared folder, or of one behind a URL, as one rank of `world_size` sees them.
 
-    Opening reads the manifest only. Raises DataError for a folder, configuration or world size that does not fit.
+    Opening reads manifest and tokenizer only. Raises DataError for a folder, configuration or world size that does
+    not fit.
     """
 
     def __init__(
@@ -57,10 +71,14 @@ class TokenStream:
         problems = config.problems() + masking.problems()
         if problems:
             raise DataError("\n".join(problems))
-        self.manifest = Manifest.load(directory)
+        self._prepared = PreparedFolder(directory, config.remote)
+        self.folder = self._prepared.path
+        """Local folder with the manifest and the tokenizer."""
+        self.manifest = Manifest.load(self.folder)
         self.config, self.masking = config, masking
         self.rank, self.world_size = rank, world_size
-        self._directory = Path(directory)
+        self._masker = Masker(self.folder, self.manifest, masking, config.seed)
+        self._reader: BlockReader | None = None
         blocks, cell = self.manifest.split("train").blocks, self.manifest.row_group_blocks
         lanes = config.lanes or default_lanes(blocks, cell)
         self.order = Order(blocks=blocks, lanes=lanes, window=config.window, seed=config.seed, cell=cell)
@@ -85,6 +103,11 @@ class TokenStream:
         """Tokens per block."""
         return self.manifest.seq_length
 
+    @property
+    def replaced_blocks(self) -> int:
+        """Blocks that this rank has read in place of damaged ones since `micro_batches` was last called."""
+        return self._reader.replaced_blocks if self._reader is not None else 0
+
     def identity(self) -> dict[str, Any]:
         """What decides which tokens sample G holds and how they are masked, as JSON values.
 
@@ -101,62 +124,43 @@ class TokenStream:
             "lanes": self.lanes,
             "window": self.order.window,
             "seed": self.order.seed,
-            "masking": asdict(self.masking),
+            "masking": self.masking.identity(),
         }
 
     def micro_batches(self, start_sample: int, micro_batch_size: int) -> Prefetcher[MaskedBatch]:
         """This rank's batches from global sample `start_sample` on, without end, epoch after epoch.
 
         Rank r of w gets the samples start + r, start + r + w, ..., `micro_batch_size` at a time; `start_sample`
-        must be a multiple of w (ValueError otherwise). Any start costs the same. Raises DataError here for shards
-        that are missing or of the wrong size, and while iterating for shards that cannot be read. Close the
-        iterator, or drop it, to end its thread.
+        must be a multiple of w (ValueError otherwise). Any start costs the same. The batches are PackedBatches when
+        the corpus was packed by documents. Raises DataError here for shards that are missing or of the wrong size,
+        and while iterating for shards that cannot be read or fetched. Close the iterator, or drop it, to end its
+        thread.
         """
         if start_sample < 0 or start_sample % self.world_size:
             raise ValueError(f"start_sample={start_sample} is not a multiple of the {self.world_size} ranks")
         if micro_batch_size < 1:
             raise ValueError(f"micro_batch_size={micro_batch_size} must be at least 1")
-        reader = BlockReader(self._directory, "train", self.manifest)
+        reader = BlockReader(
+            self.folder,
+            "train",
+            self.manifest,
+            files=self._prepared.files(),
+            skip_damaged=self.config.damaged == "skip",
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        self._reader = reader
         return Prefetcher(self._produce(reader, start_sample, micro_batch_size), self.config.prefetch)
 
     def _produce(self, reader: BlockReader, start: int, size: int) -> Generator[MaskedBatch, None, None]:
-        lanes = _RankLanes(reader, self.order, self.world_size)
+        lanes = RankLanes(reader, self.order, start, self.rank, self.world_size)
         samples = start + self.rank + self.world_size * np.arange(size, dtype=np.int64)
         try:
             while True:
-                tokens = lanes.tokens(samples)
-                yield mask_blocks(tokens, samples, self.config.seed, self.masking, self.manifest.tokenizer)
+                yield self._masker(lanes.tokens(samples), samples)
                 samples = samples + size * self.world_size
         finally:
             reader.close()
-
-
-class _RankLanes:
-    """The current shuffle window of each of a rank's lanes, decoded: lanes/ranks * window_blocks blocks."""
-
-    def __init__(self, reader: BlockReader, order: Order, world_size: int) -> None:
-        self._reader, self._order, self._world_size = reader, order, world_size
-        self._count = order.lanes // world_size
-        shape = (self._count, order.window_blocks, reader.manifest.seq_length)
-        self._blocks: TokenArray = np.empty(shape, dtype=reader.manifest.dtype)
-        self._loaded = np.full((self._count, 2), -1, dtype=np.int64)  # epoch and window that a lane's row holds
-
-    def tokens(self, samples: Int64Array) -> TokenArray:
-        """Blocks of consecutive samples of this rank: (n,) -> (n, seq_length)."""
-        # consecutive samples come from the lanes in turn, so a lane occurs at most once in each of these parts
-        parts = [self._one_round(samples[first : first + self._count]) for first in range(0, len(samples), self._count)]
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
-    def _one_round(self, samples: Int64Array) -> TokenArray:
-        places = self._order.places(samples)
-        rows = places.lane // self._world_size  # a rank's lanes are r, r + w, r + 2w, ...
-        needed = np.stack((places.epoch, places.window), axis=1)
-        for index in np.flatnonzero((self._loaded[rows] != needed).any(axis=1)):
-            epoch, _, piece, window, _ = (int(column[index]) for column in places)
-            ids = self._order.window_ids(epoch, piece, window)
-            self._blocks[rows[index], : len(ids)] = self._reader.read(ids)
-            self._loaded[rows[index]] = needed[index]
-        return self._blocks[rows, places.offset]
 
 
 def world_problems(lanes: int, world_size: int, global_batch_size: int) -> list[str]:
@@ -188,31 +192,35 @@ def validation_batches(
     rank: int = 0,
     world_size: int = 1,
     seed: int = 0,
+    remote: RemoteConfig | None = None,
 ) -> Iterator[MaskedBatch]:
     """A rank's share of the first `max_blocks` validation blocks, in fixed order and with fixed masks.
 
     Every block occurs exactly once over all ranks, and its masks do not depend on batch or world size. Every rank
     gets the same number of batches of `batch_size` rows; rows that only fill up have sample number -1 and labels
-    -100 throughout. Raises DataError for a folder without a readable validation split.
+    -100 throughout. `remote` says how to read a folder behind a URL. Raises DataError for a folder without a readable
+    validation split; a damaged shard is never skipped here, for the loss would be of other blocks.
     """
-    problems = masking.problems()
+    remote = remote or RemoteConfig()
+    problems = masking.problems() + remote.problems()
     if problems:
         raise DataError("\n".join(problems))
-    reader = BlockReader(directory, "validation")
+    prepared = PreparedFolder(directory, remote)
+    manifest = Manifest.load(prepared.path)
+    reader = BlockReader(prepared.path, "validation", manifest, files=prepared.files())
+    masker = Masker(prepared.path, manifest, masking, seed)
     blocks = min(max_blocks, reader.blocks)
     rows = -(-blocks // world_size)  # of the rank with the most
     ids = rank + world_size * np.arange(-(-rows // batch_size) * batch_size, dtype=np.int64)
     batches = np.where(ids < blocks, ids, -1).reshape(-1, batch_size)
-    return _masked_validation(reader, masking, batches, seed)
+    return _masked_validation(reader, masker, batches)
 
 
-def _masked_validation(
-    reader: BlockReader, masking: MaskingConfig, batches: Int64Array, seed: int
-) -> Iterator[MaskedBatch]:
+def _masked_validation(reader: BlockReader, masker: Masker, batches: Int64Array) -> Iterator[MaskedBatch]:
     try:
         for ids in batches:
             tokens = reader.read(np.maximum(ids, 0))  # fill up with block 0
-            batch = mask_blocks(tokens, ids, seed, masking, reader.manifest.tokenizer)
+            batch = masker(tokens, ids)
             batch.labels[batch.samples < 0] = IGNORED_LABEL
             yield batch
     finally:

@@ -37,7 +37,7 @@ def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
 
 def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
     try:
-        stream = TokenStream(Path(config.data), config.stream, config.masking)
+        stream = TokenStream(config.data, config.stream, config.masking)
     except DataError as error:
         return [str(error)]
     found = world_problems(stream.lanes, world_size, config.global_batch_size)

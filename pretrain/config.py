@@ -65,7 +65,7 @@ class PretrainConfig:
     """Pretrain an encoder on a prepared corpus with DeepSpeed. The defaults are the ACN paper's recipe."""
 
     data: str
-    """Folder written by `acn prepare`."""
+    """Folder written by `acn prepare`, or its URL (s3://, gs://, https://, hf://)."""
     output: str
     """Folder of the run. An interrupted run found there is continued; anything else there is an error."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -79,7 +79,7 @@ class Run:
         self.is_main = self.rank == 0
         self._say = say
         self.stream = TokenStream(
-            Path(config.data), config.stream, config.masking, rank=self.rank, world_size=self.world_size
+            config.data, config.stream, config.masking, rank=self.rank, world_size=self.world_size
         )
         self.progress = first_progress(config, self.stream, self.world_size)
         set_seed(config.seed)
@@ -166,15 +166,18 @@ class Run:
 
     def log_training(self, loss: torch.Tensor, speed: dict[str, float]) -> None:
         """Average the loss over the ranks and report it. A collective."""
-        dist.all_reduce(loss)
+        sums = torch.stack([loss, loss.new_tensor(float(self.stream.replaced_blocks))])
+        dist.all_reduce(sums)
         metrics = {
-            "train/loss": loss.item() / self.world_size,
+            "train/loss": sums[0].item() / self.world_size,
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             "train/samples": float(self.progress.samples),
             "train/tokens": float(self.progress.samples * self.stream.seq_length),
             "train/epoch": self.progress.samples / self.stream.blocks,
             **speed,
         }
+        if self.config.stream.damaged == "skip":
+            metrics["train/replaced_blocks"] = sums[1].item()
         norm = gradient_norm(self.engine)
         if norm is not None:
             metrics["train/gradient_norm"] = norm
@@ -184,12 +187,13 @@ class Run:
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth. A collective."""
         batches = validation_batches(
-            Path(self.config.data),
+            self.config.data,
             self.config.masking,
             batch_size=self.config.micro_batch_size,
             max_blocks=self.config.validation.blocks,
             rank=self.rank,
             world_size=self.world_size,
+            remote=self.config.stream.remote,
         )
         metrics = validate(self.engine.module, batches, self.device)
         self.log(metrics)
@@ -207,6 +211,6 @@ class Run:
         """Leave the finished model and the run's picture in the run's folder; rank 0 only."""
         newest = checkpoints.newest_complete(self.folder)
         assert newest is not None, "fit() has just written it"
-        export(newest, self.folder / "model", tokenizer_folder(Path(self.config.data)))
+        export(newest, self.folder / "model", tokenizer_folder(self.stream.folder))
         if self.tracker is not None:
             self.tracker.log_figure(draw_run(self.folder, f"{self.folder.name}: {self.config.model.connectivity}"))

@@ -98,3 +98,113 @@ def test_all_bad_settings_are_reported_together_by_name():
     assert len(problems) == 4
     assert all("masking." in problem for problem in problems)
     assert MaskingConfig().problems() == []
+
+
+CONTINUES = np.zeros(1000, dtype=bool)
+CONTINUES[500:] = True
+
+
+def _units(row: list[int]) -> list[list[int]]:
+    """Positions of the words of a block, one by one: ids from 500 on continue a word, special ids part words."""
+    words: list[list[int]] = []
+    for position, token in enumerate(row):
+        if token < 5:
+            continue
+        if token >= 500 and position and row[position - 1] >= 5:
+            words[-1].append(position)
+        else:
+            words.append([position])
+    return words
+
+
+@given(st.integers(0, 2**40), st.integers(0, 30))
+def test_whole_words_are_masked_and_at_most_one_of_a_block_is_cut(first: int, seed: int):
+    tokens = _blocks(20, seed=seed)
+    config = MaskingConfig(unit="word")
+    batch = mask_blocks(tokens, first + np.arange(20), seed, config, VOCABULARY, CONTINUES)
+    assert (batch.masked_positions.diff(dim=1) > 0).all()
+    assert (batch.labels >= 5).all(), "the number of targets stays exact"
+    for row, positions in zip(tokens.tolist(), batch.masked_positions.tolist(), strict=True):
+        touched = [word for word in _units(row) if set(word) & set(positions)]
+        cut = [word for word in touched if not set(word) <= set(positions)]
+        assert len(cut) <= 1
+        assert all(word[0] in positions for word in cut), "a cut word keeps its beginning"
+
+
+def test_words_long_and_short_are_equally_likely_to_be_masked():
+    tokens = np.full((8000, 62), 7, dtype=np.uint16)
+    tokens[:, 0], tokens[:, -1] = 2, 3
+    tokens[:, 1:31:3], tokens[:, 2:31:3], tokens[:, 3:31:3] = 9, 600, 601  # ten words of three, thirty of one
+    batch = mask_blocks(tokens, np.arange(8000), 0, MaskingConfig(unit="word"), VOCABULARY, CONTINUES)
+    count = np.bincount(batch.masked_positions.flatten().numpy(), minlength=62)
+    # the cut word keeps its beginning, so compare beginnings
+    assert count[1:31:3].mean() == pytest.approx(count[31:61].mean(), rel=0.05)
+
+
+def test_masking_words_without_knowing_them_is_refused():
+    with pytest.raises(ValueError, match=r"masking\.unit=word"):
+        mask_blocks(_blocks(1), np.arange(1), 0, MaskingConfig(unit="word"), VOCABULARY)
+
+
+def test_spans_have_the_asked_mean_length_never_cross_special_tokens_and_are_replaced_together():
+    tokens = _blocks(4000, 256)
+    config = MaskingConfig(unit="span", span_length=4, probability=0.1)
+    batch = mask_blocks(tokens, np.arange(4000), 0, config, VOCABULARY)
+    assert (batch.labels >= 5).all()
+    runs = (batch.masked_positions.diff(dim=1) > 1).sum(dim=1) + 1
+    # neighbouring spans look like one: with a tenth of the tokens chosen, about a tenth of the spans have such a one
+    assert (25 / runs.float()).mean().item() == pytest.approx(4, rel=0.25)
+    single = mask_blocks(tokens, np.arange(4000), 0, MaskingConfig(probability=0.1), VOCABULARY)
+    assert ((single.masked_positions.diff(dim=1) > 1).sum(dim=1) + 1).float().mean() > 2.5 * runs.float().mean()
+    is_mask = batch.input_ids.gather(1, batch.masked_positions) == 4
+    neighbours = batch.masked_positions.diff(dim=1) == 1
+    same = (is_mask[:, 1:] == is_mask[:, :-1])[neighbours].float().mean().item()
+    assert same > 0.9, "independent decisions would agree in 0.8**2 + 0.2**2 = 0.68"
+    assert is_mask.float().mean().item() == pytest.approx(0.8, abs=0.01)
+
+
+@given(st.sampled_from(["word", "span"]), st.integers(0, 2**50), st.lists(st.integers(0, 39), min_size=1, max_size=9))
+def test_masks_of_words_and_spans_depend_on_seed_and_sample_alone(unit, first: int, rows: list[int]):
+    tokens, samples, config = _blocks(40, 32), first + np.arange(40), MaskingConfig(unit=unit)
+    together = mask_blocks(tokens, samples, 1, config, VOCABULARY, CONTINUES)
+    chosen = mask_blocks(tokens[rows], samples[rows], 1, config, VOCABULARY, CONTINUES)
+    for name, tensor in vars(chosen).items():
+        assert (tensor == getattr(together, name)[rows]).all()
+
+
+def test_padded_blocks_have_the_share_of_what_is_not_padding():
+    tokens = _blocks(50)
+    tokens[:, 22:] = 0
+    tokens[25:, 3:] = 0
+    batch = mask_blocks(tokens, np.arange(50), 0, MaskingConfig(), VOCABULARY, padded=True)
+    assert batch.labels.shape == (50, 19)
+    assert ((batch.labels != -100).sum(dim=1)[:25] == 3).all()  # 0.15 * 21
+    assert ((batch.labels != -100).sum(dim=1)[25:] == 1).all()
+    assert (batch.masked_positions.diff(dim=1) > 0).all()
+    hit = batch.masked_positions[batch.labels != -100]
+    assert hit[:75].unique().numel() > 15, "any of the tokens, not the first"
+    assert (batch.input_ids[:, 22:] == 0).all()
+
+
+def test_masks_of_a_released_version_never_change():
+    """A resumed run continues with the masks it began with, so these numbers are a file format."""
+    batch = mask_blocks(_blocks(2, 32), np.array([0, 123456789]), 7, MaskingConfig(), VOCABULARY)
+    assert batch.masked_positions.tolist() == GOLDEN_POSITIONS
+
+
+GOLDEN_POSITIONS = [[1, 8, 11, 15, 28], [12, 13, 18, 27, 28]]
+
+
+def test_settings_that_came_later_are_part_of_the_identity_only_where_used():
+    assert MaskingConfig().identity() == {"probability": 0.15, "mask_fraction": 0.8, "random_fraction": 0.1}
+    assert MaskingConfig(unit="word").identity() == MaskingConfig().identity() | {"unit": "word"}
+    spans = MaskingConfig(unit="span").identity()
+    assert spans == MaskingConfig(unit="span", span_length=3.8).identity()
+    assert spans != MaskingConfig(unit="span", span_length=3).identity()
+
+
+def test_bad_units_and_span_lengths_are_named():
+    assert any("masking.unit=letter" in problem for problem in MaskingConfig(unit="letter").problems())
+    assert any("needs masking.unit=span" in problem for problem in MaskingConfig(span_length=3).problems())
+    assert any("at least 1" in problem for problem in MaskingConfig(unit="span", span_length=0.5).problems())
+    assert MaskingConfig(unit="span", span_length=3).problems() == []

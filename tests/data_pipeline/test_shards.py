@@ -40,7 +40,7 @@ def test_only_the_last_row_group_of_a_split_is_short(prepared_100):
 
 
 def test_more_shards_than_stay_open_are_read_correctly(make_prepared, monkeypatch):
-    monkeypatch.setattr("data_pipeline.shards._OPEN_SHARDS", 2)
+    monkeypatch.setattr("data_pipeline.folder.LocalFiles.keep_open", 2)
     reader = BlockReader(make_prepared(60, cell=4, shard_row_groups=1), "train")
     for ids in (np.arange(60), np.arange(60)[::-1], np.array([59, 0, 30])):
         assert (reader.read(ids)[:, 1] == 5 + ids).all()
@@ -138,7 +138,8 @@ def test_large_vocabularies_are_written_and_read_as_uint32(prepared_100, tokeniz
     writer.close()
     splits = {"train": Split(writer.shards, blocks=20, tokens=320, documents=1, tokens_dropped=0)}
     shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
-    replace(manifest, dtype="uint32", splits=splits).save(tmp_path)
+    vocabulary = replace(manifest.tokenizer, vocab_size=1 << 20)
+    replace(manifest, dtype="uint32", tokenizer=vocabulary, splits=splits).save(tmp_path)
     read = BlockReader(tmp_path, "train").read(np.arange(20))
     assert read.dtype == np.uint32
     assert (read == blocks).all()

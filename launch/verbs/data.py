@@ -1,0 +1,106 @@
+"""acn data"""
+
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from data_pipeline import (
+    MaskedBatch,
+    MaskingConfig,
+    RemoteConfig,
+    StreamConfig,
+    TokenStream,
+    summarize,
+    validation_batches,
+)
+from launch.data_view import check_stats_folder, coloured_blocks, legend, stats_table, write_stats
+from launch.errors import LaunchError
+
+_SHOWN, _COUNTED = 4, 1_000_000
+
+
+@dataclass
+class Args:
+    """Look into a prepared corpus."""
+
+    action: str
+    """show: a few blocks as the model gets them, targets coloured. stats: document lengths and vocabulary use."""
+    data: str
+    """Folder written by `acn prepare`, or its URL."""
+    output: str | None = None
+    """stats: folder for stats.png, stats.json and vocabulary.csv. Without it the table is only printed."""
+    split: Literal["train", "validation"] = "train"
+    """Which part of the corpus."""
+    blocks: int | None = None
+    """show: how many blocks (default 4). stats: how many to count at most (default a million), in row groups spread
+    evenly over the split."""
+    seed: int = 0
+    """show: seed of order and masks, the stream.seed of a run."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """show: masked-language-model targets."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    """Cache and patience for a URL."""
+
+    def problems(self) -> list[str]:
+        """Every problem of these settings, each naming the field and the mend."""
+        found = self.masking.problems() + self.remote.problems()
+        if self.action not in ("show", "stats"):
+            found.append(f"{self.action!r} is no action of `acn data`: use show or stats")
+        if self.blocks is not None and self.blocks < 1:
+            found.append(f"blocks={self.blocks} must be at least 1")
+        if self.action == "show" and self.output is not None:
+            found.append(f"output={self.output} is for `acn data stats`: leave it out")
+        if self.action == "stats" and (self.masking != MaskingConfig() or self.seed):
+            found.append("masking and seed are for `acn data show`: leave them out")
+        return found
+
+
+def run(args: Args) -> int:
+    """Print, and for stats write, what was asked for."""
+    problems = args.problems()
+    if problems:
+        raise LaunchError("\n".join(problems))
+    if args.action == "show":
+        _show(args)
+    else:
+        _stats(args)
+    return 0
+
+
+def _show(args: Args) -> None:
+    stream = TokenStream(args.data, StreamConfig(seed=args.seed, remote=args.remote), args.masking)
+    tokenizer = Tokenizer.from_file(str(stream.folder / "tokenizer" / "tokenizer.json"))
+    console = Console()
+    console.print(legend())
+    for batch in _batches(args, stream):
+        for sample, text in coloured_blocks(batch, tokenizer, stream.manifest.tokenizer.mask_token_id):
+            console.print(f"\n[bold]{args.split} sample {sample}[/bold]")
+            console.print(text, soft_wrap=False)
+
+
+def _batches(args: Args, stream: TokenStream) -> list[MaskedBatch]:
+    count = args.blocks or _SHOWN
+    if args.split == "validation":
+        return list(validation_batches(args.data, args.masking, 1, count, seed=args.seed, remote=args.remote))
+    batches = stream.micro_batches(0, 1)
+    shown = list(islice(batches, count))
+    batches.close()
+    return shown
+
+
+def _stats(args: Args) -> None:
+    if args.output is not None:
+        check_stats_folder(Path(args.output))
+    summary = summarize(args.data, args.split, args.blocks or _COUNTED, args.remote)
+    Console().print(stats_table(summary.numbers()))
+    if args.output is None:
+        return
+    # opening the stream has the tokenizer at hand for URLs too
+    stream = TokenStream(args.data, StreamConfig(remote=args.remote), MaskingConfig())
+    tokenizer = Tokenizer.from_file(str(stream.folder / "tokenizer" / "tokenizer.json"))
+    write_stats(summary, tokenizer, f"{args.data}: {args.split}", Path(args.output))
+    print(f"statistics: {args.output}")
