@@ -140,11 +140,12 @@ def acn_to_bert(model: Any) -> Any:
     for field, value in {"connectivity": "residual", "position_embedding_type": "absolute", "gated_mlp": False}.items():
         if getattr(config, field) != value:
             raise ValueError(f"{field}={getattr(config, field)!r}: BERT has {value!r}, so the outputs would differ")
+    bert_config = transformers.BertConfig(**{name: getattr(config, name) for name in SHARED_FIELDS})
+    if hasattr(model, "qa_outputs"):  # BERT counts a span's start and end as labels
+        bert_config.num_labels = 2
     bert_class = getattr(transformers, type(model).__name__.replace("Acn", "Bert"))
     pooling = {"add_pooling_layer": model.pooler is not None} if model.base_model is model else {}
-    bert = bert_class(transformers.BertConfig(**{name: getattr(config, name) for name in SHARED_FIELDS}), **pooling).to(
-        model.dtype
-    )
+    bert = bert_class(bert_config, **pooling).to(model.dtype)
     weights = {}
     for name, value in model.state_dict().items():
         inner = _to_bert_name(name.removeprefix("acn."))
