@@ -1,0 +1,1 @@
+"""Measurements behind the figures in the documentation; each module is run with `python -m benchmarks.NAME`."""
