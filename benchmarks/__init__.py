@@ -1,1 +1,1 @@
-"""Measurements behind the figures in README and docs."""
+"""Measurements behind the figures in the documentation; each module is run with `python -m benchmarks.NAME`."""

@@ -1,23 +1,50 @@
-"""The ACN model family in the Hugging Face modeling API. Importing this package registers the Auto classes."""
+"""The ACN model family in the Hugging Face modeling API.
 
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+Importing this package registers the Auto classes, and makes `save_pretrained` write the code beside the weights.
+"""
 
-from .configuration_acn import CONNECTIVITIES, AcnConfig
+import transformers
+
+from . import modeling_acn
+from .configuration_acn import AUTO_MAP, CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
+from .conversion import acn_from_bert, acn_to_bert
 from .flops import forward_flops, parameters_by_depth
-from .modeling_acn import AcnForMaskedLM, AcnForSequenceClassification, AcnModel, AcnPreTrainedModel
+from .modeling_acn import (
+    AcnForMaskedLM,
+    AcnForMultipleChoice,
+    AcnForQuestionAnswering,
+    AcnForSequenceClassification,
+    AcnForTokenClassification,
+    AcnModel,
+    AcnPreTrainedModel,
+)
+from .probe import AcnGradientProbe, LayerGradient
 
-AutoConfig.register("acn", AcnConfig)
-AutoModel.register(AcnConfig, AcnModel)
-AutoModelForMaskedLM.register(AcnConfig, AcnForMaskedLM)
-AutoModelForSequenceClassification.register(AcnConfig, AcnForSequenceClassification)
+for _auto_name, _reference in AUTO_MAP.items():
+    _auto = getattr(transformers, _auto_name)
+    if _auto is transformers.AutoConfig:
+        _auto.register(AcnConfig.model_type, AcnConfig)
+        AcnConfig.register_for_auto_class()
+    else:
+        _model = getattr(modeling_acn, _reference.partition(".")[2])
+        _auto.register(AcnConfig, _model)
+        _model.register_for_auto_class(_auto_name)
 
 __all__ = [
     "CONNECTIVITIES",
+    "POSITION_EMBEDDINGS",
     "AcnConfig",
     "AcnForMaskedLM",
+    "AcnForMultipleChoice",
+    "AcnForQuestionAnswering",
     "AcnForSequenceClassification",
+    "AcnForTokenClassification",
+    "AcnGradientProbe",
     "AcnModel",
     "AcnPreTrainedModel",
+    "LayerGradient",
+    "acn_from_bert",
+    "acn_to_bert",
     "forward_flops",
     "parameters_by_depth",
 ]

@@ -1,8 +1,8 @@
 """What a model costs at each depth: parameters and forward FLOPs, counted analytically.
 
 A multiply-add counts as two FLOPs and only matrix products are counted (projections and attention), which is the
-convention of `torch.utils.flop_counter` and of the scaling literature. Short residuals and the read-out sum cost
-nothing by it.
+convention of `torch.utils.flop_counter` and of the scaling literature. Short residuals, the read-out sum and rope's
+rotations cost nothing by it.
 """
 
 from .configuration_acn import AcnConfig
@@ -12,7 +12,8 @@ from .modeling_acn import AcnPreTrainedModel
 def layer_flops(config: AcnConfig, seq_length: int) -> int:
     """Forward FLOPs of one encoder layer on one sequence of `seq_length` tokens."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    projections = 2 * seq_length * (4 * hidden * hidden + 2 * hidden * inner)
+    matrices = 3 if config.gated_mlp else 2  # up, down, and the gate
+    projections = 2 * seq_length * (4 * hidden * hidden + matrices * hidden * inner)
     attention = 2 * 2 * seq_length * seq_length * hidden  # scores and weighted values
     return projections + attention
 

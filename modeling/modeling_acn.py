@@ -4,15 +4,17 @@
 
 The paper is "Auto-Compressing Networks" (arXiv 2506.09714). With the embeddings x_0 and the layers f_i,
 
-    acn         x_i = f_i(x_{i-1}) without short residuals     y_k = x_0 + x_1 + ... + x_k
-    residual    x_i = f_i(x_{i-1}) with BERT's short residuals  y_k = x_k
+    acn          x_i = f_i(x_{i-1}) without short residuals          y_k = x_0 + x_1 + ... + x_k
+    residual     x_i = f_i(x_{i-1}) with BERT's short residuals      y_k = x_k
+    feedforward  x_i = f_i(x_{i-1}) without short residuals          y_k = x_k
+    hybrid       x_i = f_i(x_{i-1}) with s_i times those residuals   y_k = x_0 + x_1 + ... + x_k
 
 `y_k` is the *read-out at depth k*, k = 0..L. A head is trained on `y_L` and shared by every depth: `hidden_states[k]`
 is `y_k`, `forward(depth=k)` runs k layers only, `truncate(k)` drops the rest and
 `from_pretrained(..., num_hidden_layers=k)` never loads them; the four are equal bit for bit.
 
-This file and configuration_acn.py work on their own (Hub remote code). Shapes: B batch, T tokens, H hidden size,
-M masked positions of a sequence, V vocabulary.
+`from_bert` alone needs conversion.py beside it; otherwise this file and configuration_acn.py work on their own, as Hub
+remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,47 +22,106 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, packed_sequence_mask_function
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import can_return_tuple, is_flash_attention_requested, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_acn import AcnConfig
+from .configuration_acn import CONNECTIVITIES, AcnConfig
 
 
 class AcnEmbeddings(nn.Module):
-    """BERT's embeddings: the sum of word, position and token type, then LayerNorm and dropout. This is x_0 = y_0."""
+    """BERT's embeddings: the sum of word, position and token type, then LayerNorm and dropout. This is x_0 = y_0.
+
+    With rope there are no position embeddings: positions enter in the attention.
+    """
 
     def __init__(self, config: AcnConfig):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.position_embeddings = (
+            nn.Embedding(config.max_position_embeddings, config.hidden_size)
+            if config.position_embedding_type == "absolute"
+            else None
+        )
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        if inputs_embeds is None:
-            inputs_embeds = self.word_embeddings(input_ids)
-        if position_ids is None:
-            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device).unsqueeze(0)
+        embeddings = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if token_type_ids is None:
-            token_types = self.token_type_embeddings.weight[0]
+            embeddings = embeddings + self.token_type_embeddings.weight[0]
         else:
-            token_types = self.token_type_embeddings(token_type_ids)
-        embeddings = inputs_embeds + token_types + self.position_embeddings(position_ids)
+            embeddings = embeddings + self.token_type_embeddings(token_type_ids)
+        if self.position_embeddings is not None:
+            embeddings = embeddings + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(embeddings))
+
+
+def document_positions(seq_idx: torch.Tensor) -> torch.Tensor:
+    """Positions that restart wherever the document changes: document of each token (B, T) -> (B, T)."""
+    index = torch.arange(seq_idx.shape[1], device=seq_idx.device)
+    starts = F.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True)
+    return index - torch.where(starts, index, 0).cummax(dim=1).values
+
+
+def documents_of_lengths(cu_seq_lens: torch.Tensor, batch: int, length: int) -> torch.Tensor:
+    """The document (B, T) of each token from the cumulative lengths (documents + 1,) over the flattened batch."""
+    tokens = torch.arange(batch * length, device=cu_seq_lens.device)
+    return torch.bucketize(tokens, cu_seq_lens[1:], right=True).view(batch, length)
+
+
+def lengths_of_documents(seq_idx: torch.Tensor) -> dict[str, Any]:
+    """What the variable-length flash kernels want to know of packed rows; waits for the device."""
+    starts = F.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True).flatten().nonzero().flatten()
+    cumulative = F.pad(starts, (0, 1), value=seq_idx.numel()).to(torch.int32)
+    longest = int(cumulative.diff().max())
+    return {
+        "cu_seq_lens_q": cumulative,
+        "cu_seq_lens_k": cumulative,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def rotations(config: AcnConfig, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rope's cosines and sines (B, 1, T, D) of positions (B, T), computed in float32 or better.
+
+    Nothing is kept between calls: a buffer would have to survive meta devices, dtype casts and longer sequences.
+    """
+    width = config.hidden_size // config.num_attention_heads
+    precise = torch.promote_types(dtype, torch.float32)
+    exponents = torch.arange(0, width, 2, device=position_ids.device, dtype=precise) / width
+    angles = position_ids[:, None, :, None].to(precise) * config.rope_theta**-exponents
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(vectors: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Rotate each pair (d, d + D/2) of vectors (B, heads, T, D)."""
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
 def eager_attention_forward(
@@ -100,11 +161,14 @@ class AcnAttention(nn.Module):
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, length, _ = hidden_states.shape
         qkv = self.qkv_proj(hidden_states).view(batch, length, 3, -1, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if position_embeddings is not None:
+            query, key = rotate(query, *position_embeddings), rotate(key, *position_embeddings)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -122,16 +186,40 @@ class AcnAttention(nn.Module):
 
 
 class AcnMLP(nn.Module):
-    """The feed-forward sub-layer: W_2 act(W_1 a)."""
+    """The feed-forward sub-layer: W_2 act(W_1 a), or W_2 (act(W_g a) * W_1 a) with W_g and W_1 in one projection."""
 
     def __init__(self, config: AcnConfig):
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.gated = config.gated_mlp
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size * (2 if self.gated else 1))
         self.act_fn = ACT2FN[config.hidden_act]
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(self.act_fn(self.up_proj(hidden_states)))
+        inner = self.up_proj(hidden_states)
+        if self.gated:
+            gate, inner = inner.chunk(2, dim=-1)
+            return self.down_proj(self.act_fn(gate) * inner)
+        return self.down_proj(self.act_fn(inner))
+
+
+class AcnShortcut(nn.Module):
+    """The short residual around a sub-layer as the connectivity has it: none, the input, or the input times a scalar.
+
+    The two sub-layers of a layer share it. The scalar is a vector of one element, so that optimizers which decay only
+    matrices leave it alone.
+    """
+
+    def __init__(self, config: AcnConfig):
+        super().__init__()
+        self.kind = CONNECTIVITIES[config.connectivity].shortcut
+        if self.kind == "learned":
+            self.scale = nn.Parameter(torch.full((1,), float(config.hybrid_init)))
+
+    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+        if self.kind == "none":
+            return branch
+        return branch + (shortcut if self.kind == "identity" else self.scale * shortcut)
 
 
 class AcnLayer(GradientCheckpointingLayer):
@@ -139,16 +227,12 @@ class AcnLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: AcnConfig, layer_idx: int):
         super().__init__()
-        self.connectivity = config.connectivity
         self.attention = AcnAttention(config, layer_idx)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = AcnMLP(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.shortcut = AcnShortcut(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def _connect(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
-        branch = self.dropout(branch)
-        return branch + shortcut if self.connectivity == "residual" else branch
 
     def forward(
         self,
@@ -157,8 +241,8 @@ class AcnLayer(GradientCheckpointingLayer):
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
-        attended = self.attention_norm(self._connect(attended, hidden_states))
-        return self.mlp_norm(self._connect(self.mlp(attended), attended))
+        attended = self.attention_norm(self.shortcut(self.dropout(attended), hidden_states))
+        return self.mlp_norm(self.shortcut(self.dropout(self.mlp(attended)), attended))
 
 
 class AcnReadOut(nn.Module):
@@ -166,7 +250,7 @@ class AcnReadOut(nn.Module):
 
     def __init__(self, config: AcnConfig):
         super().__init__()
-        self.sums_layers = config.connectivity == "acn"
+        self.sums_layers = CONNECTIVITIES[config.connectivity].sums_layers
 
     def forward(self, read_out: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         return read_out + hidden_states if self.sums_layers else hidden_states
@@ -212,6 +296,27 @@ class AcnPreTrainedModel(PreTrainedModel):
         self._keys_to_ignore_on_load_unexpected = [cut]
         super().__init__(config, *args, **kwargs)
 
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, AcnShortcut) and module.kind == "learned":
+            init.constant_(module.scale, float(self.config.hybrid_init))
+
+    @classmethod
+    def from_bert(cls, bert: Any, connectivity: str = "acn", **overrides: Any) -> Any:
+        """This class with the weights of a BERT checkpoint: identical outputs for `residual`, a warm start otherwise.
+
+        Args:
+            bert: a transformers BERT model, or the folder or Hub name of one.
+            connectivity: see [`AcnConfig`].
+            overrides: other fields of the configuration, e.g. `num_hidden_layers=k` for the first k layers.
+
+        Raises:
+            ValueError: the checkpoint is not a BERT encoder, or an override asks for weights that it does not have.
+        """
+        from .conversion import acn_from_bert
+
+        return acn_from_bert(cls, bert, connectivity, **overrides)
+
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
         """transformers' `from_pretrained`. `num_hidden_layers=k` loads the first k layers only.
@@ -224,7 +329,8 @@ class AcnPreTrainedModel(PreTrainedModel):
         absent = sorted(
             {int(key.split("layers.")[1].split(".")[0]) for key in info["missing_keys"] if "layers." in key}
         )
-        if absent:
+        # a file without any layer is another kind of checkpoint (a head alone, say), unless layers were asked for
+        if absent and (absent[0] > 0 or "num_hidden_layers" in kwargs):
             raise ValueError(
                 f"num_hidden_layers={model.config.num_hidden_layers}, but the checkpoint has no weights for layer "
                 f"{', '.join(map(str, absent))}: ask for at most {absent[0]} layers"
@@ -247,17 +353,14 @@ class AcnPreTrainedModel(PreTrainedModel):
         """The head's logits for one read-out (B, T, H) of any depth; defined by the models that have a head."""
         raise TypeError(f"{type(self).__name__} has no head: use hidden_states, which are the read-outs of every depth")
 
-    def depth_logits(self, masked_positions: torch.Tensor | None = None, **inputs: Any) -> Iterator[torch.Tensor]:
-        """The head's logits at depth 0, 1, ..., L, from one forward pass of the encoder.
+    def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
+        """The head's logits at depth 0, 1, ..., L, from one forward pass of the encoder; takes its inputs.
 
-        Lazy, so that the logits of one depth only are alive at a time; `torch.stack(list(...))` holds them all. With
-        `masked_positions` (B, M) the head sees only those positions.
+        Lazy: layer k runs when the logits of depth k are asked for, so a caller that is content early stops there, and
+        the read-out and logits of one depth only are alive at a time; `torch.stack(list(...))` holds them all.
         """
-        hidden_states = self.base_model(**inputs, output_hidden_states=True).hidden_states
-        for read_out in hidden_states:
-            yield self.head_logits(
-                read_out if masked_positions is None else gather_positions(read_out, masked_positions)
-            )
+        for read_out in self.base_model.read_outs(**inputs):
+            yield self.head_logits(read_out)
 
 
 def gather_positions(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -287,6 +390,71 @@ class AcnModel(AcnPreTrainedModel):
         if not 0 <= depth <= len(self.layers):
             raise ValueError(f"depth={depth} is outside 0..{len(self.layers)}, the depths of this model")
 
+    def _embed(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        seq_idx: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """x_0, and what every layer takes beside its input: mask, rotations, lengths of packed documents."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        tokens: torch.Tensor = input_ids if inputs_embeds is None else inputs_embeds  # type: ignore[assignment]
+        batch, length = tokens.shape[:2]
+        if seq_idx is None and kwargs.get("cu_seq_lens_q") is not None:
+            seq_idx = documents_of_lengths(kwargs["cu_seq_lens_q"], batch, length)
+        if position_ids is None:
+            if seq_idx is not None:
+                position_ids = document_positions(seq_idx)
+            else:
+                position_ids = torch.arange(length, device=tokens.device).unsqueeze(0)
+        embeddings = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        if self.config.position_embedding_type == "rope":
+            kwargs["position_embeddings"] = rotations(self.config, position_ids, embeddings.dtype)
+        if seq_idx is not None:
+            return embeddings, self._attend_within_documents(embeddings, attention_mask, seq_idx, kwargs)
+        kwargs["attention_mask"] = create_bidirectional_mask(
+            config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask
+        )
+        return embeddings, kwargs
+
+    def _attend_within_documents(
+        self,
+        embeddings: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        seq_idx: torch.Tensor,
+        kwargs: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Lengths for flash kernels, a block-diagonal mask for the others. Padding is one more document."""
+        if attention_mask is not None:
+            seq_idx = seq_idx.masked_fill(attention_mask == 0, -1)
+        if is_flash_attention_requested(self.config):
+            if attention_mask is not None or kwargs.get("max_length_q") is None:
+                kwargs |= lengths_of_documents(seq_idx)
+            return kwargs | {"attention_mask": None}
+        return kwargs | {
+            "attention_mask": create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=embeddings,
+                attention_mask=None,
+                and_mask_function=packed_sequence_mask_function(seq_idx),
+            )
+        }
+
+    def read_outs(self, **inputs: Any) -> Iterator[torch.Tensor]:
+        """y_0, y_1, ..., y_L (B, T, H), each computed when it is asked for; takes the inputs of `forward`."""
+        hidden_states, layer_inputs = self._embed(**inputs)
+        read_out = hidden_states
+        yield read_out
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **layer_inputs)
+            read_out = self.read_out(read_out, hidden_states)
+            yield read_out
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -297,26 +465,28 @@ class AcnModel(AcnPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         depth: int | None = None,
+        seq_idx: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode (B, T) ids or (B, T, H) embeddings.
 
         Args:
             depth: run only the first `depth` layers and read out y_depth (default: all of them).
+            seq_idx: (B, T) which document of its row each token belongs to, for rows of several packed documents:
+                tokens attend within their document only and positions restart with it. The tokens of a document are
+                contiguous. `cu_seq_lens_q` (of transformers' `DataCollatorWithFlattening`) says the same.
 
         Raises:
             ValueError: not exactly one of `input_ids` and `inputs_embeds`, or `depth` outside 0..num_hidden_layers.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if depth is not None:
             self._check_depth(depth)
-        hidden_states = read_out = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+        hidden_states, layer_inputs = self._embed(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, seq_idx, **kwargs
         )
+        read_out = hidden_states
         for layer in self.layers[:depth]:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+            hidden_states = layer(hidden_states, **layer_inputs)
             read_out = self.read_out(read_out, hidden_states)
         return BaseModelOutputWithPooling(
             last_hidden_state=read_out,
@@ -359,6 +529,13 @@ class AcnForMaskedLM(AcnPreTrainedModel):
         """(..., H) -> (..., V)"""
         return self.decoder(self.head(read_out))
 
+    def depth_logits(self, masked_positions: torch.Tensor | None = None, **inputs: Any) -> Iterator[torch.Tensor]:
+        """See [`AcnPreTrainedModel.depth_logits`]; with `masked_positions` (B, M) only those are decoded."""
+        for read_out in self.acn.read_outs(**inputs):
+            yield self.head_logits(
+                read_out if masked_positions is None else gather_positions(read_out, masked_positions)
+            )
+
     @can_return_tuple
     def forward(
         self,
@@ -397,22 +574,46 @@ class AcnForMaskedLM(AcnPreTrainedModel):
         )
 
 
-class AcnForSequenceClassification(AcnPreTrainedModel):
-    """Encoder with a classifier on the pooled [CLS] read-out; the same head serves every depth."""
+def classifier_dropout(config: AcnConfig) -> nn.Dropout:
+    """The dropout before a classifier."""
+    own = config.classifier_dropout
+    return nn.Dropout(config.hidden_dropout_prob if own is None else own)
 
-    def __init__(self, config: AcnConfig):
+
+class AcnPooledClassifier(AcnPreTrainedModel):
+    """What the heads on the pooled [CLS] read-out share."""
+
+    def __init__(self, config: AcnConfig, num_scores: int):
         super().__init__(config)
-        self.num_labels = config.num_labels
         self.acn = AcnModel(config, add_pooling_layer=False)
         self.pooler = AcnPooler(config)
-        dropout = config.classifier_dropout if config.classifier_dropout is not None else config.hidden_dropout_prob
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, num_scores)
         self.post_init()
 
     def head_logits(self, read_out: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) -> (B, num_labels)"""
+        """(B, T, H) -> (B, scores)"""
         return self.classifier(self.dropout(self.pooler(read_out)))
+
+    def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
+        """See [`AcnPreTrainedModel.depth_logits`]."""
+        self._check_one_document_per_row(inputs)
+        yield from super().depth_logits(**inputs)
+
+    def _check_one_document_per_row(self, inputs: Any) -> None:
+        packed = [name for name in ("seq_idx", "cu_seq_lens_q") if inputs.get(name) is not None]
+        if packed:
+            raise ValueError(
+                f"{packed[0]}: {type(self).__name__} pools the first token of a row, so give it one document per row"
+            )
+
+
+class AcnForSequenceClassification(AcnPooledClassifier):
+    """Encoder with a classifier on the pooled [CLS] read-out; the same head serves every depth."""
+
+    def __init__(self, config: AcnConfig):
+        super().__init__(config, config.num_labels)
+        self.num_labels = config.num_labels
 
     @can_return_tuple
     def forward(
@@ -432,6 +633,7 @@ class AcnForSequenceClassification(AcnPreTrainedModel):
             labels: (B,) class ids; (B, num_labels) floats for multi label; floats for regression.
             depth: see [`AcnModel.forward`].
         """
+        self._check_one_document_per_row(kwargs)
         outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
         logits = self.head_logits(outputs.last_hidden_state)
         loss = None
@@ -442,4 +644,156 @@ class AcnForSequenceClassification(AcnPreTrainedModel):
         )
 
 
-__all__ = ["AcnForMaskedLM", "AcnForSequenceClassification", "AcnModel", "AcnPreTrainedModel"]
+def flatten_choices(inputs: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Inputs (B, C, T, ...) as (B * C, T, ...), and the number of choices C."""
+    tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+    flat = {name: value.flatten(0, 1) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    return flat, tokens.shape[1]
+
+
+class AcnForMultipleChoice(AcnPooledClassifier):
+    """Encoder with one score per choice on the pooled [CLS] read-out (SWAG, and the like)."""
+
+    def __init__(self, config: AcnConfig):
+        super().__init__(config, 1)
+
+    def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
+        """The scores (B, C) at depth 0, 1, ..., L; see [`AcnPreTrainedModel.depth_logits`]."""
+        flat, choices = flatten_choices(inputs)
+        for scores in super().depth_logits(**flat):
+            yield scores.view(-1, choices)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        depth: int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultipleChoiceModelOutput:
+        """Score the choices of every example; all inputs are (B, C, T) with C choices.
+
+        Args:
+            labels: (B,) the right choice.
+            depth: see [`AcnModel.forward`].
+        """
+        self._check_one_document_per_row(kwargs)
+        flat, choices = flatten_choices(
+            {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "token_type_ids": token_type_ids,
+                "position_ids": position_ids,
+                "inputs_embeds": inputs_embeds,
+            }
+        )
+        outputs = self.acn(**flat, depth=depth, **kwargs)
+        logits = self.head_logits(outputs.last_hidden_state).view(-1, choices)
+        loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class AcnForTokenClassification(AcnPreTrainedModel):
+    """Encoder with a classifier on every token's read-out (named entities, parts of speech)."""
+
+    def __init__(self, config: AcnConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.acn = AcnModel(config, add_pooling_layer=False)
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def head_logits(self, read_out: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) -> (B, T, num_labels)"""
+        return self.classifier(self.dropout(read_out))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        depth: int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """Classify tokens.
+
+        Args:
+            labels: (B, T) class ids; -100 is ignored.
+            depth, seq_idx: see [`AcnModel.forward`].
+        """
+        outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
+        logits = self.head_logits(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class AcnForQuestionAnswering(AcnPreTrainedModel):
+    """Encoder with a start and an end score on every token's read-out (extractive question answering)."""
+
+    def __init__(self, config: AcnConfig):
+        super().__init__(config)
+        self.acn = AcnModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    def head_logits(self, read_out: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) -> (B, T, 2): start and end"""
+        return self.qa_outputs(read_out)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        depth: int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> QuestionAnsweringModelOutput:
+        """Find the span that answers.
+
+        Args:
+            start_positions, end_positions: (B,) the first and last token of the answer; outside the sequence: ignored.
+            depth, seq_idx: see [`AcnModel.forward`].
+        """
+        outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
+        start_logits, end_logits = self.head_logits(outputs.last_hidden_state).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits.contiguous(),
+            end_logits=end_logits.contiguous(),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+__all__ = [
+    "AcnForMaskedLM",
+    "AcnForMultipleChoice",
+    "AcnForQuestionAnswering",
+    "AcnForSequenceClassification",
+    "AcnForTokenClassification",
+    "AcnModel",
+    "AcnPreTrainedModel",
+]

@@ -15,7 +15,10 @@ class ModelConfig:
     """The architecture; vocabulary and special tokens come from the prepared corpus."""
 
     connectivity: str = "acn"
-    """acn, or residual for the twin with BERT's short residuals."""
+    """acn; residual for the twin with BERT's short residuals; feedforward for neither residuals nor sum; hybrid for acn
+    with short residuals that each layer scales by a learned scalar."""
+    hybrid_init: float = 0.0
+    """Initial value of hybrid's scalars: 0 starts as acn, 1 with the residual layers."""
     hidden_size: int = 768
     """Width of the token states."""
     num_hidden_layers: int = 12
@@ -25,13 +28,20 @@ class ModelConfig:
     intermediate_size: int = 3072
     """Width of the feed-forward sub-layer."""
     hidden_act: str = "gelu"
-    """Activation of the feed-forward sub-layer."""
+    """Activation of the feed-forward sub-layer and of the masked-language-model head (transformers' names)."""
+    gated_mlp: bool = False
+    """Gated feed-forward: GeGLU with hidden_act gelu, SwiGLU with silu; two thirds of the intermediate_size keep the
+    parameter count."""
     hidden_dropout_prob: float = 0.0
     """Dropout after the embeddings and each sub-layer."""
     attention_probs_dropout_prob: float = 0.0
     """Dropout on the attention weights."""
+    position_embedding_type: str = "absolute"
+    """absolute: learned position embeddings (the paper); rope: queries and keys are rotated by their positions."""
+    rope_theta: float = 10000.0
+    """Base of rope's wavelengths."""
     max_position_embeddings: int = 512
-    """Longest sequence the model can ever take."""
+    """Longest sequence a model with absolute positions can ever take."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
 

@@ -6,7 +6,34 @@ from typing import Any
 import pytest
 import torch
 
-from modeling import AcnConfig
+from modeling import (
+    AcnConfig,
+    AcnForMaskedLM,
+    AcnForMultipleChoice,
+    AcnForQuestionAnswering,
+    AcnForSequenceClassification,
+    AcnForTokenClassification,
+)
+
+HEADS = (
+    AcnForMaskedLM,
+    AcnForSequenceClassification,
+    AcnForTokenClassification,
+    AcnForQuestionAnswering,
+    AcnForMultipleChoice,
+)
+
+
+def inputs_of(head: type, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch as `head` takes it: for multiple choice its rows are the choices of one example."""
+    return {name: value.unsqueeze(0) for name, value in batch.items()} if head is AcnForMultipleChoice else batch
+
+
+def logits_of(outputs: Any) -> torch.Tensor:
+    """The logits of any head, a span's two ends side by side."""
+    if "start_logits" in outputs:
+        return torch.stack((outputs.start_logits, outputs.end_logits), dim=-1)
+    return outputs.logits
 
 
 @pytest.fixture

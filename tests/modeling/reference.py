@@ -1,8 +1,13 @@
 """The equations of the paper in float64 numpy, written without looking at the modeling file.
 
 x_0 = LN(word + position + type)
-acn:       a = LN(W_o Attention(x_{i-1})),            x_i = LN(W_2 gelu(W_1 a)),        y_k = x_0 + ... + x_k
-residual:  a = LN(x_{i-1} + W_o Attention(x_{i-1})),  x_i = LN(a + W_2 gelu(W_1 a)),    y_k = x_k
+acn:         a = LN(W_o Attention(x_{i-1})),              x_i = LN(W_2 gelu(W_1 a)),          y_k = x_0 + ... + x_k
+residual:    a = LN(x_{i-1} + W_o Attention(x_{i-1})),    x_i = LN(a + W_2 gelu(W_1 a)),      y_k = x_k
+feedforward: a = LN(W_o Attention(x_{i-1})),              x_i = LN(W_2 gelu(W_1 a)),          y_k = x_k
+hybrid:      a = LN(s x_{i-1} + W_o Attention(x_{i-1})),  x_i = LN(s a + W_2 gelu(W_1 a)),    y_k = x_0 + ... + x_k
+
+rope: no position in x_0; query and key at position t, seen as complex numbers q_d + i q_{d + D/2}, are multiplied by
+exp(i t theta^{-2d/D}). gated: x_i = ... W_2 (gelu(W_g a) * W_1 a), the rows of W_g above those of W_1.
 """
 
 import numpy as np
@@ -14,7 +19,17 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) 
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * weight + bias
 
 
-def attention(x: np.ndarray, mask: np.ndarray, w: dict[str, np.ndarray], heads: int) -> np.ndarray:
+def rotated(x: np.ndarray, theta: float) -> np.ndarray:
+    """Rope on (T, D), by complex numbers."""
+    half = x.shape[-1] // 2
+    angles = np.arange(len(x))[:, None] * theta ** (-2 * np.arange(half)[None] / x.shape[-1])
+    turned = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * angles)
+    return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+def attention(
+    x: np.ndarray, mask: np.ndarray, w: dict[str, np.ndarray], heads: int, rope_theta: float | None = None
+) -> np.ndarray:
     """One sequence at a time, one head at a time, over the unmasked keys only."""
     out = np.zeros_like(x)
     width = x.shape[-1] // heads
@@ -26,6 +41,8 @@ def attention(x: np.ndarray, mask: np.ndarray, w: dict[str, np.ndarray], heads: 
                 projected[b][:, part * x.shape[-1] + h * width : part * x.shape[-1] + (h + 1) * width]
                 for part in range(3)
             )
+            if rope_theta is not None:
+                query, key = rotated(query, rope_theta), rotated(key, rope_theta)
             weights = softmax(query @ key[keys].T / np.sqrt(width), axis=-1)
             out[b, :, h * width : (h + 1) * width] = weights @ value[keys]
     return out @ w["attention.out_proj.weight"].T + w["attention.out_proj.bias"]
@@ -42,27 +59,36 @@ def read_outs(
     layers: int,
     heads: int,
     eps: float,
+    rope_theta: float | None = None,
+    gated: bool = False,
 ) -> list[np.ndarray]:
     """y_0, ..., y_L of the encoder whose state dict (of AcnModel) is `weights`."""
     ids = inputs["input_ids"]
     x = (
         weights["embeddings.word_embeddings.weight"][ids]
-        + weights["embeddings.position_embeddings.weight"][np.arange(ids.shape[1])]
         + weights["embeddings.token_type_embeddings.weight"][inputs["token_type_ids"]]
     )
+    if rope_theta is None:
+        x = x + weights["embeddings.position_embeddings.weight"][np.arange(ids.shape[1])]
     x = layer_norm(x, weights["embeddings.LayerNorm.weight"], weights["embeddings.LayerNorm.bias"], eps)
     outputs = [x]
     for i in range(layers):
         prefix = f"layers.{i}."
         w = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-        branch = attention(x, inputs["attention_mask"], w, heads)
-        if connectivity == "residual":
-            branch = x + branch
+        shortcut = {"acn": 0.0, "feedforward": 0.0, "residual": 1.0}.get(connectivity)
+        if shortcut is None:
+            shortcut = w["shortcut.scale"]
+        branch = attention(x, inputs["attention_mask"], w, heads, rope_theta)
+        branch = shortcut * x + branch
         a = layer_norm(branch, w["attention_norm.weight"], w["attention_norm.bias"], eps)
-        inner = gelu(a @ w["mlp.up_proj.weight"].T + w["mlp.up_proj.bias"])
+        inner = a @ w["mlp.up_proj.weight"].T + w["mlp.up_proj.bias"]
+        if gated:
+            width = inner.shape[-1] // 2
+            inner = gelu(inner[..., :width]) * inner[..., width:]
+        else:
+            inner = gelu(inner)
         branch = inner @ w["mlp.down_proj.weight"].T + w["mlp.down_proj.bias"]
-        if connectivity == "residual":
-            branch = a + branch
+        branch = shortcut * a + branch
         x = layer_norm(branch, w["mlp_norm.weight"], w["mlp_norm.bias"], eps)
-        outputs.append(outputs[-1] + x if connectivity == "acn" else x)
+        outputs.append(outputs[-1] + x if connectivity in ("acn", "hybrid") else x)
     return outputs

@@ -1,20 +1,27 @@
 """The four ways to a depth are one model, bit for bit."""
 
+import itertools
 import json
 
 import pytest
 import torch
 
-from modeling import AcnForMaskedLM, AcnForSequenceClassification, AcnModel, parameters_by_depth
+from modeling import (
+    CONNECTIVITIES,
+    AcnForMaskedLM,
+    AcnForSequenceClassification,
+    AcnModel,
+    parameters_by_depth,
+)
+from tests.modeling.conftest import HEADS, inputs_of, logits_of
 
-CONNECTIVITIES = ("acn", "residual")
 DEPTHS = range(5)
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_hidden_state_depth_truncation_and_loading_agree(tiny_config, batch, tmp_path, connectivity, depth):
-    model = AcnModel(tiny_config(connectivity=connectivity)).eval()
+    model = AcnModel(tiny_config(connectivity=connectivity, hybrid_init=0.3)).eval()
     model.save_pretrained(tmp_path)
     read_out = model(**batch, output_hidden_states=True).hidden_states[depth]
     assert torch.equal(model(**batch, depth=depth).last_hidden_state, read_out)
@@ -30,15 +37,40 @@ def test_hidden_state_depth_truncation_and_loading_agree(tiny_config, batch, tmp
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
-@pytest.mark.parametrize("head", [AcnForMaskedLM, AcnForSequenceClassification])
-def test_logits_of_every_depth_come_from_one_forward(tiny_config, batch, head, connectivity):
-    model = head(tiny_config(connectivity=connectivity)).eval()
-    all_depths = list(model.depth_logits(**batch))
-    assert len(all_depths) == 5
-    assert torch.equal(all_depths[-1], model(**batch).logits)
+@pytest.mark.parametrize("head", HEADS)
+def test_logits_of_every_depth_come_from_one_forward(tiny_config, batch, tmp_path, head, connectivity):
+    head(tiny_config(connectivity=connectivity, hybrid_init=0.3)).save_pretrained(tmp_path)
+    # both from the file: where a weight lies in memory (aligned or not) may change the last bit of a matrix product
+    model = head.from_pretrained(tmp_path)
+    inputs = inputs_of(head, batch)
+    all_depths = list(model.depth_logits(**inputs))
+    hidden_states = model(**inputs, output_hidden_states=True).hidden_states
+    assert len(all_depths) == len(hidden_states) == 5
+    assert torch.equal(all_depths[-1], logits_of(model(**inputs)))
     for depth in reversed(DEPTHS):
-        assert torch.equal(all_depths[depth], model(**batch, depth=depth).logits)
-        assert torch.equal(all_depths[depth], model.truncate(depth)(**batch).logits)
+        assert torch.equal(all_depths[depth], logits_of(model(**inputs, depth=depth)))
+        assert torch.equal(model.head_logits(hidden_states[depth]).view_as(all_depths[depth]), all_depths[depth])
+        assert torch.equal(all_depths[depth], logits_of(model.truncate(depth)(**inputs)))
+        loaded = head.from_pretrained(tmp_path, num_hidden_layers=depth)
+        assert torch.equal(all_depths[depth], logits_of(loaded(**inputs)))
+
+
+def test_neighbouring_depths_differ(tiny_config, batch):
+    """Or the equalities above would hold of a model that ignores its depth."""
+    read_outs = AcnModel(tiny_config()).eval()(**batch, output_hidden_states=True).hidden_states
+    for shallower, deeper in itertools.pairwise(read_outs):
+        assert not torch.allclose(shallower, deeper, atol=0.1)
+
+
+def test_a_caller_that_stops_early_runs_no_further_layer(tiny_config, batch):
+    model = AcnForSequenceClassification(tiny_config()).eval()
+    ran = []
+    for i, layer in enumerate(model.acn.layers):
+        layer.register_forward_hook(lambda *_, i=i: ran.append(i))
+    for depth, _ in enumerate(model.depth_logits(**batch)):
+        if depth == 2:
+            break
+    assert ran == [0, 1]
 
 
 def test_a_truncated_model_survives_saving(tiny_config, batch, tmp_path):

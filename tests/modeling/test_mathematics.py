@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from modeling import AcnForMaskedLM, AcnForSequenceClassification, AcnModel
+from modeling import CONNECTIVITIES, AcnForMaskedLM, AcnForSequenceClassification, AcnModel
 from tests.modeling.reference import gelu, layer_norm, read_outs
 
 
@@ -23,7 +23,7 @@ def randomised(model):
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("connectivity", ["acn", "residual"])
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 def test_every_read_out_equals_the_equations_in_float64(tiny_config, batch, connectivity, attention):
     config = tiny_config(connectivity=connectivity)
     model = randomised(AcnModel(config)).double()
@@ -107,12 +107,86 @@ def test_residual_is_transformers_bert(tiny_config, batch):
         torch.testing.assert_close(y, x, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("rope", [True, False])
+def test_rope_and_gated_units_equal_the_equations(tiny_config, batch, connectivity, rope):
+    fields = {"position_embedding_type": "rope", "rope_theta": 50.0} if rope else {"gated_mlp": True}
+    config = tiny_config(connectivity=connectivity, **fields)
+    model = randomised(AcnModel(config)).double()
+    expected = read_outs(
+        as_numpy(model.state_dict()),
+        as_numpy(batch),
+        connectivity,
+        4,
+        config.num_attention_heads,
+        config.layer_norm_eps,
+        rope_theta=config.rope_theta if rope else None,
+        gated=not rope,
+    )
+    np.testing.assert_allclose(model(**batch).last_hidden_state.detach().numpy(), expected[-1], atol=1e-12)
+
+
+def with_weights_of(model, source):
+    """`model`, whose only own weights are the hybrid scalars, with the other weights of `source`."""
+    missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.endswith("shortcut.scale") for name in missing)
+    return model.eval()
+
+
+def test_hybrid_at_zero_is_acn_bit_for_bit(tiny_config, batch):
+    acn = randomised(AcnModel(tiny_config()))
+    hybrid = with_weights_of(AcnModel(tiny_config(connectivity="hybrid", hybrid_init=0.0)), acn)
+    for ours, theirs in zip(
+        hybrid(**batch, output_hidden_states=True).hidden_states,
+        acn(**batch, output_hidden_states=True).hidden_states,
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_hybrid_at_one_has_the_layers_of_residual_bit_for_bit(tiny_config, batch):
+    residual = randomised(AcnModel(tiny_config(connectivity="residual")))
+    hybrid = with_weights_of(AcnModel(tiny_config(connectivity="hybrid", hybrid_init=1.0)), residual)
+    layers = residual(**batch, output_hidden_states=True).hidden_states
+    sums = hybrid(**batch, output_hidden_states=True).hidden_states
+    read_out = layers[0]
+    assert torch.equal(sums[0], read_out)
+    for x, y in zip(layers[1:], sums[1:], strict=True):
+        read_out = read_out + x
+        assert torch.equal(y, read_out)
+
+
+def test_hybrid_learns_one_scalar_per_layer_that_no_optimizer_decays(tiny_config, batch):
+    model = AcnModel(tiny_config(connectivity="hybrid", hybrid_init=0.25))
+    scalars = {name: p for name, p in model.named_parameters() if name.endswith("shortcut.scale")}
+    assert len(scalars) == 4
+    model(**batch).last_hidden_state.square().sum().backward()
+    for scalar in scalars.values():
+        assert scalar.item() == 0.25
+        assert scalar.numel() == 1
+        assert scalar.ndim < 2  # what marks a parameter as not decayed
+        assert scalar.grad.item() != 0
+
+
 def test_acn_is_not_bert(tiny_config, batch):
     model = randomised(AcnForMaskedLM(tiny_config(connectivity="acn")))
     assert not torch.allclose(model(**batch).logits, bert_twin(model)(**batch).logits, atol=0.1)
 
 
-def test_gradients_match_finite_differences(tiny_config, batch):
-    model = randomised(AcnModel(tiny_config(num_hidden_layers=2, hidden_size=6, intermediate_size=8))).double()
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_gradients_match_finite_differences(tiny_config, connectivity):
+    config = tiny_config(num_hidden_layers=2, hidden_size=6, intermediate_size=8, connectivity=connectivity)
+    model = randomised(AcnModel(config)).double()
     embeddings = torch.randn(1, 4, 6, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda e: model(inputs_embeds=e).last_hidden_state, embeddings)
+    if connectivity == "hybrid":
+        scale = model.layers[0].shortcut.scale
+        out = model(inputs_embeds=embeddings).last_hidden_state.sum()
+        (slope,) = torch.autograd.grad(out, scale)
+        with torch.no_grad():
+            scale += 1e-6
+            above = model(inputs_embeds=embeddings).last_hidden_state.sum()
+            scale -= 2e-6
+            below = model(inputs_embeds=embeddings).last_hidden_state.sum()
+        torch.testing.assert_close(slope, ((above - below) / 2e-6).reshape(1), rtol=1e-5, atol=1e-6)

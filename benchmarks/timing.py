@@ -1,0 +1,136 @@
+"""What the benchmarks share: interleaved timing, peak memory of a fresh process, tables, goals and JSON.
+
+A machine's speed drifts (other programs, heat), so the cases of a comparison run in turn, round after round, and are
+compared within each round: `ratio` is the median of the rounds' ratios, which drift does not touch.
+"""
+
+import datetime
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one case, round by round."""
+
+    seconds: list[float]
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds)
+
+
+def interleave(
+    cases: dict[str, Step], rounds: int, warmup: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Timing]:
+    """Run every case once per round, each round starting with another one; the first `warmup` rounds do not count.
+
+    Args:
+        clock: seconds; `time.process_time` leaves out what other programs took, for work that neither waits nor has
+            more than one thread.
+    """
+    names = list(cases)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = clock()
+            cases[name]()
+            if turn >= warmup:
+                seconds[name].append(clock() - start)
+    return {name: Timing(values) for name, values in seconds.items()}
+
+
+def ratio(slow: Timing, fast: Timing) -> float:
+    """How many times `fast` goes into `slow`: the median over the rounds."""
+    return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))
+
+
+def _memory(field: str) -> int:
+    """VmRSS or VmHWM of this process in bytes; unlike getrusage's, this peak is not inherited from the parent."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024
+
+
+def _peak_of(setup: Callable[..., Step], args: tuple[Any, ...], steps: int) -> int:
+    torch.set_num_threads(1)
+    before = _memory("VmRSS")  # the interpreter and its libraries
+    step = setup(*args)
+    for _ in range(steps):
+        step()
+    return _memory("VmHWM") - before
+
+
+def peak_memory(setup: Callable[..., Step], *args: Any, steps: int = 2) -> int:
+    """Peak resident bytes that `setup(*args)` and some runs of the step it returns add to a fresh process (Linux)."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([setup.__module__])  # imported once, in a process that has computed nothing
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
+        return process.submit(_peak_of, setup, args, steps).result()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and what it was meant to be."""
+
+    what: str
+    """The figure in words."""
+    value: float
+    """Measured."""
+    bound: float
+    """Aimed at."""
+    at_least: bool = True
+    """The value should be at least (else at most) the bound."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the value keeps to the bound."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        return f"{'met    ' if self.met else 'NOT MET'}  {self.what}: {self.value:.3f} (goal {sign} {self.bound:g})"
+
+
+def machine() -> dict[str, Any]:
+    """What a figure has to name: processors, threads, versions, date."""
+    return {
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An aligned Markdown table; the first column to the left, the others to the right."""
+    lines = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+    rendered = []
+    for line in lines:
+        first, *rest = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        rendered.append("| " + " | ".join([first.strip().ljust(widths[0]), *rest]) + " |")
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    return "\n".join([rendered[0], rule, *rendered[1:]])
+
+
+def write_json(path: Path, goals: Sequence[Goal], **results: Any) -> None:
+    """Write machine, results and goals; aside first, then renamed."""
+    content = {"machine": machine(), **results, "goals": [asdict(goal) | {"met": goal.met} for goal in goals]}
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(aside, path)
