@@ -1,5 +1,9 @@
-"""The error a user can mend."""
+"""The errors a user can mend."""
 
 
 class DataError(ValueError):
     """A mistake in the corpus, the configuration or a prepared folder; the message names it and the mend."""
+
+
+class UnfinishedError(DataError):
+    """Work that stopped through no mistake, such as a lost network; the same command goes on where it stopped."""
