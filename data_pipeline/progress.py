@@ -80,11 +80,14 @@ class Progress:
         stored = self._settled.share + sum(self._weights[unit] * step.share for unit, step in self._steps.items())
         share = stored / max(sum(self._weights.values()), 1)
         seconds = max(time.monotonic() - self._began, 1e-9)
-        counts = f"{documents:,} documents, {size / 1e6:,.1f} MB at {size / 1e6 / seconds:.1f} MB/s"
-        if tokens:
-            counts += f", {tokens:,} tokens"
-        left = f", {_clock(seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
-        return f"{self._verb}: {counts}, {share:.0%} done{left}"
+        counts = [
+            f"{documents:,} documents" if documents else "",
+            f"{size / 1e6:,.1f} MB at {size / 1e6 / seconds:.1f} MB/s",
+            f"{tokens:,} tokens" if tokens else "",
+            f"{share:.0%} done",
+            f"{_clock(seconds * (1 - share) / share)} left" if 0 < share < 1 else "",
+        ]
+        return f"{self._verb}: {', '.join(filter(None, counts))}"
 
 
 def _clock(seconds: float) -> str:
