@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.errors import DataError, UnfinishedError
@@ -32,6 +33,7 @@ FORMATS = {
 """Suffix -> reader."""
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bz2"}
 _BATCH = 256  # documents at a time
+_BUFFER = 1 << 18  # bytes
 _WHOLE = -1
 UNKNOWN_BYTES = 64 << 20
 """What a file or Hub shard counts for where nobody says how large it is."""
@@ -144,6 +146,9 @@ def _open(file: str) -> IO[bytes]:
 def _decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
     if compression is None:
         return raw
+    if compression == "zstd":  # Arrow's reads concatenated frames and notices a truncated file; zstandard's does not
+        arrow = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        return io.BufferedReader(arrow, _BUFFER)
     from fsspec.compression import compr
 
     stream: IO[bytes] = compr[compression](raw, mode="rb")

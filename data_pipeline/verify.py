@@ -99,7 +99,7 @@ def _shard_faults(store: Store, manifest: Manifest, shard: Shard, is_last: bool)
 def _block_faults(tokens: TokenArray, manifest: Manifest, first: int) -> Iterator[str]:
     """What is wrong with the blocks of a row group, (B, T); `first` is the number of its first block in the shard."""
     words = manifest.tokenizer
-    outside: npt.NDArray[np.bool_] = (tokens >= words.vocab_size).any(axis=1)
+    outside = np.any(tokens >= words.vocab_size, axis=1)
     if outside.any():
         yield f"holds ids of {words.vocab_size} and above, outside the vocabulary, in {_named(outside, first)}"
     framed = _framed_by_documents if manifest.packing == "documents" else _framed_as_a_whole

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from data_pipeline.errors import DataError, UnfinishedError
 from data_pipeline.progress import Progress, Step
@@ -57,9 +57,11 @@ def _persistent(worker: Worker, unit: Unit) -> Iterator[Step]:
 
 class _Pool:
     def __init__(self, job: Job, vocabulary: Vocabulary | None, workers: int) -> None:
-        # spawned, not forked: the parent may hold threads and network connections
-        context = multiprocessing.get_context("spawn")
-        self._processes: dict[Connection, SpawnProcess] = {}
+        # Not forked from this process, which may hold threads and network connections, but from a clean one that has
+        # paid for the imports once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._processes: dict[Connection, ForkServerProcess] = {}
         for _ in range(workers):
             self._start(context, job, vocabulary)
 
@@ -91,9 +93,9 @@ class _Pool:
             process.kill()
             process.join()
 
-    def _start(self, context: SpawnContext, job: Job, vocabulary: Vocabulary | None) -> None:
+    def _start(self, context: ForkServerContext, job: Job, vocabulary: Vocabulary | None) -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, job, vocabulary), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, job, vocabulary, dict(os.environ)), daemon=True)
         process.start()
         theirs.close()
         self._processes[ours] = process
@@ -120,9 +122,10 @@ class _Pool:
         )
 
 
-def _serve(pipe: Connection, job: Job, vocabulary: Vocabulary | None) -> None:
+def _serve(pipe: Connection, job: Job, vocabulary: Vocabulary | None, environment: dict[str, str]) -> None:
     """The life of a worker process: receive a unit, send its steps, then None or the error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    os.environ.update(environment)  # the server was started with an older one
     os.environ["RAYON_NUM_THREADS"] = "1"  # one core per worker; read when the tokenizer first encodes
     try:
         worker = Worker(job, vocabulary)
