@@ -291,10 +291,13 @@ def _hub_slice(source: Source, part: Slice) -> Iterator[Batch]:
 def _remote_listing(url: str) -> list[tuple[str, int, str]]:
     filesystem, path = open_filesystem(url)
     is_pattern = any(character in path for character in "*?[") and not url.startswith(("http://", "https://"))
-    if is_pattern:
-        infos = filesystem.glob(path, detail=True).values()
-    else:
-        infos = [filesystem.info(path)] if filesystem.exists(path) else []
+    try:
+        infos = list(filesystem.glob(path, detail=True).values()) if is_pattern else [filesystem.info(path)]
+    except FileNotFoundError as error:
+        # HTTP's driver says this of every failure
+        if getattr(error.__cause__, "status", 404) not in (404, 410):
+            raise ConnectionError(str(error.__cause__)) from error
+        infos = []
     files = [info for info in infos if info["type"] == "file"]
     return sorted(
         (
