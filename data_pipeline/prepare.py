@@ -205,7 +205,7 @@ def _tokenizer(
     else:
         sample, about = _sample(config, corpus, units, store)
         kind = "WordPiece" if config.tokenizer_kind == "wordpiece" else "byte-level BPE"
-        megabytes = about["sample"]["megabytes"]
+        megabytes = f"{about['sample']['megabytes']:.1f}"
         say(f"tokenizer: training a {kind} of at most {config.vocab_size:,} entries on {megabytes} MB of text")
         tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length, config.tokenizer_kind)
     vocabulary = vocabulary_of(tokenizer)
@@ -249,7 +249,7 @@ def _sample(
     if not sample:
         raise no_documents(corpus.sources("train")[0].path)
     rule = "the first documents of every training unit, in proportion to its stored size"
-    about = {"megabytes": round(size / 1e6, 1), "documents": len(sample), "units": len(training), "rule": rule}
+    about = {"megabytes": round(size / 1e6, 3), "documents": len(sample), "units": len(training), "rule": rule}
     return sample, {"sample": about}
 
 
