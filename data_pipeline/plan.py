@@ -27,8 +27,6 @@ class Plan:
     source: dict[str, Any]
     """The sources with their files, as the manifest describes them."""
     units: list[Unit]
-    is_new: bool
-    """Whether this process began it."""
 
 
 def source_description(corpus: CorpusConfig) -> dict[str, Any]:
@@ -46,13 +44,13 @@ def open_plan(store: Store, settings: dict[str, Any], corpus: CorpusConfig, unit
     if WORK_FOLDER in found and store.size(_PLAN_FILE) is not None:
         before = json.loads(store.read(_PLAN_FILE))
         _compare(store, before["settings"], settings, before["source"], source, "holds unfinished work")
-        return Plan(settings, source, [Unit.from_json(unit) for unit in before["units"]], is_new=False)
+        return Plan(settings, source, [Unit.from_json(unit) for unit in before["units"]])
     if found - {WORK_FOLDER} or store.is_file():
         raise DataError(f"output: {store.url} exists and was not written by `acn prepare`: {_MEND}")
     units = plan_units(corpus, unit_bytes)
     content = {"settings": settings, "source": source, "units": [unit.to_json() for unit in units]}
     write_json(store, _PLAN_FILE, content)
-    return Plan(settings, source, units, is_new=True)
+    return Plan(settings, source, units)
 
 
 def finished_manifest(store: Store, settings: dict[str, Any], corpus: CorpusConfig) -> Manifest | None:

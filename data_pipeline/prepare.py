@@ -151,9 +151,10 @@ def _write(config: PrepareConfig, corpus: CorpusConfig, plan: Plan, store: Store
         if corpus.deduplicate:
             _find_duplicates(config, job, plan.units, store, say)
         vocabulary, about = _tokenizer(config, corpus, plan.units, store, say)
-        todo = [unit for unit in _not_in(plan.units, finished_units(store)) if config.is_mine(unit.number)]
-        if plan.units and not plan.is_new:
-            say(f"going on: {len(plan.units) - len(todo)} of {len(plan.units)} units are done or not for this part")
+        done = finished_units(store)
+        if done:
+            say(f"going on: {len(done)} of {len(plan.units)} units of work are done")
+        todo = [unit for unit in _not_in(plan.units, done) if config.is_mine(unit.number)]
         with Progress("encoding", {unit.number: unit.bytes for unit in todo}, say) as progress:
             do_units(job, vocabulary, todo, config.workers, progress)
         if config.part is not None:
