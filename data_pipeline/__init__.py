@@ -6,10 +6,12 @@ of the seed and the sample number (`Order`), masked by `mask_blocks`; `validatio
 split. A user's mistake raises `DataError`.
 """
 
+from data_pipeline.cleaning import CleaningConfig
 from data_pipeline.documents import PackedBatch
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DataError, UnfinishedError
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
+from data_pipeline.packing import document_numbers
 from data_pipeline.prepare import PrepareConfig, prepare
 from data_pipeline.reader import BlockReader
 from data_pipeline.remote import RemoteConfig
@@ -18,10 +20,12 @@ from data_pipeline.sources import CorpusConfig, Source, iter_documents
 from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
 from data_pipeline.summary import SplitSummary, summarize
 from data_pipeline.tokenizer import Vocabulary, fingerprint
+from data_pipeline.verify import verify
 
 __all__ = [
     "IGNORED_LABEL",
     "BlockReader",
+    "CleaningConfig",
     "CorpusConfig",
     "DataError",
     "Manifest",
@@ -37,13 +41,16 @@ __all__ = [
     "SplitSummary",
     "StreamConfig",
     "TokenStream",
+    "UnfinishedError",
     "Vocabulary",
     "default_lanes",
+    "document_numbers",
     "fingerprint",
     "iter_documents",
     "mask_blocks",
     "prepare",
     "summarize",
     "validation_batches",
+    "verify",
     "world_problems",
 ]

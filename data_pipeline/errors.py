@@ -7,3 +7,7 @@ class DataError(ValueError):
 
 class ShardFault(DataError):
     """A shard that is missing or damaged; what stream.damaged=skip replaces instead of stopping."""
+
+
+class UnfinishedError(DataError):
+    """Work that stopped through no mistake, such as a lost network; the same command goes on where it stopped."""

@@ -1,234 +1,259 @@
 """`acn prepare`: raw text becomes a tokenizer, token shards and a manifest."""
 
-import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.status import Status
 
-from data_pipeline.errors import DataError
-from data_pipeline.packing import BlockPacker
-from data_pipeline.shards import MANIFEST_FILE, TOKENIZER_FOLDER, Manifest, ShardWriter, dtype_for
-from data_pipeline.sources import CorpusConfig
-from data_pipeline.tokenizer import load_tokenizer, train_tokenizer, vocabulary_of
+from data_pipeline.dedup import unit_duplicates, write_duplicates
+from data_pipeline.errors import DataError, UnfinishedError
+from data_pipeline.merge import merge, write_json
+from data_pipeline.packing import Packing
+from data_pipeline.plan import CONFIG_FILE, Plan, finished_manifest, open_plan
+from data_pipeline.progress import Progress, Say
+from data_pipeline.shards import MANIFEST_FILE, TOKENIZER_FOLDER, Manifest
+from data_pipeline.sources import CorpusConfig, no_documents
+from data_pipeline.statistics import report_lines
+from data_pipeline.store import WORK_FOLDER, Store
+from data_pipeline.tokenizer import (
+    TokenizerKind,
+    Vocabulary,
+    load_tokenizer,
+    train_tokenizer,
+    vocabulary_of,
+)
+from data_pipeline.units import Unit, used_documents
+from data_pipeline.work import Job, finished_units
+from data_pipeline.workers import do_units
 
-CONFIG_FILE = "config.yaml"
-_BATCH_BYTES = 1 << 20  # text encoded at once
-_BATCH_DOCUMENTS = 4096
-_REPORT_SECONDS = 5.0
-
-Say = Callable[[str], None]
+_TOKENIZER_RECORD = f"{WORK_FOLDER}/tokenizer.json"
+_PART = re.compile(r"(\d+)/(\d+)")
+_WITHOUT_EFFECT = ("output", "workers", "part")  # on the bytes that are written
 
 
 @dataclass
 class PrepareConfig:
     """Turn raw text into a folder of token shards."""
 
-    corpus: CorpusConfig
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """The text."""
-    output: str
-    """Folder to write; it must not exist yet."""
+    output: str = ""
+    """Folder or URL (s3://bucket/folder) to write; it must not exist yet, unless an unfinished `acn prepare` with the
+    same settings left it: then the work goes on."""
     vocab_size: int = 32768
     """Most entries of the vocabulary to train; a small corpus gives fewer. Not used when `tokenizer` is given."""
     seq_length: int = 128
     """Tokens per block, [CLS] and [SEP] included."""
     tokenizer: str | None = None
-    """Existing tokenizer: a Hugging Face folder or Hub name. Without it, a lower-casing WordPiece is trained."""
+    """Existing tokenizer: a Hugging Face folder or Hub name. Without it, one is trained."""
+    tokenizer_kind: TokenizerKind = "wordpiece"
+    """What to train: the paper's lower-casing WordPiece, or a byte-level BPE that keeps case and spells everything."""
     tokenizer_sample_mb: float = 100.0
-    """Megabytes of training text, from its beginning, that the vocabulary is trained on."""
+    """Megabytes of training text that the vocabulary is trained on: the first documents of every unit of work, in
+    proportion to its size."""
+    packing: Packing = "blocks"
+    """How documents become blocks: "blocks" joins them by [SEP] and cuts every seq_length tokens (the paper's, no
+    padding); "documents" keeps them whole where they fit, side by side and padded, for attention within documents."""
     row_group_blocks: int = 512
     """Blocks per Parquet row group, the unit that is read and shuffled."""
     shard_row_groups: int = 64
-    """Row groups per shard file."""
+    """Row groups per shard file at most: 64 of 512 blocks of 128 tokens are 4 million tokens."""
+    unit_mb: float = 0.0
+    """Stored megabytes of the sources per unit of work: what a worker does at a time, and what a killed run does again
+    at most. It decides which blocks stand in which shard. 0 aims at 256 units of 4 to 256 MiB."""
+    workers: int = 1
+    """Processes that read and tokenize, a core each; the result is the same for any number. 1 works in this process,
+    with the tokenizer's threads on all cores."""
+    part: str | None = None
+    """For several machines that share `output`: 'i/n' does the i-th of n parts of the work, and when all are done
+    'merge' writes the manifest. The result is the same as that of one machine."""
 
     def problems(self) -> list[str]:
         """Every problem of these settings, missing files included, each naming the field and the mend."""
-        least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1}
+        least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1, "workers": 1}
         found = [
             f"{name}={getattr(self, name)} must be at least {minimum}"
             for name, minimum in least.items()
             if getattr(self, name) < minimum
         ]
+        if self.tokenizer_kind == "bpe" and self.tokenizer is None and self.vocab_size < 512:
+            found.append(f"vocab_size={self.vocab_size} must be at least 512 for a byte-level BPE")
         if self.tokenizer_sample_mb <= 0:
             found.append(f"tokenizer_sample_mb={self.tokenizer_sample_mb} must be above 0")
+        if self.unit_mb < 0:
+            found.append(f"unit_mb={self.unit_mb} must be at least 0")
         if not self.output:
             found.append("output is empty: name a folder to write")
+        if self.part is not None and self.part != "merge":
+            match = _PART.fullmatch(self.part)
+            if not match or not 1 <= int(match[1]) <= int(match[2]):
+                found.append(f"part={self.part!r} must be 'i/n' with i from 1 to n, or 'merge'")
         return found + self.corpus.problems()
 
+    def settings(self) -> dict[str, Any]:
+        """What decides the bytes that are written, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
 
-def prepare(config: PrepareConfig, say: Say = print) -> Manifest:
-    """Write a prepared folder and return its manifest.
+    def is_mine(self, unit: int) -> bool:
+        """Whether `part` says to do this unit of work."""
+        match = _PART.fullmatch(self.part or "1/1")
+        return match is not None and unit % int(match[2]) == int(match[1]) - 1
 
-    Everything is written beside `config.output` and renamed at the end: an interrupted run leaves nothing. A
-    folder that the same configuration has already made from the same files is returned as it is. Raises DataError
-    for whatever is wrong with the settings, the text, the tokenizer or the output folder.
+
+def prepare(config: PrepareConfig, say: Say = print) -> Manifest | None:
+    """Write a prepared folder and return its manifest; None after one part of several.
+
+    Work that is finished stays in `output` when the process is interrupted or killed, and the same configuration goes
+    on from there, with any number of workers. The manifest is written last. A mistake in the settings or the text
+    leaves nothing behind. A folder that the same configuration has already made from the same files is returned as
+    it is. Raises DataError for whatever is wrong with the settings, the text, the tokenizer or the output, and its
+    UnfinishedError when the network or a worker failed and the same command may go on.
     """
     problems = config.problems()
     if problems:
         raise DataError("\n".join(problems))
-    output = Path(config.output)
-    source = {field: [part.describe() for part in config.corpus.sources(field)] for field in ("train", "validation")}
-    if output.exists() or output.is_symlink():
-        manifest = _finished(config, source)
-        say(f"{output} is already prepared with this configuration: nothing to do")
+    store, corpus = Store(config.output), config.corpus.pinned()
+    manifest = finished_manifest(store, config.settings(), corpus)
+    if manifest is not None:
+        store.remove(WORK_FOLDER)  # the process was killed between its last two acts
+        say(f"{config.output} is already prepared with this configuration: nothing to do")
         return manifest
-    aside = output.with_name(f".{output.name}.partial-{uuid.uuid4().hex[:8]}")
-    new_parents = [parent for parent in output.parents if not parent.exists()]
-    try:
-        try:
-            aside.mkdir(parents=True)
-        except OSError as error:
-            raise DataError(f"output: {output} cannot be written ({error.strerror}): choose another folder") from error
-        manifest = _write(config, source, aside, say)
-        os.rename(aside, output)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(aside, ignore_errors=True)
-        for parent in new_parents:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-    for name, split in manifest.splits.items():
-        say(
-            f"{name}: {split.blocks:,} blocks of {config.seq_length} = {split.tokens:,} tokens "
-            f"from {split.documents:,} documents ({split.tokens_dropped} tokens dropped at the end)"
-        )
-    say(f"prepared corpus: {output}")
+    is_new = False
+
+    def keep(error: BaseException) -> bool:
+        has_work = bool(finished_units(store)) or store.size(_TOKENIZER_RECORD) is not None
+        is_mistake = isinstance(error, DataError) and not isinstance(error, UnfinishedError)
+        return not is_new or config.part is not None or (has_work and not is_mistake)
+
+    with store.removed_on_error(unless=keep):
+        is_new = not store.names() and not store.is_file()
+        plan = open_plan(store, config.settings(), corpus, int(config.unit_mb * 1e6))
+        manifest = _write(config, corpus, plan, store, say)
+    if manifest is None:
+        say(f"part {config.part} is done: when all parts are, run the same with --part merge")
+        return None
+    for line in report_lines(manifest.statistics, manifest.splits, manifest.seq_length):
+        say(line)
+    say(f"prepared corpus: {config.output}")
     return manifest
 
 
-def _finished(config: PrepareConfig, source: dict[str, Any]) -> Manifest:
-    """The manifest of an output folder that needs no work; DataError for any other folder."""
-    output = Path(config.output)
-    mend = "choose another output, or remove it"
-    if not (output / MANIFEST_FILE).is_file() or not (output / CONFIG_FILE).is_file():
-        raise DataError(f"output: {output} exists and was not written by `acn prepare`: {mend}")
-    before = yaml.safe_load((output / CONFIG_FILE).read_text(encoding="utf-8"))
-    now = asdict(config)
-    changed = [key for key in now if key != "output" and now[key] != (before or {}).get(key)]
-    if changed:
-        raise DataError(f"output: {output} exists with other settings of {', '.join(changed)}: {mend}")
-    manifest = Manifest.load(output)
-    if manifest.source != source:
-        raise DataError(f"output: {output} was prepared from other versions of the corpus files: {mend}")
-    return manifest
-
-
-def _write(config: PrepareConfig, source: dict[str, Any], folder: Path, say: Say) -> Manifest:
-    """Write everything into `folder`, the manifest last."""
-    tokenizer = _tokenizer(config, say)
-    tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
-    vocabulary = vocabulary_of(tokenizer)
-    dtype = dtype_for(vocabulary.vocab_size)
-    packers = {
-        split: BlockPacker(
-            ShardWriter(folder, split, config.seq_length, dtype, config.row_group_blocks, config.shard_row_groups),
-            vocabulary,
-            config.seq_length,
-            config.row_group_blocks,
-            dtype,
-        )
-        for split in ("train", "validation")
-    }
-    _encode(config.corpus, tokenizer, packers, say)
-    splits = {name: packer.finish() for name, packer in packers.items()}
-    for name, split in splits.items():
-        if not split.blocks:
-            mend = "set corpus.validation_fraction higher" if name == "validation" else "lower seq_length"
-            raise DataError(
-                f"corpus: the {name} text ({split.documents} documents, {split.tokens_dropped} tokens) does not "
-                f"fill one block of {config.seq_length}: give more text, or {mend}"
-            )
-    manifest = Manifest(
-        seq_length=config.seq_length,
-        dtype=dtype,
-        row_group_blocks=config.row_group_blocks,
-        tokenizer=vocabulary,
-        source=source,
-        splits=splits,
+def _write(config: PrepareConfig, corpus: CorpusConfig, plan: Plan, store: Store, say: Say) -> Manifest | None:
+    """Do what is left to do: duplicates, tokenizer, units, and the merge unless this is one part of several."""
+    job = Job(
+        config.output, corpus, config.seq_length, config.row_group_blocks, config.shard_row_groups, config.packing
     )
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
-    manifest.save(folder)
+    if config.part != "merge":
+        if corpus.deduplicate:
+            _find_duplicates(config, job, plan.units, store, say)
+        vocabulary, about = _tokenizer(config, corpus, plan.units, store, say)
+        done = finished_units(store)
+        if done:
+            say(f"going on: {len(done)} of {len(plan.units)} units of work are done")
+        todo = [unit for unit in _not_in(plan.units, done) if config.is_mine(unit.number)]
+        with Progress("encoding", {unit.number: unit.bytes for unit in todo}, say) as progress:
+            do_units(job, vocabulary, todo, config.workers, progress)
+        if config.part is not None:
+            return None
+    else:
+        vocabulary, about = _tokenizer_record(store)
+    manifest = merge(job, store, plan.units, vocabulary, plan.source, about)
+    written = {"output": config.output, **config.settings()}
+    store.write(CONFIG_FILE, yaml.safe_dump(written, sort_keys=False).encode())
+    store.write(MANIFEST_FILE, manifest.to_bytes())
+    store.remove(WORK_FOLDER)
     return manifest
 
 
-def _tokenizer(config: PrepareConfig, say: Say) -> Any:
+def _not_in(units: list[Unit], numbers: set[int]) -> list[Unit]:
+    return [unit for unit in units if unit.number not in numbers]
+
+
+def _find_duplicates(config: PrepareConfig, job: Job, units: list[Unit], store: Store, say: Say) -> None:
+    """Hash all documents and write which are duplicates, unless that is done.
+
+    Every part needs all hashes. Each begins with its own units and goes on with what others have not done yet, so
+    parts may run at once, one after the other, or not all.
+    """
+    originals = [unit for unit in units if unit.copy == 0]
+    if {f"{unit.number:05d}.npy" for unit in originals} <= store.names(f"{WORK_FOLDER}/duplicates"):
+        return
+    with Progress("hashing", {unit.number: unit.bytes for unit in originals}, say) as progress:
+        while True:
+            there = {int(name[:5]) for name in store.names(f"{WORK_FOLDER}/hashes") if name.endswith(".npy")}
+            todo = sorted(_not_in(originals, there), key=lambda unit: (not config.is_mine(unit.number), unit.number))
+            if not todo:
+                break
+            mine = [unit for unit in todo if config.is_mine(unit.number)]
+            do_units(job, None, mine or todo[: config.workers], config.workers, progress)
+    write_duplicates(store, units)
+
+
+def _tokenizer(
+    config: PrepareConfig, corpus: CorpusConfig, units: list[Unit], store: Store, say: Say
+) -> tuple[Vocabulary, dict[str, Any]]:
+    """The vocabulary, and where it came from; loads or trains and writes the tokenizer unless that is done."""
+    if store.size(_TOKENIZER_RECORD) is not None:
+        return _tokenizer_record(store)
     if config.tokenizer is not None:
         tokenizer = load_tokenizer(config.tokenizer)
         say(f"tokenizer: {config.tokenizer}, {len(tokenizer):,} entries")
-        return tokenizer
-    sample, size = [], 0.0
-    for split, text in config.corpus.documents():
-        if split == "validation":
-            if config.corpus.validation is not None:
-                break  # the training text is over
-            continue
-        sample.append(text)
-        size += len(text.encode("utf-8", "replace")) / 1e6
-        if size >= config.tokenizer_sample_mb:
-            break
-    say(f"tokenizer: training a WordPiece of at most {config.vocab_size:,} entries on {size:.1f} MB of text")
-    tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length)
-    if len(tokenizer) < config.vocab_size:
-        say(f"tokenizer: the text gives {len(tokenizer):,} entries, fewer than vocab_size={config.vocab_size:,}")
-    return tokenizer
+        about: dict[str, Any] = {"loaded_from": config.tokenizer}
+    else:
+        sample, about = _sample(config, corpus, units, store)
+        kind = "WordPiece" if config.tokenizer_kind == "wordpiece" else "byte-level BPE"
+        megabytes = f"{about['sample']['megabytes']:.1f}"
+        say(f"tokenizer: training a {kind} of at most {config.vocab_size:,} entries on {megabytes} MB of text")
+        tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length, config.tokenizer_kind)
+    vocabulary = vocabulary_of(tokenizer)
+    with store.scratch() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in sorted(folder.iterdir()):
+            store.put(file, f"{TOKENIZER_FOLDER}/{file.name}")
+    write_json(store, _TOKENIZER_RECORD, {"vocabulary": asdict(vocabulary), "about": about})
+    return vocabulary, about
 
 
-def _encode(corpus: CorpusConfig, tokenizer: Any, packers: dict[str, BlockPacker], say: Say) -> None:
-    """Stream all documents through the tokenizer into the packers."""
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True  # a "[MASK]" in someone's text is text
-    documents, size = 0, 0.0
-    with _progress(say) as report:
-        for batch in _batches(corpus.documents()):
-            texts = [text for _, text in batch]
-            encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
-            for split, packer in packers.items():
-                packer.add(
-                    [encoding.ids for (part, _), encoding in zip(batch, encodings, strict=True) if part == split]
-                )
-            documents += len(batch)
-            size += sum(map(len, texts)) / 1e6
-            report(documents, size, sum(packer.ids for packer in packers.values()))
+def _tokenizer_record(store: Store) -> tuple[Vocabulary, dict[str, Any]]:
+    try:
+        content = json.loads(store.read(_TOKENIZER_RECORD))
+    except FileNotFoundError as error:
+        raise DataError(f"part: nothing has been done in {store.url} yet: run the parts first") from error
+    special = tuple(content["vocabulary"].pop("special_ids"))
+    return Vocabulary(special_ids=special, **content["vocabulary"]), content["about"]
 
 
-def _batches(documents: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Lists of consecutive documents, about a megabyte each."""
-    while first := next(documents, None):
-        batch, size = [first], len(first[1])
-        while len(batch) < _BATCH_DOCUMENTS and size < _BATCH_BYTES and (more := next(documents, None)):
-            batch.append(more)
-            size += len(more[1])
-        yield batch
+def _sample(
+    config: PrepareConfig, corpus: CorpusConfig, units: list[Unit], store: Store
+) -> tuple[list[str], dict[str, Any]]:
+    """The text to train a tokenizer on, and its description for the manifest.
+
+    The first used documents of every training unit, in proportion to the unit's stored size: a mixture is sampled by
+    its weights, and no machine has to read the whole corpus.
+    """
+    training = [unit for unit in units if unit.field == "train"]
+    stored = sum(unit.bytes for unit in training)
+    sample: list[str] = []
+    size = 0
+    for unit in training:
+        quota, taken = config.tokenizer_sample_mb * 1e6 * unit.bytes / stored, 0
+        for text in _training_texts(corpus, unit, store):
+            sample.append(text)
+            taken += len(text.encode("utf-8", "replace"))
+            if taken >= quota:
+                break
+        size += taken
+    if not sample:
+        raise no_documents(corpus.sources("train")[0].path)
+    rule = "the first documents of every training unit, in proportion to its stored size"
+    about = {"megabytes": round(size / 1e6, 3), "documents": len(sample), "units": len(training), "rule": rule}
+    return sample, {"sample": about}
 
 
-@contextmanager
-def _progress(say: Say) -> Iterator[Callable[[int, float, int], None]]:
-    """Report documents, megabytes (millions of characters) and tokens: a live line on a terminal, else now and then."""
-    began = said = time.monotonic()
-    console = Console(stderr=True)
-
-    def line(documents: int, size: float, tokens: int) -> str:
-        speed = size / max(time.monotonic() - began, 1e-9)
-        return f"encoding: {documents:,} documents, {size:,.1f} MB at {speed:.1f} MB/s, {tokens:,} tokens"
-
-    def now_and_then(documents: int, size: float, tokens: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _REPORT_SECONDS:
-            said = time.monotonic()
-            say(line(documents, size, tokens))
-
-    if not (say is print and console.is_terminal):
-        yield now_and_then
-        return
-    with Status("encoding", console=console) as status:
-        yield lambda *counts: status.update(line(*counts))
+def _training_texts(corpus: CorpusConfig, unit: Unit, store: Store) -> Iterator[str]:
+    for batch, _ in used_documents(corpus, unit, unit_duplicates(corpus, unit, store), Counter()):
+        yield from (text for split, text in batch if split == "train")

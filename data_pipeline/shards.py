@@ -10,7 +10,7 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.errors import DataError
+from data_pipeline.store import WORK_FOLDER
 from data_pipeline.tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
@@ -57,6 +58,8 @@ class Split:
     documents: int
     tokens_dropped: int
     """Ids at the end of the split that did not fill a block."""
+    padding: int = 0
+    """[PAD] positions in the blocks; none where documents run on from block to block."""
 
 
 @dataclass
@@ -72,14 +75,23 @@ class Manifest:
     """Where the text came from: per field of the corpus configuration, the sources with their files."""
     splits: dict[str, Split]
     """"train" and "validation"."""
+    packing: str = "blocks"
+    """"blocks": documents joined by [SEP] run on from block to block; "documents": whole documents side by side in a
+    block, each with its own [CLS] and [SEP], padded at the end (see `document_numbers` in packing.py)."""
+    statistics: dict[str, Any] = field(default_factory=dict)
+    """What was read, what was left out and why, and how the tokenizer did, for people to look at."""
     format_version: int = FORMAT_VERSION
 
     def save(self, directory: str | Path) -> None:
         """Write DIR/manifest.json atomically."""
         target = Path(directory) / MANIFEST_FILE
         aside = target.with_name(target.name + ".partial")
-        aside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        aside.write_bytes(self.to_bytes())
         os.replace(aside, target)
+
+    def to_bytes(self) -> bytes:
+        """The content of manifest.json."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
 
     @classmethod
     def load(cls, directory: str | Path) -> "Manifest":
@@ -93,9 +105,18 @@ class Manifest:
         if not directory.is_dir():
             raise DataError(f"{directory} does not exist: write it with `acn prepare --output {directory}`")
         if not file.is_file():
+            if (directory / WORK_FOLDER).is_dir():
+                raise DataError(f"{directory} is not finished: run the same `acn prepare` again, it goes on")
             raise DataError(f"{directory} is not a prepared folder (no {MANIFEST_FILE}): give one of `acn prepare`")
+        manifest = cls.from_bytes(file.read_bytes(), str(file))
+        manifest._check(directory)
+        return manifest
+
+    @classmethod
+    def from_bytes(cls, data: bytes, file: str) -> "Manifest":
+        """Parse and check the content of manifest.json, read from `file`; DataError when unknown or damaged."""
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(data)
             version = content["format_version"]
             if version != FORMAT_VERSION:
                 raise DataError(
@@ -108,9 +129,13 @@ class Manifest:
                 shards = [Shard(**shard) for shard in split.pop("shards")]
                 content["splits"][name] = Split(shards=shards, **split)
             manifest = cls(**content)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DataError(f"{file} is damaged ({error!r}): run `acn prepare` again") from error
-        manifest._check(directory)
+        for name, split in manifest.splits.items():
+            if sum(shard.blocks for shard in split.shards) != split.blocks or any(
+                shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
+            ):
+                raise DataError(f"{file}: the shards of {name!r} do not add up: prepare again")
         return manifest
 
     def split(self, name: str) -> Split:
@@ -120,11 +145,6 @@ class Manifest:
         return self.splits[name]
 
     def _check(self, directory: Path) -> None:
-        for name, split in self.splits.items():
-            if sum(shard.blocks for shard in split.shards) != split.blocks or any(
-                shard.blocks % self.row_group_blocks for shard in split.shards[:-1]
-            ):
-                raise DataError(f"{directory / MANIFEST_FILE}: the shards of {name!r} do not add up: prepare again")
         if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
             raise DataError(
                 f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were written "
@@ -137,19 +157,31 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
+def block_type(dtype: str, seq_length: int) -> pa.DataType:
+    """The Arrow type of the token column."""
+    # nothing is ever null: saying so saves the definition levels and a fifth of the reading time
+    return pa.list_(pa.field("element", pa.type_for_alias(dtype), nullable=False), seq_length)
+
+
 class ShardWriter:
     """Writes the blocks of one split, given row group by row group, as numbered shards."""
 
     def __init__(
-        self, root: Path, split: str, seq_length: int, dtype: str, row_group_blocks: int, shard_row_groups: int
+        self,
+        root: Path,
+        split: str,
+        seq_length: int,
+        dtype: str,
+        row_group_blocks: int,
+        shard_row_groups: int,
+        stem: str = "shard",
     ) -> None:
+        """Write ROOT/SPLIT/STEM-00000.parquet and so on, each of `shard_row_groups` row groups but the last."""
         self.shards: list[Shard] = []
-        self._root, self._split = root, split
+        self._root, self._split, self._stem = root, split, stem
         self._row_group_blocks = row_group_blocks
         self._shard_blocks = row_group_blocks * shard_row_groups
-        # nothing is ever null: saying so saves the definition levels and a fifth of the reading time
-        element = pa.field("element", pa.type_for_alias(dtype), nullable=False)
-        self._type = pa.list_(element, seq_length)
+        self._type = block_type(dtype, seq_length)
         self._schema = pa.schema([pa.field(COLUMN, self._type, nullable=False)])
         self._writer: pq.ParquetWriter | None = None
         self._blocks = 0
@@ -189,4 +221,4 @@ class ShardWriter:
         self._writer, self._blocks = None, 0
 
     def _name(self) -> str:
-        return f"{self._split}/shard-{len(self.shards):05d}.parquet"
+        return f"{self._split}/{self._stem}-{len(self.shards):05d}.parquet"

@@ -1,4 +1,4 @@
-"""The tokenizer: an existing one, or a WordPiece trained so that the same text always gives the same bytes."""
+"""The tokenizer: an existing one, or a WordPiece or byte-level BPE; the same text always trains the same bytes."""
 
 import hashlib
 import json
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.decoders import WordPiece as WordPieceDecoder
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.models import BPE, WordPiece
+from tokenizers.normalizers import NFC, BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
+from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
 from data_pipeline.errors import DataError
 
@@ -28,6 +29,7 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+TokenizerKind = Literal["wordpiece", "bpe"]
 _PREFIX = "##"
 _MAX_ALPHABET = 1000  # as in BERT's own vocabulary
 _CHARACTER_COVERAGE = 0.9999  # rarer characters become [UNK] rather than take two entries each
@@ -64,12 +66,35 @@ class Vocabulary:
         return np.flatnonzero(self.is_ordinary)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, seq_length: int) -> Any:
-    """Train a lower-casing, accent-stripping WordPiece and return it as a transformers tokenizer.
+def train_tokenizer(texts: Sequence[str], vocab_size: int, seq_length: int, kind: TokenizerKind = "wordpiece") -> Any:
+    """Train a tokenizer and return it as a transformers tokenizer.
 
-    The same texts give the same vocabulary, byte for byte, in any process; a small corpus gives fewer than
-    `vocab_size` entries. `seq_length` becomes model_max_length.
+    "wordpiece" is the paper's: lower-cased, accents stripped. "bpe" is byte-level, keeps case and accents and spells
+    any text without an unknown token. The same texts give the same vocabulary, byte for byte, in any process; a small
+    corpus gives fewer than `vocab_size` entries. `seq_length` becomes model_max_length.
     """
+    backend = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size)
+    return _as_transformers(backend, seq_length)
+
+
+def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """GPT-2's byte-level BPE over NFC text, without an unknown token: every byte has an entry."""
+    backend = Tokenizer(BPE())
+    backend.normalizer = NFC()
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[token for name, token in SPECIAL_TOKENS.items() if name != "unk_token"],
+        initial_alphabet=sorted(ByteLevel.alphabet()),  # listed in the order of a hash table otherwise
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer=trainer)
+    return backend
+
+
+def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     trained = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     trained.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
     trained.pre_tokenizer = BertPreTokenizer()
@@ -87,7 +112,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, seq_length: int) -> A
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer=trainer)
-    return _as_transformers(trained.get_vocab(), seq_length)
+    return _wordpiece(trained.get_vocab())
 
 
 def _alphabet(texts: Sequence[str], normalizer: BertNormalizer, most: int) -> list[str]:
@@ -107,10 +132,8 @@ def _alphabet(texts: Sequence[str], normalizer: BertNormalizer, most: int) -> li
     return sorted(kept)
 
 
-def _as_transformers(vocabulary: dict[str, int], seq_length: int) -> Any:
+def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
     """A fresh tokenizer around a WordPiece vocabulary in which only the five special tokens are special."""
-    from transformers import TokenizersBackend  # heavy, and not needed to read shards
-
     backend = Tokenizer(
         WordPiece(
             vocab=vocabulary,
@@ -123,15 +146,22 @@ def _as_transformers(vocabulary: dict[str, int], seq_length: int) -> Any:
     backend.pre_tokenizer = BertPreTokenizer()
     backend.decoder = WordPieceDecoder(prefix=_PREFIX)
     backend.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    return backend
+
+
+def _as_transformers(backend: Tokenizer, seq_length: int) -> Any:
+    """A trained tokenizer, framing sequences and pairs as BERT does, in the class that AutoTokenizer loads."""
+    from transformers import TokenizersBackend  # heavy, and not needed to read shards
+
     cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     backend.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
+        special_tokens=[(token, backend.token_to_id(token)) for token in (cls, sep)],
     )
     return TokenizersBackend(
         tokenizer_object=backend,
-        **SPECIAL_TOKENS,
+        **{name: token for name, token in SPECIAL_TOKENS.items() if backend.token_to_id(token) is not None},
         model_max_length=seq_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )

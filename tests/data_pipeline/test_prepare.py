@@ -183,7 +183,7 @@ def test_an_interrupted_prepare_leaves_nothing_behind(corpus, tmp_path):
 
 def test_progress_is_reported_while_encoding(corpus, tmp_path, monkeypatch):
     # the package exports the function under the name of the module
-    monkeypatch.setattr(importlib.import_module("data_pipeline.prepare"), "_REPORT_SECONDS", 0)
+    monkeypatch.setattr(importlib.import_module("data_pipeline.progress"), "_REPORT_SECONDS", 0)
     lines: list[str] = []
     prepare(_config(corpus, tmp_path / "out"), lines.append)
     progress = [line for line in lines if line.startswith("encoding: ")]

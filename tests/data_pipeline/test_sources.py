@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline import CorpusConfig, DataError, Source, iter_documents
+from data_pipeline.units import plan_units
 
 DOCUMENTS = ["First document.", "Second,\nwith two lines.", "Third."]
 
@@ -147,3 +148,33 @@ def test_held_out_documents_are_chosen_by_their_text_alone(tmp_path, texts):
     assert splits[0] == splits[1]
     held_out = list(splits[0].values()).count("validation")
     assert 150 < held_out < 250
+
+
+def test_a_hub_revision_is_resolved_to_a_commit_once(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    class Api:
+        def dataset_info(self, path: str, revision: str | None) -> huggingface_hub.DatasetInfo:
+            asked.append((path, revision))
+            return huggingface_hub.DatasetInfo(id=path, sha="a" * 40)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    pinned = CorpusConfig(Source("owner/name", revision="main"), validation=["other"]).pinned()
+    assert [source.revision for source in pinned.sources("train") + pinned.sources("validation")] == ["a" * 40] * 2
+    assert pinned.pinned() == pinned
+    assert asked == [("owner/name", "main"), ("other", None)]
+
+
+def test_a_hub_dataset_is_one_unit_per_shard(monkeypatch):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": [f"document {number}" for number in range(10)]})
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: rows.to_iterable_dataset(num_shards=3))
+    source = Source("owner/name", revision="a" * 40)
+    units = plan_units(CorpusConfig(source, validation_fraction=0.1), 0)
+    assert len(units) == 3
+    assert [text for unit in units for part in unit.slices for texts, _ in source.read(part) for text in texts] == (
+        rows["text"][:]
+    )

@@ -1,11 +1,15 @@
 import subprocess
 import sys
+import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from data_pipeline import DataError, fingerprint
+from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare
+from data_pipeline.statistics import longest_tokens
 from data_pipeline.tokenizer import fingerprint_of_folder, load_tokenizer, train_tokenizer, vocabulary_of
 
 TRAIN = """
@@ -14,16 +18,19 @@ from data_pipeline.tokenizer import train_tokenizer
 rng = random.Random(0)
 letters = "abcdefghijklmnopqrstuvwxyzéß漢字"
 texts = [" ".join("".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(40)) for _ in range(200)]
-train_tokenizer(texts, 400, 32).save_pretrained(sys.argv[1])
+for kind, size in (("wordpiece", 400), ("bpe", 600)):
+    train_tokenizer(texts, size, 32, kind).save_pretrained(sys.argv[1] + kind)
 """
 
 
 def test_training_twice_in_two_processes_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         subprocess.run([sys.executable, "-c", TRAIN, str(tmp_path / name)], check=True)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert Tokenizer.from_file(str(tmp_path / "a" / "tokenizer.json")).get_vocab_size() == 400
+    for kind, size in (("wordpiece", 400), ("bpe", 600)):
+        first, second = (tmp_path / f"{name}{kind}" for name in ("a", "b"))
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            assert (first / file).read_bytes() == (second / file).read_bytes()
+        assert Tokenizer.from_file(str(first / "tokenizer.json")).get_vocab_size() == size
 
 
 def test_saved_tokenizer_loads_with_auto_tokenizer_and_frames_pairs(tokenizer_folder):
@@ -80,3 +87,57 @@ def test_tokenizers_without_a_mask_token_are_refused(tokenizer_folder, tmp_path)
     loaded.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has no mask_token"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def bpe(texts):
+    return train_tokenizer(texts(300), 600, 16, "bpe")
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_byte_level_bpe_spells_any_text_without_an_unknown_token(bpe, text):
+    backend = bpe.backend_tokenizer
+    backend.encode_special_tokens = True
+    ids = backend.encode(text, add_special_tokens=False).ids
+    assert backend.decode(ids) == unicodedata.normalize("NFC", text)
+
+
+def test_byte_level_bpe_keeps_case_and_loads_with_auto_tokenizer(bpe, tmp_path):
+    vocabulary = vocabulary_of(bpe)
+    assert vocabulary.unk_token_id is None
+    assert vocabulary.special_ids == (0, 1, 2, 3)
+    bpe.save_pretrained(tmp_path)
+    loaded = load_tokenizer(str(tmp_path))
+    assert fingerprint(loaded) == vocabulary.fingerprint
+    assert loaded("The river").input_ids != loaded("the river").input_ids
+    pair = loaded("the river", "a stone")
+    assert pair.input_ids.count(loaded.sep_token_id) == 2
+    assert pair.input_ids[0] == loaded.cls_token_id
+    assert loaded.model_max_length == 16
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_the_longest_tokens_are_those_that_spell_the_most(texts, kind):
+    trained = train_tokenizer(texts(300) + ["incomprehensibilities " * 50] * 5, 600, 16, kind)
+    longest = longest_tokens(trained.backend_tokenizer, vocabulary_of(trained).special_ids)
+    assert longest[0].strip() == "incomprehensibilities"
+    assert [len(text) for text in longest] == sorted(map(len, longest), reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
+    documents = [f"{text} \u6f22" for text in texts(200)]
+    (tmp_path / "a.txt").write_text("\n\n".join(documents))
+    corpus = CorpusConfig(f"{tmp_path}/a.txt", validation_fraction=0.2)
+    options = {"tokenizer_kind": kind, "vocab_size": 600, "seq_length": 16, "tokenizer_sample_mb": 0.005}
+    manifest = prepare(PrepareConfig(corpus, f"{tmp_path}/out", **options), lambda line: None)
+    assert manifest is not None
+    report = manifest.statistics["tokenizer"]
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
+    ids = [loaded(text, add_special_tokens=False).input_ids for text in documents]
+    tokens = sum(map(len, ids))
+    unknown = sum(part.count(loaded.unk_token_id) for part in ids) if loaded.unk_token_id is not None else 0
+    assert report["unknown_rate"] == pytest.approx(unknown / tokens, abs=1e-8)
+    assert report["characters_per_token"] == pytest.approx(sum(map(len, documents)) / tokens, abs=1e-4)
+    assert report["sample"]["documents"] < 60, "about 5 kB of 30 kB"
+    assert 0.005 <= report["sample"]["megabytes"] < 0.007
