@@ -88,6 +88,9 @@ class AcnConfig(PreTrainedConfig):
     """Token types (first and second sentence)."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
+    identity_attention_init: bool = False
+    """Add the identity to the initial query, key, value and output projections: every token then attends to itself
+    first, so that a stack without short residuals passes tokens on instead of averaging them."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in every LayerNorm."""
     pad_token_id: int | None = 0

@@ -143,6 +143,10 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
+class AcnProjection(nn.Linear):
+    """A projection of the attention, whose initial weight may have the identity added (see `_init_weights`)."""
+
+
 class AcnAttention(nn.Module):
     """Bidirectional multi-head self-attention with one fused projection for query, key and value."""
 
@@ -154,8 +158,8 @@ class AcnAttention(nn.Module):
         self.layer_idx = layer_idx
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
-        self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv_proj = AcnProjection(config.hidden_size, 3 * config.hidden_size)
+        self.out_proj = AcnProjection(config.hidden_size, config.hidden_size)
 
     def forward(
         self,
@@ -300,6 +304,9 @@ class AcnPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, AcnShortcut) and module.kind == "learned":
             init.constant_(module.scale, float(self.config.hybrid_init))
+        if isinstance(module, AcnProjection) and self.config.identity_attention_init:
+            identity = torch.eye(module.in_features).repeat(module.out_features // module.in_features, 1)
+            init.copy_(module.weight, module.weight + identity.to(module.weight))
 
     @classmethod
     def from_bert(cls, bert: Any, connectivity: str = "acn", **overrides: Any) -> Any:

@@ -44,6 +44,9 @@ class ModelConfig:
     """Longest sequence a model with absolute positions can ever take."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
+    identity_attention_init: bool = False
+    """Add the identity to the initial query, key, value and output projections: every token then attends to itself
+    first, so that a stack without short residuals passes tokens on instead of averaging them."""
 
     def acn_fields(self, manifest: Manifest) -> dict[str, Any]:
         """The fields of the `AcnConfig` for the corpus of `manifest`."""

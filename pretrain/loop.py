@@ -13,6 +13,7 @@ from data_pipeline import MaskedBatch, TokenStream, validation_batches
 from modeling import AcnConfig, AcnForMaskedLM
 
 from . import checkpoint as checkpoints
+from .batch import model_inputs
 from .check import check_run, first_progress
 from .config import PretrainConfig
 from .engine import build_engine, gradient_norm, init_distributed, set_learning_rate
@@ -152,11 +153,8 @@ class Run:
         accumulation = self.engine.gradient_accumulation_steps()
         for _ in range(accumulation):
             batch = next(micro_batches)
-            loss = self.engine(
-                input_ids=batch.input_ids.to(self.device, non_blocking=True),
-                masked_positions=batch.masked_positions.to(self.device, non_blocking=True),
-                labels=batch.labels.to(self.device, non_blocking=True),
-            ).loss
+            labels = batch.labels.to(self.device, non_blocking=True)
+            loss = self.engine(**model_inputs(batch, self.device), labels=labels).loss
             self.engine.backward(loss)
             self.engine.step()
             loss_sum += loss.detach()

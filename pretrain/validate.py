@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from data_pipeline import MaskedBatch
 from modeling import AcnForMaskedLM
 
+from .batch import model_inputs
+
 
 @torch.no_grad()
 def validate(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device) -> dict[str, float]:
@@ -23,9 +25,7 @@ def validate(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torc
     for batch in batches:
         labels = batch.labels.to(device)
         targets = labels != -100
-        logits = model.depth_logits(
-            input_ids=batch.input_ids.to(device), masked_positions=batch.masked_positions.to(device)
-        )
+        logits = model.depth_logits(**model_inputs(batch, device))
         for depth, scores in enumerate(logits):
             sums[depth] += ((scores.argmax(-1) == labels) & targets).sum()
             if depth == depths - 1:

@@ -81,9 +81,10 @@ def test_tails_of_several_units_lose_nothing_and_keep_documents_apart(units):
     given_ids = Counter(token for documents in units for document in documents for token in document)
     assert (given_ids - ids).total() <= split.tokens_dropped < LENGTH - 2
     assert not ids - given_ids
-    # no separator twice in a row: that would be an empty document
-    flat = blocks[:, 1:-1].reshape(-1)
-    assert not ((flat[1:] == SEP) & (flat[:-1] == SEP)).any()
+    # no separator twice in a row inside a block: that would be an empty document (between two blocks it may be, where
+    # one packer's row groups end after a separator and the tails begin with one)
+    inner = blocks[:, 1:-1]
+    assert not ((inner[:, 1:] == SEP) & (inner[:, :-1] == SEP)).any()
 
 
 @given(st.lists(DOCUMENTS, max_size=5))

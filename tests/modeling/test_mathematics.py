@@ -190,3 +190,23 @@ def test_gradients_match_finite_differences(tiny_config, connectivity):
             scale -= 2e-6
             below = model(inputs_embeds=embeddings).last_hidden_state.sum()
         torch.testing.assert_close(slope, ((above - below) / 2e-6).reshape(1), rtol=1e-5, atol=1e-6)
+
+
+def test_identity_initialisation_adds_the_identity_to_the_attention_and_nothing_else(tiny_config):
+    torch.manual_seed(3)
+    plain = AcnModel(tiny_config()).state_dict()
+    torch.manual_seed(3)
+    shifted = AcnModel(tiny_config(identity_attention_init=True)).state_dict()
+    for name, weight in plain.items():
+        added = shifted[name] - weight
+        expected = torch.zeros_like(weight)
+        if name.endswith(("qkv_proj.weight", "out_proj.weight")):
+            expected = torch.eye(12).repeat(len(weight) // 12, 1)
+        torch.testing.assert_close(added, expected, atol=1e-6, rtol=0)
+
+
+def test_identity_initialisation_leaves_loaded_weights_alone(tiny_config, tmp_path):
+    model = AcnModel(tiny_config(identity_attention_init=True))
+    model.save_pretrained(tmp_path)
+    for name, weight in AcnModel.from_pretrained(tmp_path).state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])

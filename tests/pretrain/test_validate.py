@@ -1,5 +1,6 @@
 """One pass gives the accuracy of every depth, equal to evaluating each depth alone."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline import Manifest, MaskingConfig, validation_batches
+from data_pipeline import CorpusConfig, Manifest, MaskingConfig, PrepareConfig, prepare, validation_batches
 from modeling import AcnConfig, AcnForMaskedLM
 from pretrain.validate import validate
+from tests.conftest import sentences
 
 
 @pytest.fixture
@@ -17,6 +19,47 @@ def one_rank(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.fixture
+def packed(tmp_path) -> Path:
+    """A corpus packed by documents: several in a block of 32 tokens, padded at the end."""
+    for name, seed in (("train", 1), ("validation", 2)):
+        lines = sentences(120, seed).splitlines()
+        texts = [" ".join(line.split()[: 3 + number % 7]) for number, line in enumerate(lines)]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(texts))
+    corpus = CorpusConfig(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "validation.txt"))
+    output = tmp_path / "tokens"
+    prepare(PrepareConfig(corpus=corpus, output=str(output), vocab_size=120, seq_length=32, packing="documents"))
+    return output
+
+
+def test_packed_documents_are_scored_as_if_each_were_alone(packed, one_rank):
+    manifest = Manifest.load(packed)
+    torch.manual_seed(0)
+    config = AcnConfig(
+        vocab_size=manifest.tokenizer.vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        initializer_range=0.5,
+    )  # fmt: skip
+    model = AcnForMaskedLM(config).eval()
+
+    def packed_batches():
+        return validation_batches(packed, MaskingConfig(), batch_size=4, max_blocks=8, rank=0, world_size=1)
+
+    metrics = validate(model, packed_batches(), torch.device("cpu"))
+    loss = count = 0
+    for batch in packed_batches():
+        for row, positions, labels in zip(batch.input_ids, batch.masked_positions, batch.labels, strict=True):
+            starts = (row == manifest.tokenizer.cls_token_id).nonzero().flatten().tolist()
+            assert len(starts) > 1, "the blocks hold several documents"
+            padding = (row == manifest.tokenizer.pad_token_id).nonzero().flatten().tolist()
+            for begin, end in itertools.pairwise([*starts, padding[0] if padding else len(row)]):
+                logits = model(row[None, begin:end]).logits[0]
+                for position, label in zip(positions.tolist(), labels.tolist(), strict=True):
+                    if label != -100 and begin <= position < end:
+                        loss += F.cross_entropy(logits[position - begin], torch.tensor(label)).item()
+                        count += 1
+    assert metrics["validation/loss"] == pytest.approx(loss / count, rel=1e-5)
 
 
 def batches(prepared: Path, size: int):
