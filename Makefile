@@ -15,10 +15,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo test test-slow lint
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON, TORCH (CPU machines), DEMO_ARGS, PYTEST_ARGS"
 
 install: $(INSTALLED) ## create .venv and install acn-lm with its development tools
@@ -26,8 +26,11 @@ install: $(INSTALLED) ## create .venv and install acn-lm with its development to
 demo: $(INSTALLED) ## run the whole chain offline on this machine, in minutes
 	$(BIN)/acn demo $(DEMO_ARGS)
 
-test: $(INSTALLED) ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED) ## run the tests, all but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## run the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ class DemoConfig:
     """Ranks of the two pretrainings."""
     corpus_mb: float = 10.0
     """Megabytes of documentation to use."""
-    steps: int = 400
+    steps: int = 700
     """Optimizer steps of each pretraining."""
     train_examples: int = 2000
     """Training examples of each task."""
@@ -105,7 +105,7 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
     }  # fmt: skip
     glue = {
         twin: ["glue", "--model", f"{home}/{twin}/model", "--tasks", ",".join(TASKS), "--glue_dir", f"{home}/tasks",
-               "--epochs", "2", "--output", f"{home}/glue-{twin}", *tracking]
+               "--learning_rate", "1e-3", "--epochs", "3", "--max_length", "96", "--output", f"{home}/glue-{twin}", *tracking]
         for twin in TWINS
     }  # fmt: skip
     small = ["compress", "--model", f"{home}/glue-acn/{TASKS[0]}", "--tolerance", "0.01", "--output", f"{home}/small"]
