@@ -4,7 +4,9 @@ A machine's speed drifts (other programs, heat), so the cases of a comparison ru
 compared within each round: `ratio` is the median of the rounds' ratios, which drift does not touch.
 """
 
+import ctypes
 import datetime
+import gc
 import json
 import multiprocessing
 import os
@@ -20,6 +22,8 @@ from typing import Any
 import torch
 
 Step = Callable[[], Any]
+
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,22 @@ def _memory(field: str) -> int:
 
 def _peak_of(setup: Callable[..., Step], args: tuple[Any, ...], steps: int) -> int:
     torch.set_num_threads(1)
+    # glibc keeps freed blocks of middling size; mapped one by one they go back, and the peak is what was alive
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
     before = _memory("VmRSS")  # the interpreter and its libraries
     step = setup(*args)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # what building took is not the step's peak: see proc(5)
     for _ in range(steps):
         step()
     return _memory("VmHWM") - before
 
 
 def peak_memory(setup: Callable[..., Step], *args: Any, steps: int = 2) -> int:
-    """Peak resident bytes that `setup(*args)` and some runs of the step it returns add to a fresh process (Linux)."""
+    """Peak resident bytes of a fresh process while it runs the step that `setup(*args)` returns (Linux with glibc).
+
+    Its libraries do not count; what `setup` leaves behind (weights, batch) does.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([setup.__module__])  # imported once, in a process that has computed nothing
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
