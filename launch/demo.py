@@ -35,7 +35,7 @@ class DemoConfig:
     """Ranks of the two pretrainings."""
     corpus_mb: float = 10.0
     """Megabytes of documentation to use."""
-    steps: int = 700
+    steps: int = 550
     """Optimizer steps of each pretraining."""
     train_examples: int = 2000
     """Training examples of each task."""
