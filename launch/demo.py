@@ -105,7 +105,8 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
     }  # fmt: skip
     glue = {
         twin: ["glue", "--model", f"{home}/{twin}/model", "--tasks", ",".join(TASKS), "--glue_dir", f"{home}/tasks",
-               "--learning_rate", "1e-3", "--epochs", "3", "--max_length", "96", "--output", f"{home}/glue-{twin}", *tracking]
+               "--learning_rate", "5e-4", "--epochs", "3", "--max_length", "96",
+               "--output", f"{home}/glue-{twin}", *tracking]
         for twin in TWINS
     }  # fmt: skip
     small = ["compress", "--model", f"{home}/glue-acn/{TASKS[0]}", "--tolerance", "0.01", "--output", f"{home}/small"]
@@ -141,11 +142,13 @@ def _minutes(seconds: float) -> str:
 
 
 def _closing_screen(console: Console, home: Path, seconds: float) -> None:
-    table = Table(title="Score of every read-out depth (validation split)")
+    table = Table(title="Score of every read-out depth (validation split)", box=None, title_justify="left")
     results = {twin: _read_results(home / f"glue-{twin}") for twin in TWINS}
     depths = range(len(results["acn"][TASKS[0]]["depth_scores"]))
-    for heading in ("task", "connectivity", *(f"depth {depth}" for depth in depths), "cut at"):
-        table.add_column(heading, justify="left" if heading in ("task", "connectivity") else "right")
+    for heading in ("task", "connectivity"):
+        table.add_column(heading)
+    for heading in (*(f"y{depth}" for depth in depths), "cut at"):
+        table.add_column(heading, justify="right")
     for task in TASKS:
         for twin in TWINS:
             result = results[twin][task]
@@ -155,12 +158,12 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
     console.print(table)
     console.print(
         Panel(
-            f"look at   {home}/report/index.html   both depth curves of each task, and a table\n"
-            f"          {home}/acn/pretraining.png   the loss, and every depth's accuracy over the steps\n"
-            f"          {home}/small   the cut classifier, an ordinary Hugging Face folder\n"
-            f"          mlflow ui --backend-store-uri sqlite:///mlruns.db   every run, curve and figure\n"
-            f"next      acn prepare --help   your own corpus\n"
-            f"          acn pretrain --config launch/recipes/acn-mini.yaml --data DIR --output RUN",
+            f"look at  {home}/report/index.html: both depth curves of each task\n"
+            f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
+            f"         {home}/small: the cut classifier, a Hugging Face folder\n"
+            f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
+            f"next     acn prepare --help: your own corpus\n"
+            f"         acn pretrain --config launch/recipes/acn-mini.yaml --help",
             title=f"done in {_minutes(seconds)}",
         )
     )

@@ -141,7 +141,7 @@ def write_demo_tasks(
     folders = {"docsource": directory / "docsource", "docpair": directory / "docpair"}
     sizes = {"train": train_examples, "validation": validation_examples}
     _refuse_existing(*(folder / f"{split}.parquet" for folder in folders.values() for split in sizes))
-    documents = list(corpus.documents())
+    documents = [(package, clean_docstring(text)) for package, text in corpus.documents()]
     long = _by_split(_passages(documents, 20, 60))
     short = _by_split(_passages(documents, 12, 30))  # two of them fit 128 tokens
     tables: list[tuple[Path, dict[str, list[Any]], tuple[str, ...]]] = []
@@ -188,7 +188,10 @@ def _read_all(files: Sequence[tuple[str, Path]], processes: int) -> Iterator[tup
 
 
 def _docstrings(path: Path) -> list[str]:
-    """The cleaned docstrings of one source file, or nothing if this Python cannot parse it."""
+    """The long docstrings of one source file as they stand, or nothing if this Python cannot parse it.
+
+    Their examples, headings and markup stay in the corpus: they repeat, and so are learned in the minutes a demo has.
+    """
     source = path.read_bytes()
     if len(source) < MIN_DOCSTRING:
         return []
@@ -201,10 +204,9 @@ def _docstrings(path: Path) -> list[str]:
     texts = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            raw = ast.get_docstring(node, clean=False)
-            text = clean_docstring(raw) if raw and len(raw) > MIN_DOCSTRING else ""
+            text = ast.get_docstring(node) or ""
             if len(text) > MIN_DOCSTRING:
-                texts.append(text)
+                texts.append(text.encode("utf-8", "ignore").decode())  # lone surrogates fit no file
     return texts
 
 

@@ -43,7 +43,7 @@ def toy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for index in range(200):
         (root / f"m{index}.py").write_text(f'"""{prose(rng, 2)}"""\n\ndef f():\n    """Too short."""\n')
     copy = ast.get_docstring(ast.parse((root / "m0.py").read_text()))
-    (root / "copy.py").write_text(f'class C:\n    """{copy}\n\n    >>> 1 + 1\n    2\n    """\n')
+    (root / "copy.py").write_text(f'class C:\n    """{copy}"""\n')
     (root / "broken.py").write_text("print 'a template, not Python'" + " " * 200)
     (root / "tests" / "test_m.py").write_text(f'"""{prose(rng, 3)}"""\n')
     monkeypatch.syspath_prepend(str(root.parent))
@@ -58,7 +58,7 @@ def corpus(tmp_path: Path) -> DemoCorpus:
     lines = []
     for index in range(400):
         package = ("numpy", "torch", "scipy", "elsewhere")[index % 4]
-        text = f"{prose(rng, 2)} Of NumPy, torch.nn and\n{prose(rng, 2)}\n{BOILERPLATE}"
+        text = f"{prose(rng, 2)} Of NumPy, torch.nn and\n\n{prose(rng, 2)}\n\n{BOILERPLATE}"
         lines.append(json.dumps({"text": text, "package": package}) + "\n")
     found.train.write_text("".join(lines[:350]))
     found.validation.write_text("".join(lines[350:]))
