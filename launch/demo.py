@@ -73,7 +73,7 @@ def demo(config: DemoConfig) -> int:
     stages = _stages(config, home)
     for number, stage in enumerate(stages, 1):
         clock = _clock(time.monotonic() - started, done)
-        console.print(f"\n[bold]{number}/{len(stages)}  {stage.title}[/]  [dim]{clock}[/]")
+        console.print(f"\n[bold]{number}/{len(stages)}  {stage.title}[/]  [dim]{clock}[/]", soft_wrap=True)
         if not stage.commands:
             _collect_text(config, home)
         for command in stage.commands:

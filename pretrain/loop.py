@@ -211,4 +211,6 @@ class Run:
         assert newest is not None, "fit() has just written it"
         export(newest, self.folder / "model", tokenizer_folder(self.stream.folder))
         if self.tracker is not None:
-            self.tracker.log_figure(draw_run(self.folder, f"{self.folder.name}: {self.config.model.connectivity}"))
+            model = self.config.model
+            shape = f"{model.connectivity}, {model.num_hidden_layers} layers x {model.hidden_size}"
+            self.tracker.log_figure(draw_run(self.folder, f"{self.folder.name} ({shape})"))
