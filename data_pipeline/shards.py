@@ -10,7 +10,7 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ class Shard:
         """Blocks per row group; only the last of a split may differ from `row_group_blocks`."""
         full, rest = divmod(self.blocks, row_group_blocks)
         return [row_group_blocks] * full + [rest] * (rest > 0)
+
+
+_SHARD_FIELDS = {field.name for field in fields(Shard)}
+
+
+def _shard_or_dict(parsed: dict[str, Any]) -> Any:
+    """Make shards while parsing: a million dictionaries of them would take twice the memory of what they become."""
+    return Shard(**parsed) if parsed.keys() == _SHARD_FIELDS else parsed
 
 
 @dataclass
@@ -116,7 +124,7 @@ class Manifest:
     def from_bytes(cls, data: bytes, file: str) -> "Manifest":
         """Parse and check the content of manifest.json, read from `file`; DataError when unknown or damaged."""
         try:
-            content = json.loads(data)
+            content = json.loads(data, object_hook=_shard_or_dict)
             version = content["format_version"]
             if version != FORMAT_VERSION:
                 raise DataError(
@@ -126,8 +134,9 @@ class Manifest:
             content["tokenizer"]["special_ids"] = tuple(content["tokenizer"]["special_ids"])
             content["tokenizer"] = Vocabulary(**content["tokenizer"])
             for name, split in content["splits"].items():
-                shards = [Shard(**shard) for shard in split.pop("shards")]
-                content["splits"][name] = Split(shards=shards, **split)
+                content["splits"][name] = Split(**split)
+                if not all(isinstance(shard, Shard) for shard in split["shards"]):
+                    raise TypeError(f"a shard of {name!r} is not described as one")
             manifest = cls(**content)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DataError(f"{file} is damaged ({error!r}): run `acn prepare` again") from error

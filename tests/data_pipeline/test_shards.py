@@ -81,7 +81,12 @@ def test_unknown_versions_and_damaged_manifests_are_refused(broken):
     _edit(broken, lambda content: content.update(format_version=99))
     with pytest.raises(DataError, match="format_version 99"):
         Manifest.load(broken)
-    _edit(broken, lambda content: (content.update(format_version=1), content.pop("dtype")))
+    _edit(
+        broken, lambda content: (content.update(format_version=1), content["splits"]["train"]["shards"][0].pop("bytes"))
+    )
+    with pytest.raises(DataError, match="a shard of 'train' is not described as one"):
+        Manifest.load(broken)
+    _edit(broken, lambda content: content.pop("dtype"))
     with pytest.raises(DataError, match=r"manifest\.json is damaged"):
         Manifest.load(broken)
     (broken / "manifest.json").write_text("{")
