@@ -1,9 +1,13 @@
 """What several rooms' tests need: a prepared corpus of a few kilobytes, made by the real `prepare`."""
 
+import os
 import random
 from pathlib import Path
 
 import pytest
+
+# one thread is fastest for models this small, leaves the other cores to the ranks, and makes sums come out alike
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def sentences(count: int, seed: int) -> str:
