@@ -232,7 +232,7 @@ def _finetune_task(
         tracker.log_metrics({f"{task.name}/depth_score": score}, step=depth)
     summary = {name: results[name] for name in ("full_score", "cut_depth", "majority_score")}
     tracker.log_metrics({f"{task.name}/{name}": float(value) for name, value in summary.items()}, step=train["steps"])
-    tracker.log_figure(folder / FIGURE_FILE)
+    tracker.log_figure(folder / FIGURE_FILE, f"figures/{task.name}")
     return results
 
 

@@ -16,8 +16,8 @@ class Tracker(Protocol):
     def log_metrics(self, values: dict[str, float], step: int) -> None:
         """Log numbers at a step."""
 
-    def log_figure(self, path: Path) -> None:
-        """Log a picture file."""
+    def log_figure(self, path: Path, artifact_path: str) -> None:
+        """Log a picture file under a folder of the run's artifacts."""
 
 
 def duration(seconds: float) -> str:

@@ -141,7 +141,7 @@ class RecordingTracker:
         self.opened += 1
         return self
 
-    def log_figure(self, path: Path) -> None:
+    def log_figure(self, path: Path, artifact_path: str) -> None:
         self.figures.append(path)
 
     def series(self, name: str) -> dict[int, float]:

@@ -66,6 +66,8 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
     assert [point.step for point in points] == [2, 4]
     figures = store.list_artifacts(runs["acn"].info.run_id, "figures")
     assert [figure.path for figure in figures] == ["figures/pretraining.png"]
+    curves = store.list_artifacts(runs["glue-acn"].info.run_id, "figures/cats")
+    assert [figure.path for figure in curves] == ["figures/cats/depth.png"]
 
 
 def test_the_saved_configuration_is_the_resolved_one(acn, tmp_path, prepared):
