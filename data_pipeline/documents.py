@@ -68,8 +68,7 @@ class Masker:
     def __init__(self, folder: Path, manifest: Manifest, config: MaskingConfig, seed: int) -> None:
         """Raises DataError when masking.unit=word does not fit the tokenizer."""
         self._vocabulary, self._config, self._seed = manifest.tokenizer, config, seed
-        # older manifests do not say how they were packed
-        self._packed = getattr(manifest, "packing", "blocks") == PACKED_BY_DOCUMENTS
+        self._packed = manifest.packing == PACKED_BY_DOCUMENTS
         words = config.unit == "word"
         self._continues = continuations(folder / TOKENIZER_FOLDER, self._vocabulary) if words else None
 

@@ -77,7 +77,7 @@ def summarize(location: str | Path, split: str, max_blocks: int, remote: RemoteC
     groups = -(-reader.blocks // cell)
     read = max(1, min(groups, max_blocks // cell))
     chosen = np.arange(read) * groups // read
-    packed = getattr(manifest, "packing", "blocks") == PACKED_BY_DOCUMENTS
+    packed = manifest.packing == PACKED_BY_DOCUMENTS
     counts = np.zeros(manifest.tokenizer.vocab_size, dtype=np.int64)
     lengths, blocks, rest = [], 0, np.zeros(0, dtype=manifest.dtype)
     try:
