@@ -28,6 +28,9 @@ VERBS = {
     "export": Verb("turn a checkpoint into a Hugging Face model folder", positionals=("source", "output")),
     "glue": Verb("fine-tune on GLUE tasks and score every depth"),
     "compress": Verb("cut a fine-tuned model at the smallest depth within tolerance"),
+    "study": Verb(
+        "noise, lesions, pruning, early exit, forgetting and other studies of a model", positionals=("studies",)
+    ),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }

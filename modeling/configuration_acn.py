@@ -63,7 +63,9 @@ class AcnConfig(PreTrainedConfig):
     num_hidden_layers: int = 12
     """Number of layers L; 0 is the embeddings alone."""
     num_attention_heads: int = 12
-    """Attention heads; must divide hidden_size."""
+    """Attention heads; must divide hidden_size, unless head_dim is given."""
+    head_dim: int | None = None
+    """Width of an attention head; None: hidden_size / num_attention_heads. Given where heads were removed."""
     intermediate_size: int = 3072
     """Width inside the feed-forward sub-layer."""
     hidden_act: str = "gelu"
@@ -101,6 +103,11 @@ class AcnConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
     """The masked-language-model decoder shares the word embeddings."""
 
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
+
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """transformers' `save_pretrained`; where code is written too, `auto_map` names every class of the family."""
         if self._auto_class is not None:  # transformers itself would map only the class that is being saved
@@ -119,15 +126,22 @@ class AcnConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Raise `ValueError` for sizes that do not fit together."""
-        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or (self.head_dim is None and self.hidden_size % self.num_attention_heads):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}: "
                 "change one of them"
             )
-        if self.position_embedding_type == "rope" and self.hidden_size // self.num_attention_heads % 2:
+        if self.head_width < 1:
+            raise ValueError(f"head_dim={self.head_dim}: give 1 or more, or None for hidden_size / num_attention_heads")
+        if self.position_embedding_type == "rope" and self.head_width % 2:
             raise ValueError(
                 f"position_embedding_type='rope' rotates pairs, but hidden_size={self.hidden_size} over "
                 f"num_attention_heads={self.num_attention_heads} gives an odd head width: change one of them"
+            )
+        if self.identity_attention_init and self.num_attention_heads * self.head_width != self.hidden_size:
+            raise ValueError(
+                f"identity_attention_init needs square projections, but num_attention_heads={self.num_attention_heads} "
+                f"times head_dim={self.head_width} is not hidden_size={self.hidden_size}: change one of them"
             )
         if self.num_hidden_layers < 0:
             raise ValueError(f"num_hidden_layers={self.num_hidden_layers} is negative: use 0 (embeddings only) or more")

@@ -140,6 +140,8 @@ def acn_to_bert(model: Any) -> Any:
     for field, value in {"connectivity": "residual", "position_embedding_type": "absolute", "gated_mlp": False}.items():
         if getattr(config, field) != value:
             raise ValueError(f"{field}={getattr(config, field)!r}: BERT has {value!r}, so the outputs would differ")
+    if config.num_attention_heads * config.head_width != config.hidden_size:
+        raise ValueError(f"head_dim={config.head_dim}: BERT's heads have hidden_size / num_attention_heads")
     bert_config = transformers.BertConfig(**{name: getattr(config, name) for name in SHARED_FIELDS})
     if hasattr(model, "qa_outputs"):  # BERT counts a span's start and end as labels
         bert_config.num_labels = 2

@@ -12,9 +12,10 @@ from .modeling_acn import AcnPreTrainedModel
 def layer_flops(config: AcnConfig, seq_length: int) -> int:
     """Forward FLOPs of one encoder layer on one sequence of `seq_length` tokens."""
     hidden, inner = config.hidden_size, config.intermediate_size
+    heads = config.num_attention_heads * config.head_width  # hidden, unless heads were removed
     matrices = 3 if config.gated_mlp else 2  # up, down, and the gate
-    projections = 2 * seq_length * (4 * hidden * hidden + matrices * hidden * inner)
-    attention = 2 * 2 * seq_length * seq_length * hidden  # scores and weighted values
+    projections = 2 * seq_length * (4 * hidden * heads + matrices * hidden * inner)
+    attention = 2 * 2 * seq_length * seq_length * heads  # scores and weighted values
     return projections + attention
 
 

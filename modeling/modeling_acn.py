@@ -17,7 +17,7 @@ is `y_k`, `forward(depth=k)` runs k layers only, `truncate(k)` drops the rest an
 remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import torch
@@ -110,7 +110,7 @@ def rotations(config: AcnConfig, position_ids: torch.Tensor, dtype: torch.dtype)
 
     Nothing is kept between calls: a buffer would have to survive meta devices, dtype casts and longer sequences.
     """
-    width = config.hidden_size // config.num_attention_heads
+    width = config.head_width
     precise = torch.promote_types(dtype, torch.float32)
     exponents = torch.arange(0, width, 2, device=position_ids.device, dtype=precise) / width
     angles = position_ids[:, None, :, None].to(precise) * config.rope_theta**-exponents
@@ -156,10 +156,11 @@ class AcnAttention(nn.Module):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
-        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.head_dim = config.head_width
         self.scaling = self.head_dim**-0.5
-        self.qkv_proj = AcnProjection(config.hidden_size, 3 * config.hidden_size)
-        self.out_proj = AcnProjection(config.hidden_size, config.hidden_size)
+        width = config.num_attention_heads * self.head_dim
+        self.qkv_proj = AcnProjection(config.hidden_size, 3 * width)
+        self.out_proj = AcnProjection(width, config.hidden_size)
 
     def forward(
         self,
@@ -375,6 +376,23 @@ def gather_positions(hidden_states: torch.Tensor, positions: torch.Tensor) -> to
     return hidden_states.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
 
 
+def select_rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
+    """The rows (B',) of every tensor (B, ...) in what a layer takes beside its input; what all rows share stays.
+
+    Raises:
+        ValueError: there is something that cannot be divided by rows (flex attention's block masks, packed lengths).
+    """
+    if isinstance(value, torch.Tensor) and value.ndim > 1:  # a mask or rotations; (1, ...) is shared
+        return value[rows] if len(value) == batch else value
+    if isinstance(value, tuple):
+        return tuple(select_rows(item, rows, batch) for item in value)
+    if isinstance(value, dict):
+        return {name: select_rows(item, rows, batch) for name, item in value.items()}
+    if value is None or isinstance(value, bool):
+        return value
+    raise ValueError(f"{type(value).__name__} has no rows to select: use attn_implementation='sdpa' and unpacked rows")
+
+
 class AcnModel(AcnPreTrainedModel):
     """The bare encoder: `last_hidden_state` is the read-out y_L, `hidden_states` are the read-outs (y_0, ..., y_L)."""
 
@@ -452,15 +470,22 @@ class AcnModel(AcnPreTrainedModel):
             )
         }
 
-    def read_outs(self, **inputs: Any) -> Iterator[torch.Tensor]:
-        """y_0, y_1, ..., y_L (B, T, H), each computed when it is asked for; takes the inputs of `forward`."""
+    def read_outs(self, **inputs: Any) -> Generator[torch.Tensor, torch.Tensor | None, None]:
+        """y_0, y_1, ..., y_L (B, T, H), each computed when it is asked for; takes the inputs of `forward`.
+
+        A caller that is done with some rows sends the indices (B',) of the others to the generator, which answers with
+        the next read-out (B', T, H) of those: the layers to come do not compute the rest.
+        """
         hidden_states, layer_inputs = self._embed(**inputs)
         read_out = hidden_states
-        yield read_out
+        rows = yield read_out
         for layer in self.layers:
+            if rows is not None:
+                layer_inputs = select_rows(layer_inputs, rows, len(hidden_states))
+                hidden_states, read_out = hidden_states[rows], read_out[rows]
             hidden_states = layer(hidden_states, **layer_inputs)
             read_out = self.read_out(read_out, hidden_states)
-            yield read_out
+            rows = yield read_out
 
     @merge_with_config_defaults
     @capture_outputs

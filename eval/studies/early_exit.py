@@ -1,0 +1,327 @@
+"""Early exit: an example leaves the encoder at the first depth at which the shared head is certain enough.
+
+The head that was trained on the last read-out is asked at every depth. Uncertainty is the entropy of its prediction
+divided by log(classes) (Xin et al. 2020, "DeeBERT", arXiv 2004.12993), or one minus the largest probability; an example
+leaves when it is below the threshold, so the threshold 0 is the full model. Layers run one after the other on the
+examples that are still in.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
+
+from ..depth import DepthSweep, predict
+from ..models import load_finetuned
+from ..tasks import GlueTask, compute_metrics
+from .study import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .training import Loss, fit
+
+CRITERIA = ("entropy", "confidence")
+FLOPS_LABEL = "mean forward FLOPs, share of the full model's"
+TIME_LABEL = "measured time, share of the full model's"
+COLUMNS = [
+    "model",
+    "criterion",
+    "seed of the split",
+    "threshold",
+    "score",
+    "full score",
+    "mean depth",
+    "FLOPs, share of full",
+    "speed-up, measured",
+]
+NOTES = (
+    "An example leaves at the first depth 1..L whose uncertainty is below the threshold (0: never). Curves: all "
+    "validation examples, one point per threshold. Table: the validation examples are halved by the seed, the "
+    "threshold is the largest that loses at most {0.tolerance} on one half, and the scores, depths and FLOPs are those "
+    "of the other half. FLOPs are those of each example's own length, the head at every depth included. Time: medians "
+    "of {0.latency_rounds} interleaved rounds in batches of {0.latency_batch}, against the ordinary forward pass."
+)
+# depth, its logits (B', C), and which rows of the batch they belong to (B',) -> which of them leave (B',)
+Leave = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class EarlyExitOptions:
+    """Early exit by the certainty of the shared head."""
+
+    criteria: str = "entropy,confidence"
+    """Measures of uncertainty, with commas between: entropy (over log classes), confidence (1 - largest
+    probability)."""
+    thresholds: str | list[float] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+    """Thresholds on the uncertainty, 0 (never leave early) to 1."""
+    tolerance: float = 0.005
+    """Score that may be lost: the threshold picked is the largest with score >= full score - tolerance on one half of
+    the validation examples; what is reported is measured on the other half."""
+    latency_batch: int = 16
+    """Examples per batch where time is measured."""
+    latency_samples: int = 48
+    """Examples that time is measured on."""
+    latency_rounds: int = 3
+    """Times that each latency is measured; the median counts."""
+    train: bool = False
+    """Also train on with a loss at every depth (weights rising linearly with the depth), and compare with training on
+    as long with the ordinary loss."""
+
+    @property
+    def names(self) -> list[str]:
+        """`criteria` as a list."""
+        return [name.strip() for name in self.criteria.split(",") if name.strip()]
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = number_problems("early_exit.thresholds", self.thresholds, 0, 1)
+        unknown = [name for name in self.names if name not in CRITERIA]
+        if unknown or not self.names or len(set(self.names)) < len(self.names):
+            problems.append(f"early_exit.criteria={self.criteria}: give {', '.join(CRITERIA)} or one of them")
+        if not self.tolerance >= 0:
+            problems.append(f"early_exit.tolerance={self.tolerance}: give 0 or more, the score that may be lost")
+        for name in ("latency_batch", "latency_samples", "latency_rounds"):
+            if getattr(self, name) < 1:
+                problems.append(f"early_exit.{name}={getattr(self, name)}: give 1 or more")
+        return problems
+
+
+def uncertainty(logits: torch.Tensor, criterion: str) -> torch.Tensor:
+    """How unsure a prediction is: logits (..., C) -> (...) in [0, 1]."""
+    log_p = logits.float().log_softmax(-1)
+    if criterion == "confidence":
+        return 1 - log_p.exp().amax(-1)
+    entropy = -(log_p.exp() * log_p).sum(-1) / math.log(logits.shape[-1])
+    return entropy.clamp(0, 1)
+
+
+def leave_below(threshold: float, criterion: str) -> Leave:
+    """Leave when the uncertainty is below the threshold; 0 never does."""
+    return lambda depth, logits, rows: uncertainty(logits, criterion) < threshold
+
+
+@torch.no_grad()
+def early_exit(
+    model: AcnForSequenceClassification, inputs: dict[str, torch.Tensor], leave: Leave
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a batch layer by layer; rows that leave are taken out of it and cost nothing from there on.
+
+    Nothing leaves at depth 0, where the read-out at [CLS] is the same for every text.
+
+    Args:
+        inputs: what the encoder takes, B rows.
+
+    Returns:
+        (B, C) logits, each row those of the depth it stopped at, and (B,) these depths.
+    """
+    batch, last = len(inputs["input_ids"]), model.config.num_hidden_layers
+    rows = torch.arange(batch, device=model.device)
+    depths = torch.full((batch,), last, device=model.device)
+    read_outs = model.base_model.read_outs(**inputs)
+    read_out = next(read_outs)
+    if not last:
+        return model.head_logits(read_out), depths
+    logits = torch.empty(batch, model.config.num_labels, device=model.device)
+    kept: torch.Tensor | None = None
+    for depth in range(1, last + 1):
+        read_out = read_outs.send(kept)
+        here = model.head_logits(read_out).float()
+        out = torch.ones_like(rows, dtype=torch.bool) if depth == last else leave(depth, here, rows)
+        logits[rows[out]], depths[rows[out]] = here[out], depth
+        kept = (~out).nonzero().flatten()
+        if not len(kept):
+            break
+        if len(kept) == len(rows):
+            kept = None  # nothing to copy
+        else:
+            rows = rows[kept]
+    read_outs.close()
+    return logits, depths
+
+
+def exit_depths(logits: np.ndarray, threshold: float, criterion: str) -> np.ndarray:
+    """The depth 1..L at which each example leaves, from the logits (L+1, N, C) of a sweep: (N,)."""
+    last = len(logits) - 1
+    if not last:
+        return np.zeros(logits.shape[1], dtype=int)
+    certain = (uncertainty(torch.from_numpy(logits[1:]), criterion) < threshold).numpy()
+    certain[-1] = True
+    return certain.argmax(0) + 1
+
+
+def exit_flops(config: AcnConfig, lengths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+    """Forward FLOPs (N,) of examples that stop at `depths` (N,), the head asked at each of them, at their own
+    lengths."""
+    head = forward_flops(config, 1, 0, num_labels=config.num_labels)
+    body = [forward_flops(config, int(n), int(k)) for n, k in zip(lengths, depths, strict=True)]
+    return np.array(body) + head * np.maximum(depths, 1)
+
+
+def weighted_depth_loss(model: AcnForSequenceClassification, inputs: dict[str, Any]) -> torch.Tensor:
+    """sum_k w_k CE(logits of depth k), k = 1..L, with w_k = k / (1 + ... + L): a loss at every exit."""
+    labels = inputs["labels"]
+    by_depth = model.depth_logits(**{name: value for name, value in inputs.items() if name != "labels"})
+    next(by_depth)
+    last = model.config.num_hidden_layers
+    total = last * (last + 1) / 2
+    losses = [k / total * torch.nn.functional.cross_entropy(logits, labels) for k, logits in enumerate(by_depth, 1)]
+    return torch.stack(losses).sum()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way of leaving early on one set of examples."""
+
+    score: float
+    flops: float
+    """Mean forward FLOPs per example, as a share of the full model's without exits."""
+    depth: float
+    """Mean depth."""
+
+
+@dataclass(frozen=True)
+class Exits:
+    """A model's predictions at every depth, from which every threshold can be evaluated."""
+
+    task: GlueTask
+    config: AcnConfig
+    sweep: DepthSweep
+    labels: np.ndarray
+    lengths: np.ndarray
+
+    def at(self, threshold: float, criterion: str, examples: np.ndarray) -> Measured:
+        """Leaving below `threshold`, on the examples with these indices."""
+        depths = exit_depths(self.sweep.logits, threshold, criterion)[examples]
+        predictions = predict(self.task, self.sweep.logits)[depths, examples]
+        score = compute_metrics(self.task, predictions, self.labels[examples])[self.task.metric]
+        flops = exit_flops(self.config, self.lengths[examples], depths)
+        return Measured(score, float(flops.sum()) / self._flops(self.config.num_hidden_layers, examples), depths.mean())
+
+    def cut(self, depth: int) -> Measured:
+        """Every example stops at `depth`, where the head is asked once: the cut model."""
+        everything = np.arange(len(self.labels))
+        share = self._flops(depth, everything) / self._flops(self.config.num_hidden_layers, everything)
+        return Measured(self.sweep.metrics[depth][self.task.metric], share, depth)
+
+    def pick(self, thresholds: list[float], criterion: str, tolerance: float, examples: np.ndarray) -> float:
+        """The largest threshold that loses no more than `tolerance` against the full model, on these examples."""
+        full = self.at(0.0, criterion, examples).score
+        good = [t for t in thresholds if self.at(t, criterion, examples).score >= full - tolerance - 1e-9]
+        return max([0.0, *good])
+
+    def _flops(self, depth: int, examples: np.ndarray) -> int:
+        labels = self.config.num_labels
+        return sum(forward_flops(self.config, int(n), depth, num_labels=labels) for n in self.lengths[examples])
+
+
+def _exits(context: Context, model: AcnForSequenceClassification, data: datasets.Dataset) -> Exits:
+    lengths = np.array([len(ids) for ids in data["input_ids"]])
+    sweep = context.sweep(model, context.only.task, data)
+    return Exits(context.only.task, model.config, sweep, np.array(data["labels"]), lengths)
+
+
+def measure_latency(
+    model: AcnForSequenceClassification,
+    batches: list[dict[str, torch.Tensor]],
+    leaves: dict[Any, Leave | None],
+    rounds: int,
+) -> dict[Any, float]:
+    """Seconds for all batches by the key of `leaves`; None is the ordinary forward pass, without exits.
+
+    All cases run in turn, `rounds` times, and the median counts: a machine's speed drifts.
+    """
+    seconds: dict[Any, list[float]] = {case: [] for case in leaves}
+    for turn in range(rounds + 1):  # the first is warm-up
+        for case, leave in leaves.items():
+            started = time.perf_counter()
+            for inputs in batches:
+                if leave is None:
+                    with torch.no_grad():
+                        model(**inputs).logits.cpu()
+                else:
+                    early_exit(model, inputs, leave)[0].cpu()  # waits for the device
+            if turn:
+                seconds[case].append(time.perf_counter() - started)
+    return {case: statistics.median(times) for case, times in seconds.items()}
+
+
+def _variants(context: Context, train: bool) -> Iterator[tuple[str, int | None, AcnForSequenceClassification]]:
+    """(name, seed of its training, model): the model as it is, and trained on in two ways."""
+    yield "as fine-tuned", None, load_finetuned(context.options.model)
+    ways: dict[str, Loss | None] = {"loss at every depth": weighted_depth_loss, "ordinary loss": None}
+    for way, loss in ways.items() if train else ():
+        for seed in context.options.seed_list:
+            model = load_finetuned(context.options.model)
+            name = f"early_exit/{way.replace(' ', '_')}/seed_{seed}"
+            fit(context, model, context.train_samples(context.only, seed), seed, name, loss=loss)
+            yield way, seed, model
+
+
+class _Collector:
+    """Points by curve and position along it; several seeds of one position become one point."""
+
+    def __init__(self, y_label: str) -> None:
+        self.y_label = y_label
+        self.found: dict[tuple[str, str], dict[float, list[tuple[float, float]]]] = {}
+
+    def add(self, label: str, x_label: str, position: float, x: float, y: float) -> None:
+        """One seed's (x, y) at a threshold or depth."""
+        self.found.setdefault((label, x_label), {}).setdefault(position, []).append((x, y))
+
+    def curves(self, reference: float) -> list[Curve]:
+        """x is the mean over the seeds, y keeps each value."""
+        curves = []
+        for (label, x_label), positions in self.found.items():
+            points = [
+                Point(statistics.fmean(x for x, _ in seeds), [y for _, y in seeds]) for seeds in positions.values()
+            ]
+            curves.append(Curve(label, x_label, self.y_label, points, reference))
+        return curves
+
+
+def _halves(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of 0..size-1 at random: one to pick the threshold on, one to report."""
+    order = np.random.default_rng(seed).permutation(size)
+    return np.sort(order[: size // 2]), np.sort(order[size // 2 :])
+
+
+def run(context: Context, options: EarlyExitOptions) -> Study:
+    """Score against FLOPs and time of early exit, and the threshold that keeps the score."""
+    task, seeds = context.only.task, context.options.seed_list
+    data = context.encode(task, context.only.validation)
+    thresholds = sorted({0.0, *numbers(options.thresholds)})
+    collector, rows, reference = _Collector(f"{task.name} {task.metric}"), [], math.nan
+    progress = Progress("early_exit", (1 + 2 * len(seeds) * options.train) * (1 + len(options.names)))
+    everything = np.arange(len(data))
+    for variant, trained, model in _variants(context, options.train):
+        exits = _exits(context, model, data)
+        progress.step(f"{variant}, every depth")
+        for depth in range(model.config.num_hidden_layers + 1):
+            cut = exits.cut(depth)
+            collector.add(f"{variant}, cut at a depth", FLOPS_LABEL, depth, cut.flops, cut.score)
+        if trained is None:
+            reference = cut.score
+        timed = data.remove_columns("labels").select(range(min(len(data), options.latency_samples)))
+        batches = context.batches(model, timed, options.latency_batch)
+        for criterion in options.names:
+            cases = {None: None} | {t: leave_below(t, criterion) for t in thresholds}
+            seconds = measure_latency(model, batches, cases, options.latency_rounds)
+            speed_up = {t: seconds[None] / seconds[t] for t in thresholds}
+            for threshold in thresholds:
+                at = exits.at(threshold, criterion, everything)
+                label = f"{variant}, {criterion}"
+                collector.add(label, FLOPS_LABEL, threshold, at.flops, at.score)
+                collector.add(label, TIME_LABEL, threshold, 1 / speed_up[threshold], at.score)
+            for seed in seeds if trained is None else [trained]:
+                pick, report = _halves(len(data), seed)
+                threshold = exits.pick(thresholds, criterion, options.tolerance, pick)
+                there, full = exits.at(threshold, criterion, report), exits.at(0.0, criterion, report).score
+                row = [threshold, there.score, full, there.depth, there.flops, speed_up[threshold]]
+                rows.append([variant, criterion, seed, *map(float, row)])
+            progress.step(f"{variant}, {criterion}")
+    return Study(collector.curves(reference), COLUMNS, rows, NOTES.format(options), seeds)

@@ -1,0 +1,78 @@
+"""The common picture of a study: a panel for each kind of axis, a line for each curve."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..files import new_file
+from .study import Curve, Study
+
+# Okabe and Ito's palette, as for connectivities in depth figures, then a grey
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
+    for i, curve in enumerate(curves):
+        points = [point.as_json() for point in curve.points]
+        colour = _PALETTE[i % len(_PALETTE)]
+        line = ("-", "--", ":")[i // len(_PALETTE) % 3]
+        # points overlap where scores are equal: each line's markers are a little smaller than those below it
+        axes.errorbar(
+            [point["x"] for point in points],
+            [point["mean"] for point in points],
+            yerr=[point["std"] or 0 for point in points] if any(point["std"] for point in points) else None,
+            fmt=line,
+            marker=_MARKERS[i % len(_MARKERS)],
+            color=colour,
+            markersize=max(3.0, 6.5 - 0.5 * i),
+            linewidth=1.4,
+            capsize=2,
+            label=curve.label,
+        )
+    references = {round(curve.reference, 9) for curve in curves if curve.reference is not None}
+    if len(references) == 1:
+        axes.axhline(
+            references.pop(), color="#999999", linestyle=(0, (4, 3)), linewidth=1.1, label="reference", zorder=0
+        )
+    axes.set(xlabel=curves[0].x_label, ylabel=curves[0].y_label)
+    if all(float(point.x).is_integer() for curve in curves for point in curve.points):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.legend(
+        fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1 if len(curves) < 5 else 2
+    )
+
+
+def _draw_curves(figure: Figure, curves: Sequence[Curve]) -> None:
+    panels: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        panels.setdefault((curve.x_label, curve.y_label), []).append(curve)
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure.set_size_inches(5.2 * columns + 0.6, 4.8 * rows)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, group in zip(grid, panels.values(), strict=False):
+        _draw_panel(axes, group)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+
+
+def save_study_figure(path: Path, study: Study, title: str) -> None:
+    """Write a study's picture as PNG, atomically. A dashed line is what the curves of a panel compare with."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    if study.draw is not None:
+        study.draw(figure)
+    else:
+        _draw_curves(figure, study.curves)
+    figure.suptitle(title, fontsize=11)
+    with new_file(path) as aside:
+        figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})

@@ -1,0 +1,73 @@
+"""Low data: the score of fine-tuning on 32..N examples."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..models import load_for_task
+from .study import Context, Curve, Point, Progress, Study, draw_samples, number_problems, numbers
+from .training import fit
+
+
+@dataclass
+class LowDataOptions:
+    """Fine-tuning on small subsets."""
+
+    sizes: str | list[int] = "32,128"
+    """Training examples, stratified; each seed's smaller subset is part of its larger ones. max_train_samples (else
+    the whole split) is the largest size and always among them."""
+    min_steps: int = 24
+    """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = number_problems("low_data.sizes", self.sizes, 1, kind=int)
+        if self.min_steps < 1:
+            problems.append(f"low_data.min_steps={self.min_steps}: give 1 or more")
+        return problems
+
+
+def run(context: Context, options: LowDataOptions) -> Study:
+    """The score of each task against the number of training examples."""
+    seeds, limit = context.options.seed_list, context.options.max_train_samples
+    sizes_by_task = {}
+    for data in context.data:
+        most = min(len(data.train), limit or len(data.train))
+        sizes_by_task[data.task.name] = [
+            *sorted(size for size in set(numbers(options.sizes, int)) if size < most),
+            most,
+        ]
+    progress = Progress("low_data", sum(map(len, sizes_by_task.values())) * len(seeds))
+    curves, rows = [], []
+    for data in context.data:
+        task, points = data.task, []
+        validation = context.encode(task, data.validation)
+        for size in sizes_by_task[task.name]:
+            scores = []
+            for seed in seeds:
+                torch.manual_seed(seed)  # of the new head
+                model = load_for_task(context.options.model, task)
+                subset = context.encode(task, draw_samples(task, data.train, size, seed))
+                fit(
+                    context,
+                    model,
+                    subset,
+                    seed,
+                    f"low_data/{task.name}/{size}/seed_{seed}",
+                    min_steps=options.min_steps,
+                )
+                scores.append(context.score(model, task, validation))
+                progress.step(f"{task.name}, {size} examples")
+            points.append(Point(size, scores))
+            summary = points[-1].as_json()
+            rows.append([task.name, size, summary["mean"], summary["std"]])
+        curves.append(Curve(f"{task.name} ({task.metric})", "training examples", "score", points))
+    return Study(
+        curves,
+        ["task", "training examples", "score", "deviation"],
+        rows,
+        "Each cell is a fine-tuning of the pretrained model on its own stratified subset, at least "
+        f"{options.min_steps} steps, scored at full depth; mean and sample deviation over the seeds, which draw the "
+        "subset, the new head and the order.",
+        seeds,
+    )

@@ -1,0 +1,86 @@
+"""The short trainings that studies do: transformers' Trainer with a study's own loss and callbacks."""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+
+import datasets
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from modeling import AcnForSequenceClassification
+
+from ..finetune import MAX_GRAD_NORM, PAPER_HIDDEN_SIZE, PAPER_LEARNING_RATE
+from ..models import quiet_transformers
+from ..progress import ProgressCallback
+from .study import Context
+
+# inputs with labels -> a scalar
+Loss = Callable[[AcnForSequenceClassification, dict[str, torch.Tensor]], torch.Tensor]
+
+
+class StudyTrainer(Trainer):
+    """A Trainer whose loss is a function of the model and its inputs; None: the model's own."""
+
+    def __init__(self, *args: object, loss: Loss | None = None, **kwargs: object):
+        super().__init__(*args, **kwargs)
+        self.loss = loss
+
+    def compute_loss(  # type: ignore[no-untyped-def]  # the Trainer's signature
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        if self.loss is None or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return self.loss(model, inputs)
+
+
+def fit(
+    context: Context,
+    model: AcnForSequenceClassification,
+    data: datasets.Dataset,
+    seed: int,
+    name: str,
+    callbacks: Sequence[TrainerCallback] = (),
+    loss: Loss | None = None,
+    min_steps: int = 1,
+) -> None:
+    """Train `model` in place as the study's options say: AdamW, no decay, the rate falling linearly to 0.
+
+    Args:
+        name: what the tracker calls the training: NAME/loss, NAME/learning_rate.
+        min_steps: train longer than `epochs` where those are fewer steps.
+
+    Raises:
+        EvalError: the loss became NaN or infinite.
+    """
+    options = context.options
+    steps = max(min_steps, math.ceil(math.ceil(len(data) / options.batch_size) * options.epochs))
+    set_seed(seed)
+    with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=steps,
+            learning_rate=options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / model.config.hidden_size,
+            per_device_train_batch_size=options.batch_size,
+            max_grad_norm=MAX_GRAD_NORM,
+            lr_scheduler_type="linear",
+            train_sampling_strategy="group_by_length",
+            seed=seed,
+            logging_steps=max(1, steps // 20),
+            logging_nan_inf_filter=False,  # ProgressCallback stops on them
+            save_strategy="no",
+            eval_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+        watchers = [ProgressCallback(name, context.tracker), *callbacks]
+        trainer = StudyTrainer(
+            model, arguments, data_collator=context.collate, train_dataset=data, callbacks=watchers, loss=loss
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.eval()

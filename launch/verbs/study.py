@@ -1,0 +1,35 @@
+"""acn study"""
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from eval import EvalError
+from eval.studies import STUDY_FILE, StudyConfig, run_studies
+
+from ..tracking import Tracker, TrackingConfig, open_tracker
+
+
+@dataclass
+class Args(StudyConfig):
+    """Studies of a model: what it withstands, and what its layers do."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where the numbers go besides OUTPUT/metrics.jsonl."""
+
+
+def run(args: Args) -> int:
+    """Run each study; its numbers and picture are in OUTPUT/STUDY."""
+    if problems := args.tracking.problems():
+        raise EvalError("\n".join(problems))
+    output = Path(args.output)
+    with ExitStack() as stack:
+
+        def start() -> Tracker:
+            return stack.enter_context(
+                open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "study"})
+            )
+
+        run_studies(args, start)
+    print(f"results: {output}/STUDY/{STUDY_FILE}   pictures: {output}/STUDY/STUDY.png")
+    return 0
