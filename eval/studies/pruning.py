@@ -205,16 +205,15 @@ class _Pruner:
 
     def structured(self, seed: int) -> list[tuple[int, float]]:
         """One pair per share of heads and neurons removed from every layer, the whole model first."""
-        found = []
-        data = self.context.train_samples(self.context.only, seed)
+        found, whole = [], self.load()
+        if self.options.importance == "gradient":
+            data = self.context.train_samples(self.context.only, seed)
+            batches = self.context.batches(whole, data, self.context.options.batch_size)
+            importance = gradient_importance(whole, batches)
+        else:
+            importance = magnitude_importance(whole)
         for share in sorted({0.0, *numbers(self.options.sparsities)}):
             model = self.load()
-            if self.options.importance == "gradient":
-                importance = gradient_importance(
-                    model, self.context.batches(model, data, self.context.options.batch_size)
-                )
-            else:
-                importance = magnitude_importance(model)
             shrink(model, share, importance)
             found.append(self.measure(model))
         return found

@@ -15,7 +15,15 @@ from ..progress import Tracker, duration
 from ..results import RESULTS_FILE, read_results
 from ..tasks import GlueTask, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
+from .early_exit import EarlyExitOptions
 from .figures import save_study_figure
+from .forgetting import ForgettingOptions
+from .geometry import GeometryOptions
+from .lesion import LesionOptions
+from .low_data import LowDataOptions
+from .noise import NoiseOptions
+from .pruning import PruningOptions
+from .similarity import SimilarityOptions
 from .study import Context, Curve, Study, StudyOptions, TaskData, draw_samples
 
 STUDY_FILE = "study.json"
@@ -50,21 +58,21 @@ KINDS = {
 class StudyConfig(StudyOptions):
     """Studies of a model: what it withstands, and what its layers do."""
 
-    early_exit: early_exit.EarlyExitOptions = field(default_factory=early_exit.EarlyExitOptions)
+    early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
     """Early exit."""
-    pruning: pruning.PruningOptions = field(default_factory=pruning.PruningOptions)
+    pruning: PruningOptions = field(default_factory=PruningOptions)
     """Pruning."""
-    noise: noise.NoiseOptions = field(default_factory=noise.NoiseOptions)
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
     """Noise on the input."""
-    lesion: lesion.LesionOptions = field(default_factory=lesion.LesionOptions)
+    lesion: LesionOptions = field(default_factory=LesionOptions)
     """Lesions of layers."""
-    low_data: low_data.LowDataOptions = field(default_factory=low_data.LowDataOptions)
+    low_data: LowDataOptions = field(default_factory=LowDataOptions)
     """Small training sets."""
-    forgetting: forgetting.ForgettingOptions = field(default_factory=forgetting.ForgettingOptions)
+    forgetting: ForgettingOptions = field(default_factory=ForgettingOptions)
     """Tasks in sequence."""
-    geometry: geometry.GeometryOptions = field(default_factory=geometry.GeometryOptions)
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
     """Pull-back metrics."""
-    similarity: similarity.SimilarityOptions = field(default_factory=similarity.SimilarityOptions)
+    similarity: SimilarityOptions = field(default_factory=SimilarityOptions)
     """Similarity of depths."""
 
     def problems(self) -> list[str]:
