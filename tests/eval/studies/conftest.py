@@ -31,9 +31,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path, glue_d
 
 
 @pytest.fixture
-def make_context(
-    finetuned: Path, glue_dir: Path, tmp_path: Path, tracker: Any
-) -> Callable[..., Context]:
+def make_context(finetuned: Path, glue_dir: Path, tmp_path: Path, tracker: Any) -> Callable[..., Context]:
     """A context of the fine-tuned model on sst2; keyword arguments are options."""
 
     def make(**overrides: Any) -> Context:

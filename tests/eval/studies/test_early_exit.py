@@ -156,7 +156,9 @@ def test_the_threshold_picked_is_the_largest_that_keeps_the_score() -> None:
 
 def test_the_loss_at_every_depth_weighs_each_by_its_depth(classifier: MakeClassifier) -> None:
     inputs = _inputs() | {"labels": torch.tensor([0, 1, 1, 0, 1, 0, 0])}
-    expected = sum(weight * classifier().truncate(k)(**inputs).loss for k, weight in ((1, 1 / 6), (2, 2 / 6), (3, 3 / 6)))
+    expected = sum(
+        weight * classifier().truncate(k)(**inputs).loss for k, weight in ((1, 1 / 6), (2, 2 / 6), (3, 3 / 6))
+    )
     torch.testing.assert_close(weighted_depth_loss(classifier(), inputs), expected)
 
 
