@@ -42,6 +42,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
         ["export", "acn", "half", "--depth", "1"],
         *(["glue", "--model", f"{twin}/model", "--tasks", "cats", "--glue_dir", "glue", "--output", f"glue-{twin}"]
           for twin in ("acn", "res")),
+        ["study", "lesion,similarity", "--model", "glue-acn/cats", "--glue_dir", "glue", "--output", "study"],
         ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small"],
         ["report", "glue-acn", "glue-res", "--output", "report"],
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from modeling import (
     AcnModel,
     parameters_by_depth,
 )
+from modeling.modeling_acn import select_rows
 from tests.modeling.conftest import HEADS, inputs_of, logits_of
 
 DEPTHS = range(5)
@@ -53,6 +54,27 @@ def test_logits_of_every_depth_come_from_one_forward(tiny_config, batch, tmp_pat
         assert torch.equal(all_depths[depth], logits_of(model.truncate(depth)(**inputs)))
         loaded = head.from_pretrained(tmp_path, num_hidden_layers=depth)
         assert torch.equal(all_depths[depth], logits_of(loaded(**inputs)))
+
+
+@pytest.mark.parametrize("fields", [{}, {"position_embedding_type": "rope"}, {"attn_implementation": "eager"}])
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_rows_that_are_not_sent_back_are_not_computed_further(tiny_config, batch, connectivity, fields):
+    model = AcnModel(tiny_config(connectivity=connectivity, hybrid_init=0.3, **fields)).eval()
+    whole = list(model.read_outs(**batch))
+    read_outs = model.read_outs(**batch)
+    assert torch.equal(next(read_outs), whole[0])
+    assert torch.equal(next(read_outs), whole[1])
+    torch.testing.assert_close(read_outs.send(torch.tensor([2, 0])), whole[2][[2, 0]])
+    torch.testing.assert_close(next(read_outs), whole[3][[2, 0]])
+    torch.testing.assert_close(read_outs.send(torch.tensor([1])), whole[4][[0]])
+
+
+def test_what_cannot_be_divided_by_rows_is_refused():
+    rows = torch.tensor([0])
+    mask = torch.ones(2, 1, 3, 3)
+    assert select_rows({"attention_mask": mask, "cu_seq_lens": None}, rows, 2)["attention_mask"].shape == (1, 1, 3, 3)
+    with pytest.raises(ValueError, match="attn_implementation='sdpa'"):
+        select_rows({"cu_seq_lens_q": torch.tensor([0, 3, 6])}, rows, 2)
 
 
 def test_neighbouring_depths_differ(tiny_config, batch):

@@ -14,7 +14,9 @@ def counted(model, **inputs):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("fields", [{}, {"gated_mlp": True}, {"position_embedding_type": "rope"}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"gated_mlp": True}, {"position_embedding_type": "rope"}, {"num_attention_heads": 2, "head_dim": 4}]
+)
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 def test_flops_of_every_depth_and_head(tiny_config, fields, connectivity):
     config = tiny_config(connectivity=connectivity, num_labels=3, **fields)
