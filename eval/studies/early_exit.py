@@ -301,7 +301,7 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
     for variant, trained, model in _variants(context, options.train):
         exits = _exits(context, model, data)
         progress.step(f"{variant}, every depth")
-        for depth in range(model.config.num_hidden_layers + 1):
+        for depth in range(min(1, model.config.num_hidden_layers), model.config.num_hidden_layers + 1):
             cut = exits.cut(depth)
             collector.add(f"{variant}, cut at a depth", FLOPS_LABEL, depth, cut.flops, cut.score)
         if trained is None:

@@ -17,8 +17,10 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
-    for i, curve in enumerate(curves):
+def _draw_panel(axes: Axes, curves: Sequence[Curve], styles: dict[str, int]) -> None:
+    """`styles` numbers the labels of all panels: what has the same name looks the same in each."""
+    for curve in curves:
+        i = styles[curve.label]
         points = [point.as_json() for point in curve.points]
         colour = _PALETTE[i % len(_PALETTE)]
         line = ("-", "--", ":")[i // len(_PALETTE) % 3]
@@ -55,12 +57,13 @@ def _draw_curves(figure: Figure, curves: Sequence[Curve]) -> None:
     panels: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         panels.setdefault((curve.x_label, curve.y_label), []).append(curve)
+    styles = {label: i for i, label in enumerate(dict.fromkeys(curve.label for curve in curves))}
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure.set_size_inches(5.2 * columns + 0.6, 4.8 * rows)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, group in zip(grid, panels.values(), strict=False):
-        _draw_panel(axes, group)
+        _draw_panel(axes, group, styles)
     for axes in grid[len(panels) :]:
         axes.remove()
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import datasets
@@ -183,9 +184,7 @@ def run(context: Context, options: NoiseOptions) -> Study:
     """The score against the strength of each kind of noise, at full depth and at the cut depth."""
     assert context.results is not None
     task, cut = context.only.task, context.results["cut_depth"]
-    depths = {"full": context.config.num_hidden_layers} | (
-        {"cut": cut} if cut < context.config.num_hidden_layers else {}
-    )
+    depths = sorted({context.config.num_hidden_layers, cut}, reverse=True)
     model = load_finetuned(context.options.model)
     clean = context.encode(task, context.only.validation)
     unharmed = context.sweep(model, task, clean).scores(task.metric)
@@ -202,19 +201,23 @@ def run(context: Context, options: NoiseOptions) -> Study:
                 progress.step(f"{kind} {strength:g}")
     curves = [
         Curve(
-            kind if which == "full" else f"{kind}, cut at {depth}",
+            kind,
             "strength of the noise",
-            f"{task.name} {task.metric}" + ("" if which == "full" else f", cut at depth {depth}"),
+            f"{task.name} {task.metric}" + (f", cut at depth {depth}" if depth < depths[0] else ""),
             [Point(strength, [scores[depth] for scores in found[kind, strength]]) for strength in strengths],
             reference=unharmed[depth],
         )
-        for which, depth in depths.items()
+        for depth in depths
         for kind in options.names
     ]
     return Study(
         curves=curves,
-        columns=["noise", *(f"{task.metric} at {strength:g}" for strength in strengths)],
-        rows=[[curve.label, *(point.as_json()["mean"] for point in curve.points)] for curve in curves],
+        columns=["noise", "depth", *(f"{task.metric} at {strength:g}" for strength in strengths)],
+        rows=[
+            [kind, depth, *(fmean(scores[depth] for scores in found[kind, strength]) for strength in strengths)]
+            for depth in depths
+            for kind in options.names
+        ],
         notes="Strength is the probability that a word (token_replace: a token) is hit by one error; for embedding it "
         "is the deviation of Gaussian noise on x_0 in units of its root mean square. Means over the seeds of the "
         "noise. The seeds, the kind and the example determine the draws, and what is hit at a strength is hit at "

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from eval import TASKS
 from eval.studies.consolidation import ElasticWeights, SynapticIntelligence
-from eval.studies.forgetting import average_accuracy, average_forgetting
+from eval.studies.forgetting import (
+    ForgettingOptions,
+    _models,
+    average_accuracy,
+    average_forgetting,
+    learn_in_sequence,
+)
+from eval.studies.study import Context, Progress
 from modeling import AcnForSequenceClassification
 
 MakeClassifier = Callable[..., AcnForSequenceClassification]
@@ -108,6 +118,25 @@ def test_elastic_weights_keep_a_quadratic_for_every_task() -> None:
         model.weight.fill_(1.0)
     ewc.before_step()
     assert model.weight.grad.item() == pytest.approx(1.0 * (1 - 0) + 2.0 * (1 - 4))
+
+
+def test_all_tasks_have_one_encoder_and_a_head_of_their_own(
+    make_context: Callable[..., Context], pretrained: Path, tracker: Any
+) -> None:
+    context = make_context(model=str(pretrained), max_train_samples=16, epochs=1.0)
+    rte = replace(context.only, task=replace(TASKS["sst2"], name="again"))
+    context = replace(context, data=[context.only, rte])
+    first, second = _models(context, seed=1)
+    assert first.acn is second.acn
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+    validation = context.encode(rte.task, rte.validation)
+    options = ForgettingOptions(ewc_samples=2)
+    for name in options.names:
+        scores = learn_in_sequence(context, options, name, 1, [validation] * 2, Progress("forgetting", 9))
+        assert [len(row) for row in scores] == [1, 2]
+    assert {"forgetting/si/again/seed_1/loss", "forgetting/ewc/sst2/seed_1/loss"} <= {
+        name for _, values in tracker.metrics for name in values
+    }
 
 
 def test_weights_without_a_gradient_are_left_alone(classifier: MakeClassifier) -> None:
