@@ -23,7 +23,7 @@ from ..models import load_for_task
 from .study import Context, Curve, Point, Progress, Study
 
 Map = Callable[[torch.Tensor], torch.Tensor]
-QUANTILES = (0.1, 0.5, 0.9)
+RANKS = (1, 2, 4, 8)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class GeometryOptions:
         """Everything that is wrong with the values, each with its mend."""
         return [
             f"geometry.{name}={getattr(self, name)}: give {low} or more"
-            for name, low in (("samples", 1), ("lanczos_steps", 2), ("exact_up_to", 0))
+            for name, low in (("samples", 1), ("lanczos_steps", max(RANKS)), ("exact_up_to", 0))
             if getattr(self, name) < low
         ]
 
@@ -70,10 +70,9 @@ class Spectrum:
         positive = p > 0
         return float(np.exp(-self.size * (self.shares[positive] * p[positive] * np.log(p[positive])).sum()))
 
-    def quantile(self, q: float) -> float:
-        """The eigenvalue below which the share q of the dimensions lies."""
-        at = int(np.searchsorted(self.shares.cumsum(), q - 1e-12))
-        return float(self.eigenvalues[min(at, len(self.eigenvalues) - 1)])
+    def largest(self, rank: int) -> float:
+        """The eigenvalue of this rank, 1 for the largest (the smallest, where there are not so many)."""
+        return float(self.eigenvalues[max(0, len(self.eigenvalues) - rank)])
 
 
 def _flat(function: Map, shape: torch.Size) -> Map:
@@ -162,14 +161,14 @@ def _log10(value: float) -> float:
     return float(np.log10(max(value, 1e-12)))
 
 
-def _quantile(q: float) -> Callable[[Spectrum], float]:
-    return lambda spectrum: _log10(spectrum.quantile(q))
+def _eigenvalue(rank: int) -> Callable[[Spectrum], float]:
+    return lambda spectrum: _log10(spectrum.largest(rank))
 
 
 MEASURES: dict[tuple[str, str], Callable[[Spectrum], float]] = {
     ("effective rank", "effective rank / dimensions"): lambda s: s.effective_rank / s.size,
-    ("largest", "log10 eigenvalue of J^T J"): lambda s: _log10(s.eigenvalues[-1]),
-    **{(f"quantile {q:g}", "log10 eigenvalue of J^T J"): _quantile(q) for q in QUANTILES[::-1]},
+    **{(f"eigenvalue {rank}", "log10 eigenvalue of J^T J"): _eigenvalue(rank) for rank in RANKS},
+    ("mean of all", "log10 eigenvalue of J^T J"): lambda s: _log10(s.mean),
 }
 
 
@@ -207,6 +206,7 @@ def run(context: Context, options: GeometryOptions) -> Study:
         "tokens (Hauser and Ray 2017): squared stretches. Effective rank: exp of the entropy of the eigenvalues "
         "divided by their sum (Roy and Vetterli 2007), as a share of the dimensions. Means over the texts; the seeds "
         f"draw texts and start vectors. By {options.lanczos_steps} Lanczos steps; the whole Jacobian where tokens x "
-        f"width is at most {options.exact_up_to}. Quantiles by Lanczos are coarse.",
+        f"width is at most {options.exact_up_to}. Eigenvalues by Lanczos are at most the true ones of their "
+        "rank, the first are the closest.",
         seeds,
     )

@@ -97,8 +97,8 @@ class MovementPruning(TrainerCallback):
 
     The score of a weight is S = -sum_t w_t dL/dw_t (Sanh et al. 2020, eq. 4 up to the learning rate): it grows while
     the weight moves away from zero. Of the weights of all matrices taken together the lowest scores go, in `stages`
-    equal ratios per epoch, so that `rate` of those that an epoch starts with are gone when it ends. What is gone stays
-    so.
+    equal ratios in the second half of each epoch, so that `rate` of those that an epoch starts with are gone when it
+    ends. What is gone stays so.
     """
 
     def __init__(self, modules: Iterable[nn.Linear], rate: float, steps_per_epoch: int, stages: int = 10) -> None:
@@ -106,7 +106,8 @@ class MovementPruning(TrainerCallback):
         self.scores = [torch.zeros_like(weight) for weight in self.weights]
         self.masks = [torch.ones_like(weight, dtype=torch.bool) for weight in self.weights]
         self.total = sum(weight.numel() for weight in self.weights)
-        self.rate, self.steps_per_epoch, self.stages = rate, steps_per_epoch, min(stages, steps_per_epoch)
+        self.rate, self.steps_per_epoch, self.stages = rate, steps_per_epoch, stages
+        self.pruned = 0.0
 
     def accumulate(self) -> None:
         """Add -w dL/dw of the gradients at hand to the scores."""
@@ -142,10 +143,16 @@ class MovementPruning(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.apply()
-        done = (state.global_step + 1) / self.steps_per_epoch  # the Trainer counts the step after this
-        stage = int(done * self.stages + 1e-9)
-        if stage > int((done - 1 / self.steps_per_epoch) * self.stages + 1e-9):
-            self.prune_to((1 - self.rate) ** (stage / self.stages))
+        epochs = self.epochs_of_pruning(state.global_step + 1)  # the Trainer counts the step after this
+        if epochs > self.pruned:
+            self.prune_to((1 - self.rate) ** epochs)
+            self.pruned = epochs
+
+    def epochs_of_pruning(self, steps: int) -> float:
+        """Epochs' worth of pruning due after so many steps: none in the first half of an epoch, then stage by stage."""
+        epoch, step = divmod(steps, self.steps_per_epoch)
+        within = max(0.0, 2 * step / self.steps_per_epoch - 1)
+        return epoch + int(within * self.stages + 1e-9) / self.stages
 
 
 class ScoreEachEpoch(TrainerCallback):
@@ -262,7 +269,7 @@ def run(context: Context, options: PruningOptions) -> Study:
             found.append(one())
             progress.step(f"{label}, {depth} layers")
         points = [Point(seeds[0][0] / whole, [score for _, score in seeds]) for seeds in zip(*found, strict=True)]
-        name = f"{label}, {depth} layers"
+        name = f"{label}, {depth} layer{'s' * (depth != 1)}"
         full = fmean(points[0].values)
         curves.append(
             Curve(name, "remaining weights, share of the whole encoder's", f"{task.name} {task.metric}", points, full)

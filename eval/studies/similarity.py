@@ -112,7 +112,7 @@ def run(context: Context, options: SimilarityOptions) -> Study:
         figure.set_size_inches(9, 4.3 * len(context.data))
         panels = figure.subplots(len(context.data), len(REPRESENTATIONS), squeeze=False)
         for axes, ((task, kind), matrix) in zip(panels.flat, matrices.items(), strict=True):
-            image = axes.imshow(matrix, origin="lower", vmin=0, vmax=1, cmap="viridis")
+            image = axes.imshow(matrix, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
             axes.set(title=f"{task}: {kind}s", xlabel="depth", ylabel="depth")
         figure.colorbar(image, ax=panels, label="debiased linear CKA", shrink=0.8)
 

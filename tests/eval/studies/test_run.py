@@ -168,7 +168,7 @@ def test_a_pretrained_model_needs_tasks_and_fitting_studies(
         ("forgetting", "si_strength", float("nan")),
         ("forgetting", "si_damping", 0.0),
         ("forgetting", "ewc_samples", 0),
-        ("geometry", "lanczos_steps", 1),
+        ("geometry", "lanczos_steps", 7),
         ("similarity", "batch_size", 0),
     ],
 )
