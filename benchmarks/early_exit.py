@@ -58,7 +58,7 @@ def measure(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
     whole = BATCH * forward_flops(config, length, num_labels=config.num_labels)
     rows = []
     for name, stops in PROFILES.items():
-        promised = whole / exit_flops(config, np.full(BATCH, length), stops).sum()
+        promised = whole / int(exit_flops(config, np.full(BATCH, length), stops).sum())
         seconds = times[name].seconds
         faster = ratio(times[ORDINARY], times[name])
         rows.append({"length": length, "case": name, "flops": promised, "time": faster, "seconds": seconds})
