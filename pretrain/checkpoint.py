@@ -15,8 +15,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from .files import file_sha256
 from .health import Health
-from .writer import HashingWriter, file_sha256
 
 MARKER = "COMPLETE"
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
@@ -170,6 +170,8 @@ class Saver:
     """Writes the checkpoints of one run. Its methods are collectives: every rank calls them at the same step."""
 
     def __init__(self, engine: Any, run: Path, config: CheckpointConfig, say: Callable[[str], None]):
+        from .writer import HashingWriter  # imports DeepSpeed, which takes seconds that only ranks should spend
+
         self._engine, self._run, self._config, self._say = engine, run, config, say
         self._writer = HashingWriter(config.asynchronous)
         engine.checkpoint_engine = self._writer
