@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def measure(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
         cases[name] = partial(early_exit, model, inputs, _leave_at(stops[order]))
     times = interleave(cases, rounds, clock=time.process_time)
     whole = BATCH * forward_flops(config, length, num_labels=config.num_labels)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, stops in PROFILES.items():
         promised = whole / int(exit_flops(config, np.full(BATCH, length), stops).sum())
         seconds = times[name].seconds

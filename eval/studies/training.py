@@ -11,11 +11,13 @@ from transformers.trainer_callback import PrinterCallback
 
 from modeling import AcnForSequenceClassification
 
-from ..finetune import MAX_GRAD_NORM, PAPER_HIDDEN_SIZE, PAPER_LEARNING_RATE
+from ..finetune import MAX_GRAD_NORM
 from ..models import quiet_transformers
 from ..progress import ProgressCallback
 from .study import Context
 
+# the paper's rate for fine-tuning, and the width it was used at
+PAPER_LEARNING_RATE, PAPER_HIDDEN_SIZE = 2e-5, 768
 # inputs with labels -> a scalar
 Loss = Callable[[AcnForSequenceClassification, dict[str, torch.Tensor]], torch.Tensor]
 
