@@ -225,29 +225,35 @@ def _exits(context: Context, model: AcnForSequenceClassification, data: datasets
     return Exits(context.only.task, model.config, sweep, np.array(data["labels"]), lengths)
 
 
-def measure_latency(
+def measure_time(
     model: AcnForSequenceClassification,
     batches: list[dict[str, torch.Tensor]],
-    leaves: dict[Any, Leave | None],
+    leaves: dict[float, Leave],
     rounds: int,
-) -> dict[Any, float]:
-    """Seconds for all batches by the key of `leaves`; None is the ordinary forward pass, without exits.
+) -> dict[float, float]:
+    """The time that all batches take by the key of `leaves`, as a share of the ordinary forward pass without exits.
 
-    All cases run in turn, `rounds` times, and the median counts: a machine's speed drifts.
+    All cases run in turn, `rounds` times after a warm-up, and the median of the shares within a round counts: a
+    machine's speed drifts.
     """
-    seconds: dict[Any, list[float]] = {case: [] for case in leaves}
-    for turn in range(rounds + 1):  # the first is warm-up
-        for case, leave in leaves.items():
+
+    @torch.no_grad()
+    def ordinary(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(**inputs).logits
+
+    runs: dict[float | None, Callable[[dict[str, torch.Tensor]], torch.Tensor]] = {None: ordinary}
+    for threshold, leave in leaves.items():
+        runs[threshold] = lambda inputs, leave=leave: early_exit(model, inputs, leave)[0]  # type: ignore[misc]
+    seconds: dict[float | None, list[float]] = {case: [] for case in runs}
+    for turn in range(rounds + 1):
+        for case, answer in runs.items():
             started = time.perf_counter()
             for inputs in batches:
-                if leave is None:
-                    with torch.no_grad():
-                        model(**inputs).logits.cpu()
-                else:
-                    early_exit(model, inputs, leave)[0].cpu()  # waits for the device
+                answer(inputs).cpu()  # waits for the device
             if turn:
                 seconds[case].append(time.perf_counter() - started)
-    return {case: statistics.median(times) for case, times in seconds.items()}
+    shares = {case: [own / whole for own, whole in zip(seconds[case], seconds[None], strict=True)] for case in leaves}
+    return {case: statistics.median(values) for case, values in shares.items()}
 
 
 def _variants(context: Context, train: bool) -> Iterator[tuple[str, int | None, AcnForSequenceClassification]]:
@@ -309,19 +315,18 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
         timed = data.remove_columns("labels").select(range(min(len(data), options.latency_samples)))
         batches = context.batches(model, timed, options.latency_batch)
         for criterion in options.names:
-            cases = {None: None} | {t: leave_below(t, criterion) for t in thresholds}
-            seconds = measure_latency(model, batches, cases, options.latency_rounds)
-            speed_up = {t: seconds[None] / seconds[t] for t in thresholds}
+            cases = {threshold: leave_below(threshold, criterion) for threshold in thresholds}
+            took = measure_time(model, batches, cases, options.latency_rounds)
             for threshold in thresholds:
                 at = exits.at(threshold, criterion, everything)
                 label = f"{variant}, {criterion}"
                 collector.add(label, FLOPS_LABEL, threshold, at.flops, at.score)
-                collector.add(label, TIME_LABEL, threshold, 1 / speed_up[threshold], at.score)
+                collector.add(label, TIME_LABEL, threshold, took[threshold], at.score)
             for seed in seeds if trained is None else [trained]:
                 pick, report = _halves(len(data), seed)
                 threshold = exits.pick(thresholds, criterion, options.tolerance, pick)
                 there, full = exits.at(threshold, criterion, report), exits.at(0.0, criterion, report).score
-                row = [threshold, there.score, full, there.depth, there.flops, speed_up[threshold]]
+                row = [threshold, there.score, full, there.depth, there.flops, 1 / took[threshold]]
                 rows.append([variant, criterion, seed, *map(float, row)])
             progress.step(f"{variant}, {criterion}")
     return Study(collector.curves(reference), COLUMNS, rows, NOTES.format(options), seeds)
