@@ -58,12 +58,12 @@ class Ema:
         for name, weight in full_fp32_weights(engine):
             average[name].lerp_(weight.to(average[name].device), 1 - past)
 
-    def save(self, checkpoint: Path) -> None:
-        """Write the average into a checkpoint folder that is not complete yet; on one rank only."""
-        torch.save(self.model.state_dict(), checkpoint / EMA_FILE)
+    def files(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What one rank adds to a checkpoint, by file name."""
+        return {EMA_FILE: self.model.state_dict()}
 
     def load(self, checkpoint: Path) -> bool:
-        """Take up the average of a checkpoint; False if it has none."""
+        """Take up the average in a checkpoint's folder; False if it has none."""
         file = checkpoint / EMA_FILE
         if not file.exists():
             return False

@@ -78,7 +78,7 @@ class OptimConfig:
 
     def deepspeed_settings(self, zero_stage: int) -> dict[str, Any]:
         """Entries that this optimizer needs in DeepSpeed's configuration."""
-        settings: dict[str, Any] = {"zero_allow_untested_optimizer": True} if self.name == "lamb" else {}
+        settings: dict[str, Any] = {"zero_allow_untested_optimizer": True} if self.name != "adamw" else {}
         if self.name == "muon" and zero_stage == 3:  # it wants whole gradients
             settings["zero_optimization"] = {"reduce_scatter": False}
         return settings
@@ -148,7 +148,7 @@ def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     on_cuda = _on_cuda(model)
     if not on_cuda:  # DeepSpeed compiles Muon's kernels, which takes longer than it saves on a CPU
         torch.compiler.set_stance("force_eager")
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+    from .muon import Muon  # imports DeepSpeed
 
     matrices = {id(p): p for p in muon_matrices(model)}
     for parameter in model.parameters():
@@ -174,7 +174,7 @@ def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
             }
         )
     adam = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": on_cuda}
-    return MuonWithAuxAdam(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam)
+    return Muon(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam)
 
 
 def _on_cuda(model: nn.Module) -> bool:

@@ -9,11 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from pretrain.ema import Ema, EmaConfig, full_fp32_weights
 from pretrain.engine import init_distributed
 from pretrain.optim import OptimConfig, adapt_to_engine, build_optimizer, set_learning_rate
 
 RATES = (0.02, 0.01, 0.04, 0.02)
 ACCUMULATION, WORLD = 2, 2
+EMA_DECAY, EMA_EVERY = 0.3, 2
 SHAPES = {"table.weight": (11, 6), "up.weight": (10, 6), "up.bias": (10,), "down.weight": (6, 10), "down.bias": (6,)}
 
 
@@ -79,17 +81,21 @@ def train_all(work: tuple[Path, str]) -> int:
     results = {}
     for case in cases():
         tag = "-".join(map(str, case))
-        engine = build(*case, precision)
-        advance(engine, 0, 2)
-        engine.save_checkpoint(str(folder), tag=tag)
-        advance(engine, 2, 4)
-        undisturbed = weights(engine)
-        engine.destroy()
-        engine = build(*case, precision)
-        engine.load_checkpoint(str(folder), tag=tag)
-        advance(engine, 2, 4)
-        results[case] = undisturbed, weights(engine)
-        engine.destroy()
+        undisturbed = Ranks(*case, precision)
+        undisturbed.average.start(undisturbed.engine)
+        undisturbed.advance(0, 2)
+        undisturbed.engine.save_checkpoint(str(folder), tag=tag)
+        if dist.get_rank() == 0:
+            for name, state in undisturbed.average.files().items():
+                torch.save(state, folder / tag / name)
+        undisturbed.advance(2, 4)
+        undisturbed.engine.destroy()
+        resumed = Ranks(*case, precision)
+        resumed.engine.load_checkpoint(str(folder), tag=tag)
+        assert resumed.average.load(folder / tag)
+        resumed.advance(2, 4)
+        resumed.engine.destroy()
+        results[case] = undisturbed.outcome(), resumed.outcome()
     if dist.get_rank() == 0:
         torch.save(results, folder / "results.pt")
     dist.barrier()
@@ -117,17 +123,26 @@ def build(name: Any, stage: int, precision: str) -> Any:
     return engine
 
 
-def advance(engine: Any, first: int, end: int) -> None:
-    for step in range(first, end):
-        set_learning_rate(engine, RATES[step])
-        for micro_step in range(ACCUMULATION):
-            loss = engine(slopes(step, micro_step * WORLD + dist.get_rank()))
-            engine.backward(loss)
-            engine.step()
+class Ranks:
+    """One rank's engine, with an average of its weights, and the fp32 weights after every step."""
 
+    def __init__(self, name: str, stage: int, precision: str):
+        self.engine = build(name, stage, precision)
+        self.average = Ema(EmaConfig(decay=EMA_DECAY, every=EMA_EVERY), Probe(), torch.device("cpu"))
+        self.history = [self.weights()]
 
-def weights(engine: Any) -> dict[str, torch.Tensor]:
-    """The fp32 weights the optimizer has."""
-    from pretrain.ema import full_fp32_weights
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: weight.clone() for name, weight in full_fp32_weights(self.engine)}
 
-    return {name: weight.clone() for name, weight in full_fp32_weights(engine)}
+    def advance(self, first: int, end: int) -> None:
+        for step in range(first, end):
+            set_learning_rate(self.engine, RATES[step])
+            for micro_step in range(ACCUMULATION):
+                loss = self.engine(slopes(step, micro_step * WORLD + dist.get_rank()))
+                self.engine.backward(loss)
+                self.engine.step()
+            self.history.append(self.weights())
+            self.average.update(self.engine, step + 1)
+
+    def outcome(self) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+        return self.history, self.average.model.state_dict()

@@ -1,6 +1,7 @@
 """The optimizer's groups and the learning rate."""
 
 import pytest
+import torch
 
 from modeling import AcnConfig, AcnForMaskedLM
 from pretrain.optim import OptimConfig, build_optimizer, muon_matrices
@@ -66,3 +67,15 @@ def test_an_optimizer_that_sharding_would_make_wrong_is_refused(config, stage, o
     [problem] = config.sharding_problems(stage, offloaded, precision)
     assert message in problem
     assert f"optim.name={config.name}" in problem
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
+def test_a_step_without_gradients_changes_nothing(name):
+    model = AcnForMaskedLM(AcnConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    optimizer = build_optimizer(model, OptimConfig(name=name))
+    model(torch.arange(10)[None], labels=torch.arange(10)[None]).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    before = {key: weight.clone() for key, weight in model.state_dict().items()}
+    optimizer.step()
+    assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.pretrain.optimizer_ranks import ACCUMULATION, RATES, WORLD, Probe, cases, slopes
+from tests.pretrain.optimizer_ranks import ACCUMULATION, EMA_DECAY, EMA_EVERY, RATES, WORLD, Probe, cases, slopes
 
 DECAY, BETAS, EPS, MOMENTUM = 0.1, (0.9, 0.98), 1e-6, 0.95
 
@@ -92,7 +92,7 @@ def test_the_weights_are_those_of_the_equations(results, precision, case):
     optimizer, stage = case
     # ZeRO rounds Muon's updates to the type of the gradients
     tolerance = 5e-4 if (optimizer, precision) == ("muon", "bf16") and stage else 2e-6
-    trained, expected, start = results[case][0], reference(optimizer, precision), initial(precision)
+    trained, expected, start = results[case][0][0][-1], reference(optimizer, precision), initial(precision)
     assert set(trained) == set(expected)
     for name, weight in trained.items():
         assert (expected[name] - start[name]).abs().max() > 0.03, "the steps are large against the tolerance"
@@ -101,8 +101,20 @@ def test_the_weights_are_those_of_the_equations(results, precision, case):
 
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_a_checkpoint_keeps_the_optimizers_state_bit_for_bit(results, case):
-    undisturbed, resumed = results[case]
-    assert all(torch.equal(weight, resumed[name]) for name, weight in undisturbed.items())
+    (undisturbed, average), (resumed, resumed_average) = results[case]
+    assert all(torch.equal(weight, resumed[-1][name]) for name, weight in undisturbed[-1].items())
+    assert all(torch.equal(weight, resumed_average[name]) for name, weight in average.items())
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_the_average_is_that_of_the_weights_after_every_second_step(results, case):
+    history, average = results[case][0]
+    for name, found in average.items():
+        expected = history[0][name].double()
+        for step in (2, 4):
+            past = min(EMA_DECAY, (1 + step) / (10 + step)) ** EMA_EVERY
+            expected = past * expected + (1 - past) * history[step][name].double()
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
 
 
 def test_the_cases_are_all_that_is_allowed():
