@@ -138,6 +138,13 @@ class Plan:
         assert self.seconds is not None
         return min(1.0, seconds / self.seconds)
 
+    def expected_steps(self, step: int, seconds: float) -> int:
+        """Steps of the whole run; for an hours budget as many as the pace of the first `step` ones will make."""
+        if self.steps is not None:
+            return self.steps
+        fraction = self.fraction(step, seconds)
+        return max(step, round(step / fraction)) if fraction else step
+
     def rate(self, step: int, seconds: float) -> float:
         """The learning rate of `step`, which begins after `seconds` of training; above 0 while the budget lasts."""
         if self.steps is not None:

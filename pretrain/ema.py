@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from .optim import master_copies
 
 EMA_FILE = "ema.pt"
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
@@ -33,13 +34,13 @@ class EmaConfig:
         return found
 
 
-class Ema:
+class Ema(Generic[Model]):
     """The average, as a model of its own in fp32 on every rank: one more copy of the weights, at any ZeRO stage."""
 
-    def __init__(self, config: EmaConfig, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, config: EmaConfig, model: Model, device: torch.device) -> None:
         """`model`: of the trained architecture, with weights of no importance; `start` or `load` gives it others."""
         self.config = config
-        self.model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+        self.model: Model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
 
     @torch.no_grad()
     def start(self, engine: Any) -> None:

@@ -9,6 +9,10 @@ from torch import nn
 
 from .lamb import Lamb, partition_layouts
 
+CONVERTIBLE = ("adamw", "lamb")
+"""Optimizers whose states are Adam's two moments. DeepSpeed's universal checkpoints know no others: a sharded run of
+another optimizer cannot go on with another number of ranks, ZeRO stage or precision."""
+
 
 @dataclass
 class OptimConfig:
@@ -69,12 +73,6 @@ class OptimConfig:
         if self.name == "muon" and precision == "fp16":
             found.append("optim.name=muon does not go with precision=fp16: use bf16 or fp32")
         return found
-
-    @property
-    def adam_states(self) -> bool:
-        """Whether the states are Adam's two moments. DeepSpeed's universal checkpoints know no others: without them a
-        sharded run cannot go on with another number of ranks or ZeRO stage."""
-        return self.name != "muon"
 
     def deepspeed_settings(self, zero_stage: int) -> dict[str, Any]:
         """Entries that this optimizer needs in DeepSpeed's configuration."""

@@ -22,14 +22,15 @@ class Origin:
         in the same order.
         """
         saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
-        found = differences("model", saved.model, progress.model, f"{field} {self.checkpoint.path}")
+        where, mend = f"{field} {self.checkpoint.path}", "use the same"
+        found = differences("model", saved.model, progress.model, where, mend)
         if self.branch:
-            found += differences("order", saved.order, progress.order, f"{field} {self.checkpoint.path}")
+            found += differences("order", saved.order, progress.order, where, mend)
             if saved.rate == 0:
-                found.append(f"{field} {self.checkpoint.path} has made no step: nothing to branch from")
+                found.append(f"{where} has made no step: nothing to branch from")
         elif saved.order["tokenizer"] != progress.order["tokenizer"]:
             found.append(
-                f"{field} {self.checkpoint.path} was trained with another tokenizer than that of `data`: prepare the "
+                f"{where} was trained with another tokenizer than that of `data`: prepare the "
                 "corpus with `acn prepare --tokenizer` and the first corpus's tokenizer folder"
             )
         return found
@@ -51,10 +52,10 @@ def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None
     return Origin(checkpoint, branch=branch_from is not None)
 
 
-def differences(part: str, before: dict, now: dict, where: str) -> list[str]:
+def differences(part: str, before: dict, now: dict, where: str, mend: str) -> list[str]:
     """The values in which `now` is not what the checkpoint `where` was written with."""
     return [
-        f"{part}: {key}={now.get(key)}, but {where} was written with {before.get(key)}: use the same as before"
+        f"{part}: {key}={now.get(key)}, but {where} was written with {before.get(key)}: {mend}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
