@@ -10,11 +10,13 @@ import torch.distributed as dist
 from torch import nn
 
 from pretrain.ema import Ema, EmaConfig, full_fp32_weights
-from pretrain.engine import init_distributed
+from pretrain.engine import init_distributed, set_global_batch
 from pretrain.optim import OptimConfig, adapt_to_engine, build_optimizer, set_learning_rate
 
 RATES = (0.02, 0.01, 0.04, 0.02)
-ACCUMULATION, WORLD = 2, 2
+ACCUMULATIONS = (1, 2, 4, 2)
+"""Micro-batches of each step: the global batch changes while the engine stands."""
+WORLD = 2
 EMA_DECAY, EMA_EVERY = 0.3, 2
 SHAPES = {"table.weight": (11, 6), "up.weight": (10, 6), "up.bias": (10,), "down.weight": (6, 10), "down.bias": (6,)}
 
@@ -73,7 +75,7 @@ def train_all(work: tuple[Path, str]) -> int:
     Rank 0 writes the fp32 weights at both ends to folder/results.pt.
     """
     folder, precision = work
-    init_distributed(*([600.0] if init_distributed.__code__.co_argcount else []))
+    init_distributed(600.0)
     from deepspeed.runtime.zero.muon import original_muon
 
     # the iteration itself in fp32, so that it can be compared closely
@@ -111,7 +113,7 @@ def build(name: Any, stage: int, precision: str) -> Any:
     needed = config.deepspeed_settings(stage)
     settings = {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": ACCUMULATION,
+        "gradient_accumulation_steps": max(ACCUMULATIONS),
         "gradient_clipping": config.grad_clip,
         "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 2**31,
@@ -137,7 +139,8 @@ class Ranks:
     def advance(self, first: int, end: int) -> None:
         for step in range(first, end):
             set_learning_rate(self.engine, RATES[step])
-            for micro_step in range(ACCUMULATION):
+            set_global_batch(self.engine, ACCUMULATIONS[step] * WORLD)
+            for micro_step in range(ACCUMULATIONS[step]):
                 loss = self.engine(slopes(step, micro_step * WORLD + dist.get_rank()))
                 self.engine.backward(loss)
                 self.engine.step()

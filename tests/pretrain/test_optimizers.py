@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.pretrain.optimizer_ranks import ACCUMULATION, EMA_DECAY, EMA_EVERY, RATES, WORLD, Probe, cases, slopes
+from tests.pretrain.optimizer_ranks import ACCUMULATIONS, EMA_DECAY, EMA_EVERY, RATES, WORLD, Probe, cases, slopes
 
 DECAY, BETAS, EPS, MOMENTUM = 0.1, (0.9, 0.98), 1e-6, 0.95
 
@@ -42,8 +42,8 @@ def reference(optimizer: str, precision: str) -> dict[str, torch.Tensor]:
     """The equations in float64, one whole tensor at a time."""
     weights = initial(precision)
     rule = {"adamw": Adam(trust=False), "lamb": Adam(trust=True), "muon": Muon()}[optimizer]
-    count = ACCUMULATION * WORLD
     for step, rate in enumerate(RATES):
+        count = ACCUMULATIONS[step] * WORLD
         batches = [slopes(step, number) for number in range(count)]
         for name in weights:
             gradient = sum(batch[name].double() for batch in batches) / count

@@ -13,24 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from launch.config_file import write_config
-from launch.tracking import TrackingConfig
-from launch.verbs.pretrain import Args
 from pretrain.figures import read_metrics
-
-
-@pytest.fixture
-def config_file(tiny_run, tmp_path):
-    """Write a run's configuration as a recipe and return its path."""
-
-    def write(name="run", nproc_per_node=1, **overrides):
-        fields = vars(tiny_run(output=str(tmp_path / name), **overrides))
-        args = Args(**fields, nproc_per_node=nproc_per_node, tracking=TrackingConfig(mlflow=None))
-        path = tmp_path / f"{name}.yaml"
-        write_config(args, path)
-        return path
-
-    return write
 
 
 def losses(run: Path) -> dict[int, float]:
