@@ -41,8 +41,8 @@ def tiny_run(prepared: Path, tmp_path: Path) -> Callable[..., PretrainConfig]:
 
 
 @pytest.fixture
-def config_file(tiny_run: Callable[..., PretrainConfig], tmp_path: Path) -> Callable[..., Path]:
-    """Write a run's configuration as a recipe and return its path."""
+def recipe(tiny_run: Callable[..., PretrainConfig], tmp_path: Path) -> Callable[..., Path]:
+    """Write the configuration of a tiny run in tmp_path/NAME as tmp_path/NAME.yaml and return that path."""
 
     def write(name: str = "run", nproc_per_node: int = 1, **overrides: Any) -> Path:
         fields = vars(tiny_run(output=str(tmp_path / name), **overrides))

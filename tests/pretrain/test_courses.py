@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, config_file, tmp_path):
+def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, recipe, tmp_path):
     """Growing batches on a budget of tokens, with an average: 2 ranks throughout, and 1 rank from step 3 on."""
     course = {
         "model": ModelConfig(**MODEL, max_position_embeddings=16),
@@ -40,7 +40,7 @@ def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, config_file,
         "ema": EmaConfig(decay=0.9, every=1),
         "optim": OptimConfig(name="lamb"),
     }
-    done = acn("pretrain", "--config", str(config_file("whole", nproc_per_node=2, **course)))
+    done = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, **course)))
     assert done.returncode == 0, done.stderr
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     curves = read_metrics(whole)
@@ -50,7 +50,7 @@ def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, config_file,
 
     shutil.copytree(whole / "checkpoints" / "step-0000003", resumed / "checkpoints" / "step-0000003")
     shutil.copy(whole / "config.yaml", resumed / "config.yaml")
-    again = acn("pretrain", "--config", str(config_file("resumed", **course)))
+    again = acn("pretrain", "--config", str(recipe("resumed", **course)))
     assert again.returncode == 0, again.stderr
     after = read_metrics(resumed)
     assert after["train/samples"] == {4: 20, 5: 28, 6: 36}
@@ -63,14 +63,14 @@ def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, config_file,
             torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_branch_decays_from_its_checkpoint_and_leaves_its_source_alone(acn, config_file, tmp_path):
+def test_a_branch_decays_from_its_checkpoint_and_leaves_its_source_alone(acn, recipe, tmp_path):
     stable = ScheduleConfig(0.3, name="wsd", decay_fraction=0.0)
     average = EmaConfig(decay=0.9, every=1)
-    done = acn("pretrain", "--config", str(config_file("source", schedule=stable, ema=average)))
+    done = acn("pretrain", "--config", str(recipe("source", schedule=stable, ema=average)))
     assert done.returncode == 0, done.stderr
     source = tmp_path / "source"
     before = contents(source)
-    branch = config_file(
+    branch = recipe(
         "branch",
         schedule=ScheduleConfig(name="decay"),
         branch_from=str(source / "checkpoints" / "step-0000003"),
@@ -107,11 +107,11 @@ def longer(prepared, tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_second_phase_begins_with_the_weights_of_the_first_on_longer_blocks(acn, config_file, tmp_path, longer):
+def test_a_second_phase_begins_with_the_weights_of_the_first_on_longer_blocks(acn, recipe, tmp_path, longer):
     model = ModelConfig(**MODEL, max_position_embeddings=32)
-    done = acn("pretrain", "--config", str(config_file("first", model=model)))
+    done = acn("pretrain", "--config", str(recipe("first", model=model)))
     assert done.returncode == 0, done.stderr
-    second = config_file(
+    second = recipe(
         "second",
         data=str(longer),
         model=model,
@@ -129,8 +129,8 @@ def test_a_second_phase_begins_with_the_weights_of_the_first_on_longer_blocks(ac
 
 
 @pytest.mark.slow
-def test_a_budget_of_hours_counts_over_restarts_and_ends_the_run(acn, config_file, tmp_path):
-    config = config_file("run", steps=None, hours=2 / 3600, nproc_per_node=2)
+def test_a_budget_of_hours_counts_over_restarts_and_ends_the_run(acn, recipe, tmp_path):
+    config = recipe("run", steps=None, hours=2 / 3600, nproc_per_node=2)
     done = acn("pretrain", "--config", str(config))
     assert done.returncode == 0, done.stderr
     progress = newest_complete(tmp_path / "run").progress
