@@ -26,7 +26,7 @@ def find_checkpoint(source: Path) -> Checkpoint:
     """
     checkpoint = read(source) or newest_complete(source)
     if checkpoint is None:
-        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker: nothing to export")
+        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker")
     return checkpoint
 
 

@@ -23,8 +23,8 @@ from .checkpoint import Checkpoint, Saver, gathered
 from .config import PretrainConfig
 from .ema import Ema
 from .engine import build_engine, clips_outside, gradient_norm, init_distributed, set_global_batch, step
-from .errors import PretrainError, UnhealthyError
-from .export import export, full_state_dict, tokenizer_folder
+from .errors import UnhealthyError
+from .export import export, tokenizer_folder
 from .figures import draw_run
 from .files import write_text
 from .lock import lock
@@ -103,7 +103,8 @@ class Run:
         set_seed(config.seed)
         model = AcnForMaskedLM(AcnConfig(**self.progress.model))
         if origin is not None:
-            self.adopt(origin, model)
+            origin.give_weights(model, self.rank, self.world_size)
+            self.say(f"starting from {origin.checkpoint.path}")
         parameters = sum(p.numel() for p in model.parameters())
         self.engine = build_engine(model.to(self.device), config)
         self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
@@ -144,19 +145,6 @@ class Run:
         """Time a part of a step, and let the watchdog say what this rank is `doing` when it takes too long."""
         with self.meter.phase(name), self.watchdog.doing(f"{doing} (step {self.progress.step + 1})"):
             yield
-
-    def adopt(self, origin: Origin, model: AcnForMaskedLM) -> None:
-        """Begin a new run with the weights of another one, unless it branches off: then `load` takes all of it."""
-        damaged = [name for part in gathered(self.damaged_part(origin.checkpoint)) for name in part]
-        if damaged:
-            raise PretrainError(f"{origin.checkpoint.path} is damaged ({', '.join(damaged)}): take another checkpoint")
-        if not origin.branch:
-            model.load_state_dict(full_state_dict(origin.checkpoint))
-        self.say(f"starting from {origin.checkpoint.path}")
-
-    def damaged_part(self, checkpoint: Checkpoint) -> list[str]:
-        """The damaged files among this rank's share of a checkpoint's."""
-        return checkpoint.damaged_files(self.rank, self.world_size)
 
     def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
         """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import Checkpoint, Progress, newest_complete, read
+from torch import nn
+
+from .checkpoint import Checkpoint, Progress, gathered
 from .errors import PretrainError
+from .export import find_checkpoint, full_state_dict
 
 
 @dataclass
@@ -35,6 +38,18 @@ class Origin:
             )
         return found
 
+    def give_weights(self, model: nn.Module, rank: int, world_size: int) -> None:
+        """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
+
+        Raises:
+            PretrainError: a file of the checkpoint is damaged.
+        """
+        damaged = gathered(self.checkpoint.damaged_files(rank, world_size))
+        if names := [name for part in damaged for name in part]:
+            raise PretrainError(f"{self.checkpoint.path} is damaged ({', '.join(names)}): take another checkpoint")
+        if not self.branch:
+            model.load_state_dict(full_state_dict(self.checkpoint))
+
 
 def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None:
     """The origin that these fields of the configuration ask for, at most one of them set.
@@ -45,11 +60,10 @@ def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None
     source = branch_from or init_from
     if source is None:
         return None
-    checkpoint = read(Path(source)) or newest_complete(Path(source))
-    if checkpoint is None:
-        field = "branch_from" if branch_from else "init_from"
-        raise PretrainError(f"{field}={source} is neither a run nor a complete checkpoint of one")
-    return Origin(checkpoint, branch=branch_from is not None)
+    try:
+        return Origin(find_checkpoint(Path(source)), branch=branch_from is not None)
+    except PretrainError as error:
+        raise PretrainError(f"{'branch_from' if branch_from else 'init_from'}: {error}") from None
 
 
 def differences(part: str, before: dict, now: dict, where: str, mend: str) -> list[str]:

@@ -129,6 +129,24 @@ def test_a_second_phase_begins_with_the_weights_of_the_first_on_longer_blocks(ac
 
 
 @pytest.mark.slow
+def test_muon_goes_on_with_other_ranks_where_nothing_is_sharded(acn, recipe, tmp_path):
+    course = {
+        "model": ModelConfig(**MODEL, max_position_embeddings=16),
+        "zero_stage": 0,
+        "optim": OptimConfig(name="muon"),
+    }
+    done = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, **course)))
+    assert done.returncode == 0, done.stderr
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    shutil.copytree(whole / "checkpoints" / "step-0000003", resumed / "checkpoints" / "step-0000003")
+    shutil.copy(whole / "config.yaml", resumed / "config.yaml")
+    again = acn("pretrain", "--config", str(recipe("resumed", **course)))
+    assert again.returncode == 0, again.stderr
+    curves, after = read_metrics(whole)["train/loss"], read_metrics(resumed)["train/loss"]
+    assert after == pytest.approx({step: curves[step] for step in (4, 5, 6)}, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_a_budget_of_hours_counts_over_restarts_and_ends_the_run(acn, recipe, tmp_path):
     config = recipe("run", steps=None, hours=2 / 3600, nproc_per_node=2)
     done = acn("pretrain", "--config", str(config))
@@ -150,7 +168,7 @@ def test_a_budget_of_hours_counts_over_restarts_and_ends_the_run(acn, recipe, tm
         ({"steps": None, "epochs": 1e-4}, "epochs=0.0001 is less than the first global batch"),
         ({"schedule": ScheduleConfig(name="decay")}, "schedule.name=decay .* give branch_from"),
         ({"branch_from": "a", "init_from": "b"}, "branch_from and init_from are both given"),
-        ({"branch_from": "/nowhere"}, "branch_from=/nowhere is neither a run nor a complete checkpoint"),
+        ({"branch_from": "/nowhere"}, "branch_from: /nowhere is neither a run nor a checkpoint"),
         ({"batch_warmup": BatchWarmupConfig(start=1, steps=9)}, "micro_batch_size=2 does not divide"),
         ({"optim": OptimConfig(name="muon")}, "optim.grad_clip=0.5 with optim.name=muon"),
         ({"ema": EmaConfig(decay=1.0)}, "ema.decay=1.0 must be in"),
