@@ -63,6 +63,7 @@ def test_a_course_is_the_same_after_a_restart_with_other_ranks(acn, recipe, tmp_
             torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_branch_decays_from_its_checkpoint_and_leaves_its_source_alone(acn, recipe, tmp_path):
     stable = ScheduleConfig(0.3, name="wsd", decay_fraction=0.0)
     average = EmaConfig(decay=0.9, every=1)
