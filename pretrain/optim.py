@@ -151,11 +151,11 @@ def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     matrices = {id(p): p for p in muon_matrices(model)}
     for parameter in model.parameters():
         parameter.use_muon = id(parameter) in matrices  # type: ignore[attr-defined]  # ZeRO looks at it
+    adam = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
     groups = []
     for group in parameter_groups(model, config.weight_decay):
         others = [p for p in group["params"] if id(p) not in matrices]
-        groups.append({**group, "params": others, "lr": config.lr, "betas": config.betas, "eps": config.eps})
-    groups = [group | {"use_muon": False} for group in groups]
+        groups.append({**group, **adam, "params": others, "use_muon": False})
     for rows, columns in sorted({tuple(p.shape) for p in matrices.values()}):
         # DeepSpeed's update of a matrix has the entries' root mean square sqrt(max(1, rows/columns)) / sqrt(max(rows,
         # columns)); this makes it 0.2, as AdamW's is
@@ -171,8 +171,7 @@ def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
                 "ns_method": "standard",
             }
         )
-    adam = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": on_cuda}
-    return Muon(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam)
+    return Muon(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam | {"fused": on_cuda})
 
 
 def _on_cuda(model: nn.Module) -> bool:
