@@ -148,6 +148,21 @@ def test_muon_goes_on_with_other_ranks_where_nothing_is_sharded(acn, recipe, tmp
 
 
 @pytest.mark.slow
+def test_muon_trains_alike_whatever_zero_shards(acn, recipe, tmp_path):
+    """Its iteration is in bf16, where the last bits of a gradient can be seen."""
+    model = ModelConfig(**MODEL, max_position_embeddings=16)
+    course = {"model": model, "optim": OptimConfig(name="muon", lr=1e-2, grad_clip=0.0), "nproc_per_node": 2}
+    curves = []
+    for stage in (0, 1, 2, 3):
+        done = acn("pretrain", "--config", str(recipe(f"stage{stage}", zero_stage=stage, **course)))
+        assert done.returncode == 0, done.stderr
+        curves.append(read_metrics(tmp_path / f"stage{stage}")["train/loss"])
+    assert curves[0][6] < curves[0][1] - 0.05
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_a_budget_of_hours_counts_over_restarts_and_ends_the_run(acn, recipe, tmp_path):
     config = recipe("run", steps=None, hours=2 / 3600, nproc_per_node=2)
     done = acn("pretrain", "--config", str(config))
