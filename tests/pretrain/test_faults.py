@@ -89,7 +89,7 @@ def test_one_job_at_a_time_works_in_a_run(tmp_path):
     said: list[str] = []
     first = lock(tmp_path / "run", said.append)
     with pytest.raises(PretrainError, match=f"in use by pid {os.getpid()} on"):
-        lock(tmp_path / "run", said.append, patience=0.0)
+        lock(tmp_path / "run", said.append, patience=0.1)
     assert len(said) == 1
     first.close()
     lock(tmp_path / "run", said.append, patience=0.0).close()
