@@ -16,7 +16,7 @@ class LowDataOptions:
     sizes: str | list[int] = "32,128"
     """Training examples, stratified; each seed's smaller subset is part of its larger ones. max_train_samples (else
     the whole split) is the largest size and always among them."""
-    min_steps: int = 24
+    min_steps: int = 12
     """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
 
     def problems(self) -> list[str]:

@@ -47,6 +47,8 @@ class PruningOptions:
     """Shares of the weights that magnitude pruning removes, and of heads and neurons that structured removal does."""
     movement_rates: str | list[float] = "0.2,0.4"
     """Shares of the weights still there that movement pruning removes in each epoch."""
+    movement_epochs: int = 2
+    """Epochs of movement pruning; each gives a point."""
     importance: str = "gradient"
     """What structured removal ranks heads and neurons by: magnitude (norm of their weights) or gradient (the
     first-order change of the loss on training examples if they are removed)."""
@@ -67,6 +69,8 @@ class PruningOptions:
             problems.append(f"pruning.methods={self.methods}: give each of {', '.join(METHODS)} at most once")
         if self.importance not in IMPORTANCES:
             problems.append(f"pruning.importance={self.importance}: give {' or '.join(IMPORTANCES)}")
+        if self.movement_epochs < 1:
+            problems.append(f"pruning.movement_epochs={self.movement_epochs}: give 1 or more")
         if self.depth is not None and self.depth < 1:
             problems.append(f"pruning.depth={self.depth}: give 1 or more, or leave it out")
         return problems
@@ -207,7 +211,8 @@ class _Pruner:
         watcher = ScoreEachEpoch(lambda: self.measure(model))
         name = f"pruning/movement_{rate:g}/depth_{self.depth}/seed_{seed}"
         before = self.measure(model)
-        fit(self.context, model, data, seed, name, [MovementPruning(prunable(model), rate, steps), watcher])
+        callbacks = [MovementPruning(prunable(model), rate, steps), watcher]
+        fit(self.context, model, data, seed, name, callbacks, epochs=self.options.movement_epochs)
         return [before, *watcher.found]
 
     def structured(self, seed: int) -> list[tuple[int, float]]:

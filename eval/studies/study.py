@@ -69,11 +69,11 @@ class StudyOptions:
     """Validation examples per task at most (stratified, always the same); null for all."""
     max_length: int = 128
     """Tokens per example at most; longer ones are cut."""
-    epochs: float = 2.0
+    epochs: float = 1.0
     """Passes over the training examples, where a study trains."""
     learning_rate: float | None = None
     """Peak learning rate, where a study trains; left out, the paper's 2e-5 scaled to the width: 2e-5 * 768 / width."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Examples per optimizer step."""
 
     @property

@@ -46,18 +46,20 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     loss: Loss | None = None,
     min_steps: int = 1,
+    epochs: float | None = None,
 ) -> None:
     """Train `model` in place as the study's options say: AdamW, no decay, the rate falling linearly to 0.
 
     Args:
         name: what the tracker calls the training: NAME/loss, NAME/learning_rate.
+        epochs: instead of the options'.
         min_steps: train longer than `epochs` where those are fewer steps.
 
     Raises:
         EvalError: the loss became NaN or infinite.
     """
     options = context.options
-    steps = max(min_steps, math.ceil(math.ceil(len(data) / options.batch_size) * options.epochs))
+    steps = max(min_steps, math.ceil(math.ceil(len(data) / options.batch_size) * (epochs or options.epochs)))
     set_seed(seed)
     with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(

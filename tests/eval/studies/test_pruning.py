@@ -161,7 +161,7 @@ def test_the_study_has_a_curve_per_method_for_the_whole_and_the_cut_model(
     make_context: Callable[..., Context],
 ) -> None:
     context = make_context(max_train_samples=32, epochs=1.0, seeds="1,2")
-    study = run(context, PruningOptions(sparsities="0.5", movement_rates="0.4", depth=2))
+    study = run(context, PruningOptions(sparsities="0.5", movement_rates="0.4", movement_epochs=1, depth=2))
     shapes = {curve.label: [round(point.x, 2) for point in curve.points] for curve in study.curves}
     assert shapes == {
         "magnitude, 3 layers": [1.0, 0.5],

@@ -162,6 +162,7 @@ def test_a_pretrained_model_needs_tasks_and_fitting_studies(
         ("pruning", "movement_rates", "1.2"),
         ("pruning", "importance", "beauty"),
         ("pruning", "depth", 0),
+        ("pruning", "movement_epochs", 0),
         ("low_data", "sizes", "0,32"),
         ("low_data", "min_steps", 0),
         ("forgetting", "methods", "si,si"),
