@@ -1,7 +1,8 @@
 """Brings the local record of a run (`launch.record`) to an MLflow server, as often as one likes: it ends up there once.
 
-The record's id is a tag of the MLflow run, by which the run is found again in any server. A point that MLflow has
-already (same name, step, time and value) is dropped by its database; other things are set to what the record says.
+The record's id is a tag of the MLflow run, by which the run is found again in any server. Points go in the order of the
+file, so those older than the newest one of their metric are there already; of the rest MLflow's database drops what it
+has (same name, step, time and value). Other things are set to what the record says.
 """
 
 import getpass
@@ -36,8 +37,8 @@ class MlflowMirror:
     Args:
         uri: MLflow tracking URI.
         run_dir: folder of the run.
-        resend: send every metric again instead of those after the last one that was confirmed, and leave mlflow.json
-            alone when it is about another store.
+        resend: compare every metric with the store instead of trusting what mlflow.json says was sent, and leave that
+            file alone when it is about another store.
     """
 
     def __init__(self, uri: str, run_dir: Path, resend: bool = False) -> None:
@@ -51,6 +52,7 @@ class MlflowMirror:
         self._run_dir = run_dir
         self._resend = resend
         self._sent_bytes = 0
+        self._newest: dict[str, int] = {}  # milliseconds of the newest point that the store had, by metric
         self._sent_files: dict[str, str] = {}
         self._sent_record: Record | None = None
         self._saved_state: dict[str, Any] | None = None
@@ -97,6 +99,7 @@ class MlflowMirror:
         if state and not self._resend:
             self._sent_bytes = state.get("sent_bytes", 0)
             self._sent_files = state.get("sent_files", {})
+        self._newest = {metric.key: metric.timestamp for metric in self._client.get_run(run_id).data._metric_objs}
         self.run_id = run_id
         self._save_state(record.experiment)
 
@@ -146,7 +149,7 @@ class MlflowMirror:
         """Remember the run and what it has, so that a restarted process goes on from there."""
         if self._resend and (self._run_dir / STATE).exists() and self._read_state() is None:
             return
-        state = {"run_id": self.run_id, "experiment": experiment, "tracking_uri": self.store}
+        state: dict[str, Any] = {"run_id": self.run_id, "experiment": experiment, "tracking_uri": self.store}
         state |= {"sent_bytes": self._sent_bytes, "sent_files": dict(self._sent_files)}
         if state != self._saved_state:
             write_json(self._run_dir / STATE, state)
@@ -183,9 +186,10 @@ class MlflowMirror:
 
         if end == self._sent_bytes:
             return
-        for start in range(0, len(points), _METRICS_PER_BATCH):
-            batch = points[start : start + _METRICS_PER_BATCH]
-            self._client.log_batch(self.run_id, metrics=[Metric(_name(name), *rest) for name, *rest in batch])
+        metrics = [Metric(_name(name), value, when, step) for name, value, when, step in points]
+        missing = [metric for metric in metrics if metric.timestamp >= self._newest.get(metric.key, 0)]
+        for start in range(0, len(missing), _METRICS_PER_BATCH):
+            self._client.log_batch(self.run_id, metrics=missing[start : start + _METRICS_PER_BATCH])
         self._sent_bytes = end
 
     def _push_files(self, record: Record) -> None:

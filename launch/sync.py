@@ -1,14 +1,14 @@
 """Send the record of a run to an MLflow server, again or for the first time."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
 from launch.errors import LaunchError
-from launch.mlflow_mirror import STATE, MlflowMirror
-from launch.record import METRICS, Record, read_record, write_json
+from launch.mlflow_mirror import STATE, MlflowMirror, without_password
+from launch.record import METRICS, RECORD, Record, read_record, write_json
 from launch.tracking import flatten, uri_problems
 
 
@@ -38,7 +38,7 @@ def sync(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     """
     check_run_dir(run_dir, config)
     if read_record(run_dir) is None:
-        write_json(run_dir / "record.json", vars(_record_of_old_run(run_dir)))
+        write_json(run_dir / RECORD, asdict(_record_of_old_run(run_dir)))
     mirror = MlflowMirror(config.mlflow or _recorded_uri(run_dir), run_dir, resend=True)
     try:
         mirror.push()
@@ -61,13 +61,13 @@ def check_run_dir(run_dir: Path, config: SyncConfig) -> None:
 
 def _recorded_uri(run_dir: Path) -> str:
     """The server that the run recorded to, or "" for none."""
-    config = _read_config(run_dir).get("tracking", {})
-    if config.get("mlflow"):  # before mlflow.json, which has no password
-        return config["mlflow"]
+    configured = _read_config(run_dir).get("tracking", {}).get("mlflow") or ""
     try:
-        return json.loads((run_dir / STATE).read_text(encoding="utf-8"))["tracking_uri"]
+        used = json.loads((run_dir / STATE).read_text(encoding="utf-8"))["tracking_uri"]
     except (FileNotFoundError, ValueError, KeyError):
-        return ""
+        return configured
+    # mlflow.json has the absolute path of a database, but no password
+    return configured if without_password(configured) == used else used
 
 
 def _record_of_old_run(run_dir: Path) -> Record:

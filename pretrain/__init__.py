@@ -2,6 +2,7 @@
 
 from .check import check_run
 from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .console import Console, LineConsole
 from .errors import PretrainError
 from .export import export, find_checkpoint, tokenizer_folder
 from .loop import Tracker, pretrain
@@ -9,6 +10,8 @@ from .stop import EXIT_STOPPED
 
 __all__ = [
     "EXIT_STOPPED",
+    "Console",
+    "LineConsole",
     "ModelConfig",
     "PretrainConfig",
     "PretrainError",

@@ -7,6 +7,8 @@ from data_pipeline import Manifest, MaskingConfig, StreamConfig
 
 from .checkpoint import CheckpointConfig
 from .optim import OptimConfig
+from .probes import ProbesConfig
+from .profiler import ProfileConfig
 from .schedule import ScheduleConfig
 
 
@@ -109,10 +111,22 @@ class PretrainConfig:
     """Held-out evaluation."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    """Gradients inside the network."""
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    """Traces of single steps, in RUN/profile."""
 
     def problems(self) -> list[str]:
         """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
         positive = ("steps", "global_batch_size", "micro_batch_size", "log_every")
         found = [f"{name}={getattr(self, name)} must be at least 1" for name in positive if getattr(self, name) < 1]
-        parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint)
+        parts: tuple[Any, ...] = (
+            self.optim,
+            self.schedule,
+            self.stream,
+            self.masking,
+            self.validation,
+            self.checkpoint,
+        )
+        parts += (self.probes, self.profile)
         return found + [problem for part in parts for problem in part.problems()]

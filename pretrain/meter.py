@@ -1,28 +1,133 @@
-"""Speed, time left, and the lines a user reads while the run goes on."""
+"""Speed, where the time of a step goes, memory, and time left, measured without ever waiting for the device."""
 
+import resource
+import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from modeling import AcnConfig, forward_flops
+
+STEP_PHASES = ("data", "forward", "backward", "optimizer")
+"""The parts of an optimizer step. Other phases (validation, checkpoint) lie between steps and slow none."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the job can do at most."""
+
+    flops: float
+    """FLOP/s of one device."""
+    devices: int
+    """Devices of the job, one for each rank."""
 
 
 class Meter:
-    """Measures laps of steps: the speed of the last one, the time left at their smoothed pace."""
+    """Measures laps, which are the steps from one logging step to the next.
 
-    def __init__(self, step: int, steps: int, tokens_per_step: int):
-        self.steps = steps
-        self.tokens_per_step = tokens_per_step
-        self._mark = (step, time.monotonic())
-        self._pace: float | None = None  # seconds per step, smoothed over log intervals
+        with meter.phase("forward"):
+            ...
+        meter.count(samples, seq_length, masked_positions)  # once a step
+        metrics = meter.lap(step)
 
-    def lap(self, step: int) -> dict[str, float]:
-        """Tokens per second since the last lap, and seconds left at the smoothed pace."""
-        before, since = self._mark
-        now = time.monotonic()
-        self._mark = (step, now)
-        pace = (now - since) / (step - before)
+    Phases are timed on the host; on CUDA those of a step, except for the wait for data, by events that the device
+    records as it gets there: they are read at the end of a lap, when the loss is read anyway. The times are then the
+    device's, and a gap between forward and backward in which it had nothing to do is in none of them.
+
+    Args:
+        model: what the FLOPs are counted for.
+        peak: what MFU is relative to.
+        device: where the model is.
+    """
+
+    def __init__(self, model: AcnConfig, peak: Peak, device: torch.device):
+        self._model = model
+        self._peak = peak
+        self._device = device
+        self._since = time.perf_counter()
+        self._pace: float | None = None  # seconds per step, smoothed over laps
+        self._steps = self._tokens = 0
+        self._flops = 0.0
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._free: list[torch.cuda.Event] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside as part of `name`: one of `STEP_PHASES`, or something between two steps."""
+        if self._device.type == "cuda" and name in STEP_PHASES and name != "data":
+            begin, end = self._event(), self._event()
+            begin.record()
+            yield
+            end.record()
+            self._events.append((name, begin, end))
+        else:
+            began = time.perf_counter()
+            yield
+            self._seconds[name] += time.perf_counter() - began
+
+    def count(self, samples: int, seq_length: int, masked_positions: int) -> None:
+        """Add the work of one optimizer step, over all ranks: blocks, their length, and decoded positions of each."""
+        self._steps += 1
+        self._tokens += samples * seq_length
+        forward = forward_flops(self._model, seq_length, masked_positions=masked_positions)
+        self._flops += 3 * forward * samples  # the backward pass costs twice the forward pass
+
+    def lap(self, step: int, steps: int) -> dict[str, float]:
+        """End the lap after `step` of `steps`: the metrics of the steps since the last one.
+
+        Times are seconds per step of this rank; `time/validation` and `time/checkpoint`, outside of the steps, are
+        whole seconds. Memory is the highest so far, in GiB: CUDA's allocator's, or resident in this process.
+        """
+        assert self._steps, "a lap has steps: count() them"
+        now = time.perf_counter()
+        self._read_events()
+        between = {name: value for name, value in self._seconds.items() if name not in STEP_PHASES}
+        seconds = now - self._since - sum(between.values())
+        pace = seconds / self._steps
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
-        return {
-            "train/tokens_per_second": self.tokens_per_step / pace,
-            "train/seconds_left": self._pace * (self.steps - step),
+        speed = self._tokens / seconds
+        achieved = self._flops / seconds / self._peak.devices
+        metrics = {
+            "train/tokens_per_second": speed,
+            "train/tokens_per_second_per_device": speed / self._peak.devices,
+            "train/tflops_per_device": achieved / 1e12,
+            "train/mfu": achieved / self._peak.flops,
+            "train/seconds_left": self._pace * (steps - step),
+            "train/peak_memory_gib": peak_memory(self._device) / 2**30,
+            "time/step": pace,
         }
+        metrics |= {f"time/{name}": self._seconds[name] / self._steps for name in STEP_PHASES}
+        metrics |= {f"time/{name}": value for name, value in between.items()}
+        self._since = now
+        self._seconds.clear()
+        self._steps = self._tokens = 0
+        self._flops = 0.0
+        return metrics
+
+    def _event(self) -> torch.cuda.Event:
+        return self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)
+
+    def _read_events(self) -> None:
+        """Add the times between events; all of them are over once the last one is."""
+        if self._events:
+            self._events[-1][2].synchronize()
+        for name, begin, end in self._events:
+            self._seconds[name] += begin.elapsed_time(end) / 1000
+            self._free += (begin, end)
+        self._events.clear()
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes this process has held so far: allocated on a GPU, resident otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # see getrusage(2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def duration(seconds: float) -> str:
@@ -30,12 +135,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def progress_line(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """One line for one logging step."""
-    return (
-        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics['train/loss']:.4f}  "
-        f"lr {metrics['train/learning_rate']:.2e}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"{duration(metrics['train/seconds_left'])} left"
-    )
