@@ -1,5 +1,6 @@
 """What the user of a run sees while it goes on: lines here, a live panel in `launch.console`."""
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -25,20 +26,25 @@ class LineConsole:
 
     def progress(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Print the line of a logging step or of a validation; other measurements have none."""
-        if "train/loss" in metrics:
+        if "train/learning_rate" in metrics:
             self.say(training_line(step, steps, metrics))
         if "validation/loss" in metrics:
             self.say(validation_line(step, metrics))
 
 
 def training_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
-    """One line for one logging step."""
-    return (
-        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics['train/loss']:.4f}  "
-        f"accuracy {metrics['train/accuracy']:.4f}  lr {metrics['train/learning_rate']:.2e}  "
-        f"{metrics['train/tokens_per_second']:,.0f} tokens/s  MFU {metrics['train/mfu']:.1%}  "
-        f"{duration(metrics['train/seconds_left'])} left"
-    )
+    """One line for one logging step; the loss of steps that were all left out is nan."""
+    parts = [f"step {step:>{len(str(steps))}}/{steps}", f"loss {metrics.get('train/loss', math.nan):.4f}"]
+    forms = {
+        "train/accuracy": "accuracy {:.4f}",
+        "train/learning_rate": "lr {:.2e}",
+        "train/tokens_per_second": "{:,.0f} tokens/s",
+        "train/mfu": "MFU {:.1%}",
+    }
+    parts += [form.format(metrics[name]) for name, form in forms.items() if name in metrics]
+    if "train/seconds_left" in metrics:
+        parts.append(f"{duration(metrics['train/seconds_left'])} left")
+    return "  ".join(parts)
 
 
 def validation_line(step: int, metrics: Mapping[str, float]) -> str:

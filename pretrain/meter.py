@@ -81,9 +81,11 @@ class Meter:
         """End the lap after `step` of `steps`: the metrics of the steps since the last one.
 
         Times are seconds per step of this rank; `time/validation` and `time/checkpoint`, outside of the steps, are
-        whole seconds. Memory is the highest so far, in GiB: CUDA's allocator's, or resident in this process.
+        whole seconds. Memory is the highest so far, in GiB: CUDA's allocator's, or resident in this process. Empty for
+        a lap without steps.
         """
-        assert self._steps, "a lap has steps: count() them"
+        if not self._steps:
+            return {}  # after a restart
         now = time.perf_counter()
         self._read_events()
         between = {name: value for name, value in self._seconds.items() if name not in STEP_PHASES}
@@ -103,11 +105,16 @@ class Meter:
         }
         metrics |= {f"time/{name}": self._seconds[name] / self._steps for name in STEP_PHASES}
         metrics |= {f"time/{name}": value for name, value in between.items()}
-        self._since = now
+        self.restart()
+        return metrics
+
+    def restart(self) -> None:
+        """Measure a new lap from now on."""
+        self._since = time.perf_counter()
+        self._read_events()
         self._seconds.clear()
         self._steps = self._tokens = 0
         self._flops = 0.0
-        return metrics
 
     def _event(self) -> torch.cuda.Event:
         return self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)

@@ -41,16 +41,19 @@ class GradientProbe:
     def __init__(self, model: AcnForMaskedLM):
         self._probe = AcnGradientProbe(model)
         self._scale: torch.Tensor | None = None
+        self.watching = False
+        """Whether `watch` was called in this `listen`."""
 
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Measure the one forward and backward pass inside."""
-        self._scale = None
+        self._scale, self.watching = None, False
         with self._probe:
             yield
 
     def watch(self, loss: torch.Tensor) -> None:
         """Learn from the backward pass of `loss` how it was scaled."""
+        self.watching = True
 
         def on_gradient(gradient: torch.Tensor) -> None:
             self._scale = gradient.detach().float()
