@@ -48,7 +48,7 @@ class PanelConsole:
 
     def say(self, line: str) -> None:
         """Print a line above the panel."""
-        self._live.console.print(line, markup=False, soft_wrap=True)
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Take over what was measured and redraw."""

@@ -42,7 +42,10 @@ class Heatmap:
 
 HEATMAPS = (
     Heatmap(
-        "validation/accuracy_depth_", "Masked accuracy of every depth", "read-out depth", line="validation/cut_depth"
+        "validation/accuracy_depth_",
+        "Masked accuracy of every depth (line: best cut)",
+        "read-out depth",
+        line="validation/cut_depth",
     ),
     Heatmap("probe/gradient_norm_layer_", "Gradient norm of every layer's output", "layer", logarithmic=True),
     Heatmap("probe/direct_share_layer_", "Direct share of that gradient", "layer", highest=1.5),
@@ -159,15 +162,8 @@ def _draw_heatmap(figure: Figure, panel: Axes, heatmap: Heatmap, rows: list[dict
 
 def _draw_line(panel: Axes, curve: dict[int, float]) -> None:
     outline = [withStroke(linewidth=3, foreground="black")]
-    panel.stairs(
-        list(curve.values()),
-        edges(np.array(list(curve))),
-        baseline=None,
-        color="white",
-        path_effects=outline,
-        label="best cut",
-    )
-    panel.legend(loc="lower left", frameon=True, fontsize="small", facecolor="0.5", labelcolor="white")
+    steps = np.array(list(curve))
+    panel.stairs(list(curve.values()), edges(steps), baseline=None, color="white", path_effects=outline)
 
 
 def _norm(heatmap: Heatmap, values: np.ndarray) -> Normalize:
