@@ -1,6 +1,7 @@
 """Send the record of a run to an MLflow server, again or for the first time."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def sync(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     check_run_dir(run_dir, config)
     if read_record(run_dir) is None:
         write_json(run_dir / RECORD, asdict(_record_of_old_run(run_dir)))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # nobody trains meanwhile: a slow server may be slow
     mirror = MlflowMirror(config.mlflow or _recorded_uri(run_dir), run_dir, resend=True)
     try:
         mirror.push()

@@ -139,6 +139,7 @@ def test_a_hanging_server_delays_the_end_by_the_stated_time_and_sync_sends_the_r
     tracker.close()
     assert time.monotonic() - began < 3
     server.signal(signal.SIGCONT)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     for _ in range(2):
         assert cli.main(["track", "sync", str(run)]) == 0
         assert server.uri in capsys.readouterr().out
@@ -147,9 +148,12 @@ def test_a_hanging_server_delays_the_end_by_the_stated_time_and_sync_sends_the_r
     assert found.info.status == "FINISHED"
 
 
-def test_a_run_recorded_without_mlflow_can_be_synced_into_any_server(server: MlflowServer, tmp_path: Path) -> None:
+def test_a_run_recorded_without_mlflow_can_be_synced_into_any_server(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     run = tmp_path / "run"
     local = TrackingConfig(mlflow=None, experiment="local", system_seconds=0, log_model=True)
     steps = Steps()
