@@ -15,8 +15,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from .files import file_sha256
 from .health import Health
-from .writer import HashingWriter, file_sha256
 
 MARKER = "COMPLETE"
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
@@ -152,8 +152,9 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
         candidates = [
             [item for item in complete(run) if at_most is None or item.progress.step <= at_most],
         ]
-        for path in checkpoints(run).glob("step-*"):
-            if path not in {item.path for item in complete(run)}:
+        whole = {item.path for item in complete(run)}
+        for path in sorted(checkpoints(run).glob("step-*")):
+            if path not in whole:
                 say(f"WARNING: {path} is incomplete (no {MARKER} marker, or other files than it names): ignored")
     dist.broadcast_object_list(candidates, src=0)
     for checkpoint in candidates[0]:
@@ -176,12 +177,14 @@ class Saver:
         say: Callable[[str], None],
         log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
     ):
+        from .writer import HashingWriter  # imports DeepSpeed, which takes seconds that only ranks should spend
+
         self._engine, self._run, self._config, self._say, self._log = engine, run, config, say, log
         self._writer = HashingWriter(config.asynchronous)
         engine.checkpoint_engine = self._writer
         # `acn export` does what this script of DeepSpeed's does; copying it could fail on rank 0 alone
         engine._copy_recovery_script = lambda *_: None
-        self._pending: tuple[Path, Progress, float] | None = None
+        self._pending: tuple[Path, dict[str, Any], float] | None = None  # folder, progress, beginning
         self._bytes = 0
         self._blocked = 0.0  # seconds that training waited for the pending checkpoint
 
@@ -214,7 +217,7 @@ class Saver:
         if dist.get_rank() == 0:
             for name, state in (extra or {}).items():
                 self._writer.save(state, str(path / name))
-        self._pending = (path, progress, began)
+        self._pending = (path, asdict(progress), began)  # a copy: training goes on counting
         self._blocked = time.monotonic() - began
         return True if self._config.asynchronous else self.finish()
 
@@ -234,14 +237,14 @@ class Saver:
         if problem:
             if dist.get_rank() == 0:
                 shutil.rmtree(path, ignore_errors=True)
-            self._say(f"WARNING: the checkpoint at step {progress.step} could not be written: {problem}")
+            self._say(f"WARNING: the checkpoint at step {progress['step']} could not be written: {problem}")
             return False
         now = time.monotonic()
         self._blocked += now - waited
         sizes = {"checkpoint/seconds": now - began, "checkpoint/megabytes": self._bytes / 1e6}
-        self._log(sizes | {"checkpoint/blocked_seconds": self._blocked}, progress.step)
+        self._log(sizes | {"checkpoint/blocked_seconds": self._blocked}, progress["step"])
         self._say(
-            f"step {progress.step}  checkpoint {path} ({self._bytes / 1e6:,.1f} MB in {now - began:.1f} s"
+            f"step {progress['step']}  checkpoint {path} ({self._bytes / 1e6:,.1f} MB in {now - began:.1f} s"
             + (f", training waited {self._blocked:.1f} s)" if self._config.asynchronous else ")")
         )
         return True
@@ -261,7 +264,7 @@ class Saver:
             return str(error)
         return None
 
-    def _mark(self, path: Path, progress: Progress, written: dict[str, Any]) -> str | None:
+    def _mark(self, path: Path, progress: dict[str, Any], written: dict[str, Any]) -> str | None:
         """Write the marker and delete what need not be kept; or why not. Rank 0 only."""
         try:
             files = {}
@@ -273,7 +276,7 @@ class Saver:
             self._bytes = sum(_file_sizes(path).values())
             aside = path / f"{MARKER}.tmp"
             with aside.open("w") as file:
-                json.dump({"progress": asdict(progress), "files": files}, file, indent=1)
+                json.dump({"progress": progress, "files": files}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path / MARKER)

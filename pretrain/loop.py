@@ -190,8 +190,8 @@ class Run:
         with self.watchdog.doing("waiting for the other ranks at the end of a step"):
             dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         code, writing = flags.tolist()
-        if self.saver.pending and not writing:
-            self.saver.finish()
+        if not writing:
+            self.finish_saving()
         return code
 
     def train_step(self) -> None:
@@ -295,8 +295,7 @@ class Run:
         )
         if health.rollbacks >= self.config.health.rollbacks:
             raise UnhealthyError(f"{row}; going back {health.rollbacks} times did not help: lower optim.lr")
-        if self.saver.pending:
-            self.saver.finish()
+        self.finish_saving()
         good = checkpoints.newest_sound(self.folder, self.say, at_most=health.first_sick_step)
         if good is None:
             raise UnhealthyError(f"{row}, and there is no checkpoint from before them to go back to")
@@ -373,8 +372,7 @@ class Run:
             UnhealthyError: the disk did not take it.
         """
         self.save()
-        if self.saver.pending:
-            self.save_failed = not self.saver.finish()
+        self.finish_saving()
         if self.save_failed:
             newest = checkpoints.newest_complete(self.folder)
             kept = f"{newest.path} stands" if newest else "there is none yet"
@@ -382,6 +380,11 @@ class Run:
                 f"the checkpoint at step {self.progress.step} could not be written (the reason is above); {kept}: mend "
                 "that, and the same command goes on from it"
             )
+
+    def finish_saving(self) -> None:
+        """Wait for a checkpoint that is written in the background, if there is one. A collective."""
+        if self.saver.pending:
+            self.save_failed = not self.saver.finish()
 
     def save(self) -> None:
         """Write a checkpoint, and the model in it where that is wanted. A collective."""
@@ -391,8 +394,7 @@ class Run:
             self.saved_step = self.progress.step
         wanted = self.config.checkpoint.export_every
         if wanted and self.progress.step % wanted == 0 and not self.save_failed:
-            if self.saver.pending:
-                self.saver.finish()
+            self.finish_saving()
             if self.is_main:
                 self.export(self.folder / "models" / f"step-{self.progress.step:07d}")
             dist.barrier()

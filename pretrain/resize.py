@@ -41,8 +41,9 @@ def load_resized(engine: Any, checkpoint: Checkpoint) -> None:
     parameters = dict(engine.module.named_parameters())
     seen = set()
     for name, state in states:
-        _set_state(engine, parameters[name], state)
-        seen.add(name)
+        if name in parameters:  # a tied weight comes under both of its names
+            _set_state(engine, parameters[name], state)
+            seen.add(name)
     assert seen == parameters.keys(), f"{checkpoint.path} lacks {sorted(parameters.keys() - seen)}"
     _set_step(engine, checkpoint.progress.applied)
     _refresh_weights(engine)

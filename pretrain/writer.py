@@ -9,7 +9,6 @@ import hashlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
@@ -72,12 +71,6 @@ class HashingWriter(CheckpointEngine):
                 error = error or str(problem)
         self._written = []
         return files, error
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _HashingFile:
