@@ -81,7 +81,7 @@ class PanelConsole:
         saved = "none yet" if self._saved is None else f"step {self._saved:,}"
         return [
             (
-                f"tokens {_amount(self._metrics.get('train/tokens'))}",
+                f"tokens {_amount(self._metrics['train/tokens'])}" if "train/tokens" in self._metrics else "",
                 self._text("loss {:.4f}", "train/loss"),
                 self._text("validation loss {:.4f}", "validation/loss"),
                 self._text("{:,.0f} tokens/s", "train/tokens_per_second"),
@@ -106,9 +106,8 @@ class PanelConsole:
         return form.format(*(self._metrics[name] for name in names))
 
 
-def _amount(count: float | None) -> str:
+def _amount(count: float) -> str:
     """1,234 or 12.3M or 4.5B."""
-    count = count or 0
     for unit, letter in ((1e9, "B"), (1e6, "M")):
         if count >= unit:
             return f"{count / unit:.1f}{letter}"
