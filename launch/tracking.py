@@ -37,7 +37,8 @@ class TrackingConfig:
     """Name of the run in MLflow; null takes the name of the run's folder."""
 
     log_model: bool = False
-    """Also copy the exported model into the run's artifacts: 440 MB for a BERT-base, so it must be asked for."""
+    """Also copy the finished model (or models) into the run's artifacts: 440 MB for a BERT-base, so it must be asked
+    for."""
 
     system_seconds: float = 10.0
     """Seconds between two samples of processors, memory and GPUs, logged with the next metrics; 0 for none."""
