@@ -34,6 +34,7 @@ VERBS = {
         "noise, lesions, pruning, early exit, forgetting and other studies of a model", positionals=("studies",)
     ),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
+    "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }
 

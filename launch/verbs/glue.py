@@ -23,11 +23,16 @@ def run(args: Args) -> int:
         raise EvalError("\n".join(problems))
     output = Path(args.output)
     with ExitStack() as stack:
+        trackers: list[Tracker] = []
 
         def start() -> Tracker:
-            return stack.enter_context(open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"}))
+            tracker = open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"})
+            trackers.append(stack.enter_context(tracker))
+            return tracker
 
         finetune(args, start)
+        for task in args.task_names:
+            trackers[0].log_model(output / task)
     print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
     print(
         f"next: acn compress --model {output}/{args.task_names[0]} --output SMALL;  acn report {output} --output REPORT"
