@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -33,6 +33,8 @@ class DepthCurve:
     cut_depth: int
     params_by_depth: list[int]
     majority_score: float | None = None
+    deviation: list[float] | None = None
+    """Of `scores` over the seeds, by depth: drawn as a band."""
 
     @classmethod
     def from_results(cls, results: Results, label: str) -> "DepthCurve":
@@ -48,6 +50,19 @@ class DepthCurve:
         )
 
 
+def seeds_curve(results: Results, label: str) -> DepthCurve:
+    """The curve of a task's seeds together: mean, deviation, and the cut depth of the mean."""
+    if len(results.get("seeds", [])) < 2:
+        return DepthCurve.from_results(results, label)
+    together = results["aggregate"]
+    return replace(
+        DepthCurve.from_results(results, f"{label}, mean of {len(results['seeds'])} seeds"),
+        scores=together["depth_mean"],
+        deviation=together["depth_std"],
+        cut_depth=together["cut_depth_tolerance"],
+    )
+
+
 def _draw_curve(axes: Axes, curve: DepthCurve, style: int) -> None:
     colour = COLOURS.get(curve.connectivity, OTHER_COLOUR)
     depth, score = curve.cut_depth, curve.scores[curve.cut_depth]
@@ -58,6 +73,9 @@ def _draw_curve(axes: Axes, curve: DepthCurve, style: int) -> None:
     axes.plot(
         range(layers + 1), curve.scores, line, marker=marker, color=colour, linewidth=1.8, markersize=4, label=label
     )
+    if curve.deviation is not None:
+        low, high = ([y + sign * d for y, d in zip(curve.scores, curve.deviation, strict=True)] for sign in (-1, 1))
+        axes.fill_between(range(layers + 1), low, high, color=colour, alpha=0.15, linewidth=0)
     # the cut depth: a ring around the point and a line down to its depth
     axes.plot(depth, score, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
     axes.axvline(depth, color=colour, linestyle=":", linewidth=1, alpha=0.6, zorder=0)
