@@ -1,4 +1,4 @@
-"""Several seeds of a task as one result: mean and deviation by depth, standard errors, the cut depths, GLUE's average."""
+"""The seeds of a task as one result (mean, deviation, standard error, cut depths), and GLUE's average over tasks."""
 
 import math
 import statistics

@@ -191,6 +191,6 @@ def run_cell(
     ranks.gather(None)  # nobody goes on before the folder is there
     for depth, score in enumerate(results["depth_scores"]):
         tracker.log_metrics({f"{task.name}/depth_score": score}, step=depth)
-    summary = {name: float(results[name]) for name in ("full_score", "cut_depth", "majority_score")}  # type: ignore[literal-required]
+    summary = {name: float(results[name]) for name in ("full_score", "cut_depth", "majority_score")}
     tracker.log_metrics({f"{task.name}/{name}": value for name, value in summary.items()}, step=record["steps"])
     return results

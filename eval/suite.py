@@ -112,7 +112,8 @@ def check_suite(config: FinetuneConfig) -> None:
 
 def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, list[dict[str, Any]]]:
     """Try every point of the grid with the first seed; the task at the best one, and what each scored."""
-    seed, folder, tried = suite.config.seed_list[0], suite.folder(work), []
+    seed, folder = suite.config.seed_list[0], suite.folder(work)
+    tried: list[dict[str, Any]] = []
     for point in suite.config.grid.points():
         there = folder.grid_point(point_name(point))
         if not there.is_done():

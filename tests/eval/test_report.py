@@ -91,7 +91,9 @@ def test_the_report_has_a_figure_and_a_row_per_task_and_run(tmp_path: Path, save
         "0.8111",
         *["3.00M → 2.00M", "2.000 → 1.000", "128", "11.4 → 7.6"],
     ]
-    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {"sst2.png", "rte.png", "docpair.png"}
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {
+        f"{task}.{kind}" for task in ("sst2", "rte", "docpair") for kind in ("png", "svg")
+    }
     with (tmp_path / "report" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -139,7 +141,7 @@ def test_a_report_replaces_an_earlier_one_whole(tmp_path: Path, save: Save) -> N
     path.unlink()
     save("glue", "rte")
     _report(tmp_path, "glue")
-    assert [path.name for path in (tmp_path / "report" / "figures").iterdir()] == ["rte.png"]
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {"rte.png", "rte.svg"}
     assert {path.name for path in tmp_path.iterdir()} == {"glue", "report"}
 
 
