@@ -64,8 +64,7 @@ def _run_suite(args: Args) -> int:
 
         stack.callback(ranks.leave)
         finetune(args, start, start_cell)
-    ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
-    ranks.say(
-        f"next: acn compress --model {output}/{args.task_names[0]} --output SMALL;  acn report {output} --output REPORT"
-    )
+        ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
+        small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
+        ranks.say(f"next: {small};  acn report {output} --output REPORT")
     return 0
