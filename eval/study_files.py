@@ -67,13 +67,16 @@ def read_study(path: Path) -> StudyResults:
         if any(len(row) != len(table["columns"]) for row in table["rows"]):
             raise ValueError("a row of its table has more or fewer cells than there are columns")
         return StudyResults(
-            *(str(value[name]) for name in ("study", "model", "connectivity", "task")),
-            list(value["seeds"]),
-            [_curve(curve) for curve in value["curves"]],
-            list(table["columns"]),
-            [list(row) for row in table["rows"]],
-            str(value.get("notes", "")),
-            path.parent,
+            study=str(value["study"]),
+            model=str(value["model"]),
+            connectivity=str(value["connectivity"]),
+            task=str(value["task"]),
+            seeds=list(value["seeds"]),
+            curves=[_curve(curve) for curve in value["curves"]],
+            columns=list(table["columns"]),
+            rows=[list(row) for row in table["rows"]],
+            notes=str(value.get("notes", "")),
+            path=path.parent,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvalError(f"{path} is not a study ({error!r}): run `acn study` again or leave its folder out") from error
