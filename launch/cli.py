@@ -11,6 +11,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from .errors import reported
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -73,7 +75,7 @@ def _choose_accelerator() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns its exit code: 0 done, 2 a mistake in the input, 75 stopped and resumable."""
+    """Run one verb; returns its exit code: 0 done, 1 it failed, 2 a mistake in the input, 75 stopped and resumable."""
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if word in VERBS), None)
     parser = build_parser(chosen)
@@ -85,20 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_verb(verb: str, args: Any) -> int:
-    """Run a verb on its parsed arguments, printing a user's mistake as one message without a traceback."""
-    from .errors import mistakes
-
-    try:
-        return _module(verb).run(args)
-    except mistakes() as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            lines = str(error).splitlines()
-            body = lines[0] if len(lines) == 1 else "\n  - ".join([f"{len(lines)} problems:", *lines])
-            print(f"acn {verb}: error: {body}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"acn {verb}: interrupted", file=sys.stderr)
-        return 130
+    """Run a verb on its parsed arguments; errors that are written for the user are printed without a traceback."""
+    return reported(verb, lambda: _module(verb).run(args))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Which exceptions are a user's mistake."""
+"""Which exceptions are written for the user, and shown without a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class LaunchError(ValueError):
@@ -12,3 +16,31 @@ def mistakes() -> tuple[type[ValueError], ...]:
     from pretrain.errors import PretrainError
 
     return (LaunchError, DataError, EvalError, PretrainError)
+
+
+def failures() -> tuple[type[RuntimeError], ...]:
+    """Errors of sound input whose messages say all there is to say: no traceback, and another exit code."""
+    from pretrain.errors import UnhealthyError
+
+    return (UnhealthyError,)
+
+
+def reported(verb: str, run: Callable[[], int]) -> int:
+    """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
+    try:
+        return run()
+    except mistakes() as error:
+        lines = str(error).splitlines()
+        _print(verb, lines[0] if len(lines) == 1 else "\n  - ".join([f"{len(lines)} problems:", *lines]))
+        return 2
+    except failures() as error:
+        _print(verb, str(error))
+        return 1
+    except KeyboardInterrupt:
+        print(f"acn {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _print(verb: str, message: str) -> None:
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"acn {verb}: error: {message}", file=sys.stderr)

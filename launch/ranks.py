@@ -17,8 +17,9 @@ GRACE_SECONDS = 30.0
 def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -> int:
     """Run `function(argument)` in `count` processes joined by RANK, WORLD_SIZE and MASTER_PORT; returns an exit code.
 
-    0 when all ranks return 0, otherwise the first other code. When one rank dies, the others are ended. Ctrl-C reaches
-    the ranks through the terminal; this process waits for what they make of it.
+    0 when all ranks return 0, otherwise the first other code. When one rank dies, which is said with its number and
+    cause, the others are ended within GRACE_SECONDS. Ctrl-C reaches the ranks through the terminal; this process waits
+    for what they make of it.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     context = multiprocessing.get_context("spawn")
@@ -78,10 +79,14 @@ def _wait(ranks: Sequence[BaseProcess]) -> int:
 
 def _end_others(ranks: Sequence[BaseProcess], failed: BaseProcess) -> int:
     """Give the other ranks a moment to reach the same end by themselves, then end them."""
+    assert failed.exitcode is not None
+    if failed.exitcode < 0:
+        cause = f"was killed by {signal.Signals(-failed.exitcode).name}"
+        where = f"{failed.name} (pid {failed.pid}) on {socket.gethostname()}"
+        print(f"ERROR: {where} {cause}; the other ranks end within {GRACE_SECONDS:.0f} s", file=sys.stderr, flush=True)
     deadline = time.monotonic() + GRACE_SECONDS
     while any(process.is_alive() for process in ranks) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert failed.exitcode is not None
     return failed.exitcode if failed.exitcode > 0 else 128 - failed.exitcode
 
 

@@ -1,6 +1,7 @@
 """Everything that can be known to be wrong with a run before it starts, reported together."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -9,6 +10,7 @@ from modeling import AcnConfig
 
 from .checkpoint import Checkpoint, Progress, newest_complete
 from .config import PretrainConfig
+from .engine import overrides, precision_problems, resolve_precision
 from .errors import PretrainError
 
 
@@ -18,6 +20,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
     Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
     """
     found = config.problems() + _output_problems(Path(config.output))
+    found += precision_problems(config.precision) + _override_problems(config.deepspeed)
     if not config.problems():
         found += _batch_problems(config, world_size)
         found += _data_problems(config, world_size)
@@ -53,10 +56,40 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
     return found + (_resume_problems(resumed, progress) if resumed else [])
 
 
+# Settings of DeepSpeed's that would contradict ours, and what to set instead.
+_OURS = {
+    "train_batch_size": "global_batch_size",
+    "train_micro_batch_size_per_gpu": "micro_batch_size",
+    "gradient_accumulation_steps": "global_batch_size or micro_batch_size",
+    "gradient_clipping": "optim.grad_clip",
+    "optimizer": "optim",
+    "scheduler": "schedule",
+    "zero_optimization.stage": "zero_stage",
+    "bf16.enabled": "precision",
+    "fp16.enabled": "precision",
+}
+
+
+def _override_problems(given: dict[str, Any]) -> list[str]:
+    found = []
+    for dotted, ours in _OURS.items():
+        value: Any = overrides(given)
+        for key in dotted.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            found.append(f"deepspeed.{dotted}: set {ours} instead")
+    return found
+
+
 def _output_problems(output: Path) -> list[str]:
-    if not output.exists() or (output / "config.yaml").exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
         return []
     return [f"output={output} exists and is not a run of `acn pretrain`: choose another folder or remove it"]
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether a folder (or a file in its place) holds anything but our lock."""
+    return not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())
 
 
 def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int) -> Progress:
@@ -66,7 +99,7 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
         samples=0,
         world_size=world_size,
         zero_stage=config.zero_stage,
-        precision=config.precision,
+        precision=resolve_precision(config.precision),
         model=config.model.acn_fields(stream.manifest),
         order=stream.identity(),
     )
@@ -75,11 +108,7 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
 def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
     saved = checkpoint.progress
     mend = "use the same as before, or another output folder"
-    found = [
-        f"{name}={getattr(progress, name)}, but {checkpoint.path} was written with {getattr(saved, name)}: {mend}"
-        for name in ("world_size", "zero_stage", "precision")
-        if getattr(saved, name) != getattr(progress, name)
-    ]
+    found = []
     for part in ("model", "order"):
         before, now = getattr(saved, part), getattr(progress, part)
         found += [

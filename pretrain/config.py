@@ -6,6 +6,8 @@ from typing import Any, Literal
 from data_pipeline import Manifest, MaskingConfig, StreamConfig
 
 from .checkpoint import CheckpointConfig
+from .health import HealthConfig
+from .offload import OffloadConfig
 from .optim import OptimConfig
 from .schedule import ScheduleConfig
 
@@ -89,10 +91,17 @@ class PretrainConfig:
     """Blocks per optimizer step over all ranks."""
     micro_batch_size: int = 32
     """Blocks per forward pass of one rank; the rest of its share of the global batch is accumulated."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights."""
-    zero_stage: Literal[0, 1, 2] = 1
-    """What DeepSpeed ZeRO shards: 0 nothing, 1 optimizer states, 2 gradients too."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights. auto: bf16 on GPUs that
+    have it, fp32 elsewhere. fp16 scales the loss dynamically."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed ZeRO shards over the ranks: 0 nothing, 1 optimizer states, 2 gradients too, 3 weights too. A run
+    may change it, and its number of ranks, whenever it is resumed."""
+    offload: OffloadConfig = field(default_factory=OffloadConfig)
+    """Keep optimizer states, or weights, in host memory or on NVMe."""
+    deepspeed: dict[str, Any] = field(default_factory=dict)
+    """DeepSpeed settings that win over the generated ones, key by key:
+    --deepspeed.zero_optimization.reduce_bucket_size 1e7. What results is in RUN/deepspeed.json."""
     seed: int = 0
     """Initial weights and dropout. The order of the data has its own (stream.seed)."""
     log_every: int = 10
@@ -109,10 +118,26 @@ class PretrainConfig:
     """Held-out evaluation."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
+    health: HealthConfig = field(default_factory=HealthConfig)
+    """What to do about steps that are not finite."""
+    stop_after_hours: float | None = None
+    """Stop after this many hours of this process, as on a signal: a checkpoint and exit code 75. Leave time for writing
+    the checkpoint below the limit of your scheduler."""
+    timeout_seconds: float = 600.0
+    """How long a rank waits for the others in one collective; then it ends with an error."""
+    hang_seconds: float = 120.0
+    """A rank that waits this long for data, or for other ranks, says so on stderr."""
+    sample_log: bool = False
+    """Write the ids of the samples of every step to RUN/samples/, to audit the order of the data."""
 
     def problems(self) -> list[str]:
         """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
         positive = ("steps", "global_batch_size", "micro_batch_size", "log_every")
         found = [f"{name}={getattr(self, name)} must be at least 1" for name in positive if getattr(self, name) < 1]
-        parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint)
-        return found + [problem for part in parts for problem in part.problems()]
+        for name in ("stop_after_hours", "timeout_seconds", "hang_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                found.append(f"{name}={value} must be above 0")
+        parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
+        found += [problem for part in parts for problem in part.problems()]
+        return found + self.offload.problems(self.zero_stage)

@@ -1,25 +1,33 @@
 """The DeepSpeed engine, and the environment it needs."""
 
+import math
 import os
 import warnings
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import yaml
 from torch import nn
 
 from .config import PretrainConfig
 from .optim import build_optimizer
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+# A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
+# leave one bucket, with nothing to overlap.
+LARGEST_BUCKET = 24 * 1024 * 1024
 
 
-def init_distributed() -> torch.device:
+def init_distributed(timeout_seconds: float) -> torch.device:
     """Join the process group (gloo on CPU, NCCL on GPUs) and return this rank's device.
 
     Reads RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as torchrun, `deepspeed` and srun wrappers set them;
     without them the process is a world of its own.
+
+    Args:
+        timeout_seconds: how long a collective waits for the other ranks before it raises.
     """
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, value)
@@ -34,25 +42,98 @@ def init_distributed() -> torch.device:
 
     if not on_cuda:  # a shared-memory collective that init_distributed would compile for most of a minute
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    timeout = timedelta(seconds=timeout_seconds)
     # DeepSpeed's sub-groups take torch's default time-out, whatever init_distributed is given
-    dist.distributed_c10d.default_pg_timeout = COLLECTIVE_TIMEOUT
+    dist.distributed_c10d.default_pg_timeout = timeout
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(device)
-    deepspeed.init_distributed(dist_backend="nccl" if on_cuda else "gloo", timeout=COLLECTIVE_TIMEOUT, verbose=False)
+    deepspeed.init_distributed(dist_backend="nccl" if on_cuda else "gloo", timeout=timeout, verbose=False)
     return device
 
 
-def deepspeed_config(config: PretrainConfig, world_size: int) -> dict[str, Any]:
-    """DeepSpeed's own configuration, generated from ours."""
-    return {
+def resolve_precision(precision: str) -> str:
+    """fp32, bf16 or fp16: `auto` is bf16 on GPUs that have it and fp32 elsewhere."""
+    if precision != "auto":
+        return precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def precision_problems(precision: str) -> list[str]:
+    """Why this machine cannot train in `precision`; empty when it can."""
+    if precision == "fp16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        return ["precision=fp16: this CPU has no fp16 arithmetic: use bf16 or fp32"]
+    return []
+
+
+def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration: generated from ours, then overridden key by key by `config.deepspeed`."""
+    precision = resolve_precision(config.precision)
+    zero: dict[str, Any] = {"stage": config.zero_stage}
+    if config.zero_stage:
+        bucket = min(LARGEST_BUCKET, -(-parameters // 1024) * 1024)  # aligned, as NCCL wants it
+        zero |= {
+            "overlap_comm": torch.cuda.is_available(),
+            "contiguous_gradients": True,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            **config.offload.deepspeed(),
+        }
+    if config.zero_stage == 3:
+        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_gather_16bit_weights_on_model_save": False}
+    generated: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
         "gradient_accumulation_steps": config.global_batch_size // world_size // config.micro_batch_size,
-        "gradient_clipping": config.optim.grad_clip,
-        "zero_optimization": {"stage": config.zero_stage},
-        "bf16": {"enabled": config.precision == "bf16"},
+        # plain fp32 without ZeRO would step on non-finite gradients: `step` clips and decides instead
+        "gradient_clipping": 0.0 if clips_outside(config) else config.optim.grad_clip,
+        "zero_optimization": zero,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},  # with DeepSpeed's dynamic loss scale
+        "zero_force_ds_cpu_optimizer": False,  # offloaded states are stepped by torch's AdamW, which needs no compiler
         "steps_per_print": 2**31,
     }
+    if precision != "fp32" and config.zero_stage:
+        generated["data_types"] = {"grad_accum_dtype": "fp32"}  # else micro-batches are summed in 8 or 11 bits
+    return merged(generated, overrides(config.deepspeed))
+
+
+def clips_outside(config: PretrainConfig) -> bool:
+    """Whether gradients are clipped, and checked to be finite, here instead of in DeepSpeed."""
+    return config.zero_stage == 0 and resolve_precision(config.precision) == "fp32"
+
+
+def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`--deepspeed.a.b.c 5` as DeepSpeed wants it: dotted keys opened up, text read as YAML."""
+    opened: dict[str, Any] = {}
+    for dotted, value in given.items():
+        if isinstance(value, Mapping):
+            value = overrides(value)
+        elif isinstance(value, str):
+            value = _number(value)
+        *outer, last = dotted.split(".")
+        for key in reversed(outer):
+            value, last = {last: value}, key
+        opened = merged(opened, {last: value})
+    return opened
+
+
+def _number(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 wants a point in 1e6
+        try:
+            value = float(text)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings, nested ones merged key by key; `above` wins."""
+    both = dict(below)
+    for key, value in above.items():
+        inner = both.get(key)
+        both[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
@@ -60,8 +141,11 @@ def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     import deepspeed
 
     optimizer = build_optimizer(model, config.optim)
-    settings = deepspeed_config(config, dist.get_world_size())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    settings = deepspeed_config(config, dist.get_world_size(), sum(p.numel() for p in model.parameters()))
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    engine.optimizer_order = order  # names in the optimizer's order, which its state_dict numbers them by
     return engine
 
 
@@ -69,6 +153,35 @@ def set_learning_rate(engine: Any, rate: float) -> None:
     """Set the rate of every parameter group."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+
+
+def step(engine: Any, clip_outside: float | None) -> bool | None:
+    """`engine.step()`; at the end of an accumulation whether the weights moved, else None.
+
+    All ranks get the same answer, because it hangs on the norm of the global gradient: when that is not finite,
+    DeepSpeed drops the gradient and leaves weights and optimizer states as they are. So does this function in plain
+    fp32 without ZeRO, where DeepSpeed has no such check.
+
+    Args:
+        clip_outside: the norm to clip at where DeepSpeed does not do it (`clips_outside`), else None.
+    """
+    last = engine.is_gradient_accumulation_boundary()
+    finite = True
+    if last and clip_outside is not None:
+        finite = _clip(engine, clip_outside)
+        if not finite:
+            engine.zero_grad()  # AdamW passes over parameters without a gradient
+    engine.step()
+    if not last:
+        return None
+    return finite and engine.was_step_applied()
+
+
+def _clip(engine: Any, most: float) -> bool:
+    """Clip the reduced gradients, remember their norm for `gradient_norm`, and say whether it is finite."""
+    norm = nn.utils.clip_grad_norm_(engine.module.parameters(), most or math.inf)
+    engine._global_grad_norm = norm.item()
+    return math.isfinite(engine._global_grad_norm)
 
 
 def gradient_norm(engine: Any) -> float | None:

@@ -14,6 +14,7 @@ from modeling import AcnConfig, AcnForMaskedLM
 
 from .checkpoint import Checkpoint, newest_complete, read
 from .errors import PretrainError
+from .resize import UNSHARDED_FILE, master_weights
 
 
 def find_checkpoint(source: Path) -> Checkpoint:
@@ -55,9 +56,10 @@ def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | N
 
 def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Every weight in fp32, gathered from the ranks' files."""
-    if checkpoint.progress.zero_stage == 0:  # nothing is sharded: every rank's model file holds all of it
-        states = torch.load(checkpoint.path / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-        return {name: weight.float() for name, weight in states["module"].items()}
+    if checkpoint.progress.zero_stage == 0:
+        states = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
+        weights = {**states["module"], **master_weights(states)}
+        return weights | {tied: weights[name] for tied, name in AcnForMaskedLM._tied_weights_keys.items()}
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # it reports its progress for people who call it by hand

@@ -1,6 +1,9 @@
 """Speed, time left, and the lines a user reads while the run goes on."""
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Meter:
@@ -12,12 +15,21 @@ class Meter:
         self._mark = (step, time.monotonic())
         self._pace: float | None = None  # seconds per step, smoothed over log intervals
 
+    def restart(self, step: int) -> None:
+        """Measure from now, at `step`."""
+        self._mark = (step, time.monotonic())
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a part of a step, such as data, forward, backward or optimizer."""
+        yield
+
     def lap(self, step: int) -> dict[str, float]:
         """Tokens per second since the last lap, and seconds left at the smoothed pace."""
         before, since = self._mark
         now = time.monotonic()
         self._mark = (step, now)
-        pace = (now - since) / (step - before)
+        pace = (now - since) / max(1, step - before)
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
         return {
             "train/tokens_per_second": self.tokens_per_step / pace,
@@ -35,7 +47,7 @@ def duration(seconds: float) -> str:
 def progress_line(step: int, steps: int, metrics: dict[str, float]) -> str:
     """One line for one logging step."""
     return (
-        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics['train/loss']:.4f}  "
+        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics.get('train/loss', math.nan):.4f}  "
         f"lr {metrics['train/learning_rate']:.2e}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
         f"{duration(metrics['train/seconds_left'])} left"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from eval import EvalError, FinetuneConfig, check_suite, finetune, ranks
 from eval.suite import TRACKING_FOLDER
 
+from ..errors import reported
 from ..ranks import run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
@@ -42,9 +43,7 @@ def run(args: Args) -> int:
 
 
 def _run_rank(args: Args) -> int:
-    from ..cli import run_verb  # prints a user's mistake, on the first rank only
-
-    return run_verb("glue", args)
+    return reported("glue", lambda: _run_suite(args))
 
 
 def _run_suite(args: Args) -> int:

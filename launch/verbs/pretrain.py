@@ -8,6 +8,7 @@ from pathlib import Path
 from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pretrain
 
 from ..config_file import write_config
+from ..errors import reported
 from ..ranks import run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
@@ -34,7 +35,7 @@ class Args(PretrainConfig):
 def run(args: Args) -> int:
     """Check everything once, then train in one process per rank (DeepSpeed's state outlives a run in its process)."""
     if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
-        return _run_rank(args)
+        return _train(args)
     if problems := args.problems():
         raise PretrainError("\n".join(problems))
     check_run(args, args.nproc_per_node)
@@ -42,6 +43,11 @@ def run(args: Args) -> int:
 
 
 def _run_rank(args: Args) -> int:
+    """A rank in a process of its own, which reports its own errors."""
+    return reported("pretrain", lambda: _train(args))
+
+
+def _train(args: Args) -> int:
     folder = Path(args.output)
     with ExitStack() as stack:
         trackers: list[Tracker] = []

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,9 +52,10 @@ def test_the_ranks_exit_code_is_the_commands():
     assert ranks.run_local_ranks(2, return_own_code, None) == 75
 
 
-def test_a_dead_rank_ends_the_others(tmp_path, monkeypatch):
+def test_a_dead_rank_is_named_and_ends_the_others(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ranks, "GRACE_SECONDS", 1.0)
     assert ranks.run_local_ranks(2, die_or_wait, str(tmp_path)) == 128 + signal.SIGKILL
+    assert f"on {socket.gethostname()} was killed by SIGKILL" in capsys.readouterr().err
     waiting = tmp_path / "1"
     assert not waiting.exists() or gone(int(waiting.read_text()))
 

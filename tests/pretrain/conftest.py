@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from launch.config_file import write_config
+from launch.tracking import TrackingConfig
+from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
 from pretrain.checkpoint import CheckpointConfig
 
@@ -35,6 +38,20 @@ def tiny_run(prepared: Path, tmp_path: Path) -> Callable[..., PretrainConfig]:
         return PretrainConfig(**(fields | overrides))
 
     return build
+
+
+@pytest.fixture
+def recipe(tiny_run: Callable[..., PretrainConfig], tmp_path: Path) -> Callable[..., Path]:
+    """Write the configuration of a tiny run in tmp_path/NAME as tmp_path/NAME.yaml and return that path."""
+
+    def write(name: str = "run", nproc_per_node: int = 1, **overrides: Any) -> Path:
+        fields = vars(tiny_run(output=str(tmp_path / name), **overrides))
+        args = Args(**fields, nproc_per_node=nproc_per_node, tracking=TrackingConfig(mlflow=None))
+        path = tmp_path / f"{name}.yaml"
+        write_config(args, path)
+        return path
+
+    return write
 
 
 @pytest.fixture

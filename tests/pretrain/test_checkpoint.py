@@ -1,5 +1,6 @@
 """A checkpoint is complete or does not count."""
 
+import hashlib
 import json
 
 import pytest
@@ -8,7 +9,9 @@ from pretrain.checkpoint import MARKER, newest_complete
 
 PROGRESS = {
     "step": 5, "samples": 40, "world_size": 1, "zero_stage": 1, "precision": "fp32", "model": {}, "order": {},
+    "applied": 5, "health": {},
 }  # fmt: skip
+SHA256 = hashlib.sha256(b"12345").hexdigest()
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def run(tmp_path):
         folder = tmp_path / "checkpoints" / f"step-{step:07d}"
         folder.mkdir(parents=True)
         (folder / "weights.pt").write_bytes(b"12345")
-        marker = {"progress": PROGRESS | {"step": step}, "files": {"weights.pt": 5}}
+        marker = {"progress": PROGRESS | {"step": step}, "files": {"weights.pt": {"bytes": 5, "sha256": SHA256}}}
         (folder / MARKER).write_text(json.dumps(marker))
     return tmp_path
 
@@ -40,6 +43,14 @@ def test_an_incomplete_checkpoint_does_not_count(run, damage):
     else:
         (newest / "more.pt").write_bytes(b"?")
     assert newest_complete(run).progress.step == 5
+
+
+def test_flipped_bytes_are_found_by_their_hash(run):
+    newest = newest_complete(run)
+    assert newest.damaged_files() == []
+    (newest.path / "weights.pt").write_bytes(b"12354")
+    assert newest_complete(run).path == newest.path
+    assert newest.damaged_files() == ["weights.pt"]
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path):

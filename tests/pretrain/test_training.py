@@ -13,24 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from launch.config_file import write_config
-from launch.tracking import TrackingConfig
-from launch.verbs.pretrain import Args
 from pretrain.figures import read_metrics
-
-
-@pytest.fixture
-def config_file(tiny_run, tmp_path):
-    """Write a run's configuration as a recipe and return its path."""
-
-    def write(name="run", nproc_per_node=1, **overrides):
-        fields = vars(tiny_run(output=str(tmp_path / name), **overrides))
-        args = Args(**fields, nproc_per_node=nproc_per_node, tracking=TrackingConfig(mlflow=None))
-        path = tmp_path / f"{name}.yaml"
-        write_config(args, path)
-        return path
-
-    return write
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -49,14 +32,14 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "bf16")])
-def test_a_resumed_run_is_bit_identical(acn, config_file, tmp_path, stage, precision):
+def test_a_resumed_run_is_bit_identical(acn, recipe, tmp_path, stage, precision):
     """Two runs share their first three steps through a copied checkpoint; dropout is on."""
-    done = acn("pretrain", "--config", str(config_file("whole", zero_stage=stage, precision=precision)))
+    done = acn("pretrain", "--config", str(recipe("whole", zero_stage=stage, precision=precision)))
     assert done.returncode == 0, done.stderr
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     shutil.copytree(whole / "checkpoints" / "step-0000003", resumed / "checkpoints" / "step-0000003")
     shutil.copy(whole / "config.yaml", resumed / "config.yaml")
-    again = acn("pretrain", "--config", str(config_file("resumed", zero_stage=stage, precision=precision)))
+    again = acn("pretrain", "--config", str(recipe("resumed", zero_stage=stage, precision=precision)))
     assert again.returncode == 0, again.stderr
     assert "at step 3" in again.stdout
     assert sorted(losses(resumed)) == [4, 5, 6]
@@ -65,10 +48,10 @@ def test_a_resumed_run_is_bit_identical(acn, config_file, tmp_path, stage, preci
     assert all(torch.equal(value, theirs[name]) for name, value in weights(resumed).items())
 
 
-def test_two_ranks_interrupted_and_resumed_equal_an_undisturbed_run(acn, config_file, tmp_path):
-    done = acn("pretrain", "--config", str(config_file("whole", nproc_per_node=2, steps=40)))
+def test_two_ranks_interrupted_and_resumed_equal_an_undisturbed_run(acn, recipe, tmp_path):
+    done = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, steps=40)))
     assert done.returncode == 0, done.stderr
-    interrupted = config_file("interrupted", nproc_per_node=2, steps=40)
+    interrupted = recipe("interrupted", nproc_per_node=2, steps=40)
     stopped = _run_until_step(interrupted, step=5, then=signal.SIGINT)
     assert stopped.returncode == 75, stopped.stdout
     assert f"go on with: acn pretrain --config {tmp_path}/interrupted/config.yaml" in stopped.stdout
@@ -99,7 +82,7 @@ def _run_until_step(config: Path, step: int, then: signal.Signals) -> subprocess
     return subprocess.CompletedProcess(process.args, process.wait(timeout=120), "".join(lines))
 
 
-def test_two_ranks_see_the_global_batches_of_one(acn, config_file, tmp_path):
+def test_two_ranks_see_the_global_batches_of_one(acn, recipe, tmp_path):
     """No dropout: the losses differ by rounding alone."""
     import dataclasses
 
@@ -109,15 +92,15 @@ def test_two_ranks_see_the_global_batches_of_one(acn, config_file, tmp_path):
     for ranks in (1, 2):
         name = f"ranks{ranks}"
         model = dataclasses.replace(model, max_position_embeddings=16)
-        done = acn("pretrain", "--config", str(config_file(name, nproc_per_node=ranks, model=model)))
+        done = acn("pretrain", "--config", str(recipe(name, nproc_per_node=ranks, model=model)))
         assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "ranks1"), losses(tmp_path / "ranks2")
     assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
     assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-5)
 
 
-def test_a_finished_run_leaves_what_it_promises(acn, config_file, tmp_path, prepared):
-    done = acn("pretrain", "--config", str(config_file("run")))
+def test_a_finished_run_leaves_what_it_promises(acn, recipe, tmp_path, prepared):
+    done = acn("pretrain", "--config", str(recipe("run")))
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     model = AutoModelForMaskedLM.from_pretrained(run / "model")
@@ -133,8 +116,8 @@ def test_a_finished_run_leaves_what_it_promises(acn, config_file, tmp_path, prep
     assert "at step 6" in again.stdout
 
 
-def test_an_exported_checkpoint_is_the_trained_model_at_any_depth(acn, config_file, tmp_path):
-    done = acn("pretrain", "--config", str(config_file("run", zero_stage=2)))
+def test_an_exported_checkpoint_is_the_trained_model_at_any_depth(acn, recipe, tmp_path):
+    done = acn("pretrain", "--config", str(recipe("run", zero_stage=2)))
     assert done.returncode == 0, done.stderr
     trained = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
     ids = torch.arange(5, 15)[None]

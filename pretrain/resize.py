@@ -1,0 +1,196 @@
+"""A checkpoint of one world size, ZeRO stage or precision continued in another.
+
+DeepSpeed's universal checkpoints hold the fp32 weight and the Adam moments of every parameter in files of their own.
+Loading them is done here, parameter by parameter through DeepSpeed's tensor-fragment functions, because DeepSpeed
+0.19.8's own loader refuses stage 1 -> 3 and 3 -> 2, and at stage 3 gives all parameter groups the first one's weight
+decay and all sub-groups one shared step counter.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+from .checkpoint import Checkpoint, gathered
+from .errors import PretrainError
+
+UNSHARDED_FILE = "mp_rank_00_model_states.pt"
+"""Where DeepSpeed writes what it does not shard; at stage 0 that is everything."""
+
+State = dict[str, torch.Tensor]
+"""Of one parameter: `fp32` and what the optimizer keeps of the parameter's shape, by the optimizer's names."""
+
+
+def load_resized(engine: Any, checkpoint: Checkpoint) -> None:
+    """Give `engine` the weights and optimizer states of `checkpoint`, whatever their layouts. A collective.
+
+    Raises:
+        PretrainError: DeepSpeed could not convert the checkpoint.
+    """
+    _create_optimizer_states(engine)
+    folder = _universal(checkpoint) if checkpoint.progress.zero_stage else None
+    states = _unsharded_states(checkpoint) if folder is None else _universal_states(folder)
+    parameters = dict(engine.module.named_parameters())
+    seen = set()
+    for name, state in states:
+        if name in parameters:  # a tied weight comes under both of its names
+            _set_state(engine, parameters[name], state)
+            seen.add(name)
+    assert seen == parameters.keys(), f"{checkpoint.path} lacks {sorted(parameters.keys() - seen)}"
+    _set_step(engine, checkpoint.progress.applied)
+    _refresh_weights(engine)
+    dist.barrier()
+    if folder is not None and dist.get_rank() == 0:
+        shutil.rmtree(folder)
+
+
+def _universal(checkpoint: Checkpoint) -> Path:
+    """Convert into a folder beside the checkpoint, on rank 0; a process of its own, for it starts a pool of workers."""
+    folder = checkpoint.path.with_name(f".universal-{checkpoint.path.name}")
+    problem = None
+    if dist.get_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
+        command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder)]
+        command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+        done = subprocess.run(command, env=_alone(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            problem = done.stderr.strip()[-2000:]
+    if problem := gathered(problem)[0]:
+        raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path} for another number of ranks:\n{problem}")
+    return folder
+
+
+def _alone() -> dict[str, str]:
+    """The environment without what makes a process a rank of this job."""
+    of_the_job = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return {name: value for name, value in os.environ.items() if name not in of_the_job}
+
+
+def _universal_states(folder: Path) -> Iterator[tuple[str, State]]:
+    for parameter in sorted((folder / "zero").iterdir()):
+        if parameter.is_dir():
+            yield parameter.name, {file.stem: _tensor(file) for file in parameter.glob("*.pt") if file.stem != "step"}
+
+
+def _tensor(file: Path) -> torch.Tensor:
+    value = torch.load(file, map_location="cpu", weights_only=False)
+    return value["param"] if isinstance(value, dict) else value
+
+
+def _unsharded_states(checkpoint: Checkpoint) -> Iterator[tuple[str, State]]:
+    """The states of a stage-0 checkpoint: one file, with the optimizer's own state_dict by parameter number."""
+    saved = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
+    inner = saved["optimizer"].get("optimizer_state_dict", saved["optimizer"])["state"]
+    for number, (name, weight) in enumerate(master_weights(saved).items()):
+        yield name, {"fp32": weight} | {k: v for k, v in inner[number].items() if _same_shape(v, weight)}
+
+
+def master_weights(saved: dict[str, Any]) -> State:
+    """The fp32 weights in a stage-0 model file (`UNSHARDED_FILE`), by parameter name in the optimizer's order."""
+    groups = saved["optimizer"].get("fp32_groups")  # absent in fp32, where the model's weights are the masters
+    if groups is None:
+        return {name: saved["module"][name] for name in saved["optimizer_order"]}
+    return dict(zip(saved["optimizer_order"], (weight for group in groups for weight in group), strict=True))
+
+
+def _same_shape(value: Any, weight: torch.Tensor) -> bool:
+    return isinstance(value, torch.Tensor) and value.shape == weight.shape
+
+
+def _create_optimizer_states(engine: Any) -> None:
+    """One optimizer step of length zero on gradients of zero: torch's optimizers create their states in `step`."""
+    inner = _inner_optimizer(engine)
+    for group in inner.param_groups:
+        group["lr"] = 0.0
+    for part in _masters(engine):
+        part.grad = torch.zeros_like(part)
+    if engine.zero_optimization_stage() == 3:  # whose groups are empty between two steps
+        for number, part in enumerate(_masters(engine)):
+            group = inner.param_groups[engine.optimizer.sub_group_to_group_id[number]]
+            group["params"] = [part]
+            inner.step()
+            group["params"] = []
+    else:
+        inner.step()
+    for part in _masters(engine):
+        part.grad = None
+    if engine.zero_optimization_stage() in (1, 2):
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _inner_optimizer(engine: Any) -> torch.optim.Optimizer:
+    """The optimizer that `build_optimizer` made, under DeepSpeed's."""
+    return getattr(engine.optimizer, "optimizer", engine.optimizer)
+
+
+def _masters(engine: Any) -> list[torch.Tensor]:
+    """The fp32 tensors that the optimizer steps: flat partitions with ZeRO, the parameters themselves without."""
+    optimizer = engine.optimizer
+    for name in ("single_partition_of_fp32_groups", "fp32_groups_flat_partition", "fp32_partitioned_groups_flat"):
+        if hasattr(optimizer, name):
+            return getattr(optimizer, name)
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _set_state(engine: Any, parameter: Any, state: State) -> None:
+    """Write each rank's part of one parameter's fp32 weight and optimizer states."""
+    stage = engine.zero_optimization_stage()
+    for key, value in state.items():
+        optimizer_key = None if key == "fp32" else key
+        if stage == 3:
+            _set_stage_3_part(parameter, value, optimizer_key)
+        elif stage > 0:
+            parameter.set_full_hp_param(value, optimizer_key)
+        else:
+            _set_unsharded(engine, parameter, value, optimizer_key)
+
+
+def _set_stage_3_part(parameter: Any, value: torch.Tensor, optimizer_key: str | None) -> None:
+    """DeepSpeed's setter of whole parameters does not know that the last rank's part is padded: cut it here."""
+    size = parameter.ds_tensor.numel()
+    start = size * dist.get_rank()
+    part = value.flatten()[start : start + size]
+    part = F.pad(part, (0, size - part.numel()))
+    parameter._z3_optimizer.set_local_hp_param(part, parameter, optimizer_key)
+
+
+def _set_unsharded(engine: Any, parameter: nn.Parameter, value: torch.Tensor, optimizer_key: str | None) -> None:
+    optimizer = engine.optimizer
+    master = parameter
+    for low, high in zip(getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", []), strict=True):
+        for weight, copy in zip(low, high, strict=True):
+            master = copy if weight is parameter else master
+    target = master if optimizer_key is None else _inner_optimizer(engine).state[master][optimizer_key]
+    target.data.copy_(value)
+
+
+def _set_step(engine: Any, step: int) -> None:
+    """Give every part a step counter of its own."""
+    for state in _inner_optimizer(engine).state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = torch.full_like(state["step"], float(step))
+
+
+def _refresh_weights(engine: Any) -> None:
+    """Make the weights that the model computes with follow the fp32 ones."""
+    optimizer, stage = engine.optimizer, engine.zero_optimization_stage()
+    if stage == 3:
+        for number in range(len(optimizer.fp32_partitioned_groups_flat)):
+            optimizer._reassign_or_swap_out_partitioned_parameters(number)
+        if optimizer.persistent_parameters:
+            optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
+    elif stage > 0:
+        optimizer.update_lp_params()
+    elif hasattr(optimizer, "fp32_groups"):
+        for low, high in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+            for weight, master in zip(low, high, strict=True):
+                weight.data.copy_(master.data)

@@ -1,0 +1,143 @@
+"""Damaged checkpoints, full disks, dead ranks."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pretrain import PretrainError
+from pretrain.checkpoint import MARKER, CheckpointConfig, newest_complete
+from pretrain.figures import read_metrics
+from pretrain.lock import lock
+from tests.pretrain.test_training import assert_same_run, losses
+
+EVERY_2 = {"checkpoint": CheckpointConfig(every=2, keep=9)}
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": lambda folder: os.truncate(next(folder.glob("*optim_states.pt")), 100),
+    "flipped": lambda folder: flip(next(folder.glob("*optim_states.pt"))),
+    "missing": lambda folder: next(folder.glob("*model_states.pt")).unlink(),
+    "unmarked": lambda folder: (folder / MARKER).unlink(),
+}
+
+
+def test_a_damaged_checkpoint_is_passed_over_loudly(acn, recipe, tmp_path):
+    done = acn("pretrain", "--config", str(recipe("whole", **EVERY_2)))
+    assert done.returncode == 0, done.stderr
+    for name, damage in DAMAGES.items():
+        run = tmp_path / name
+        shutil.copytree(tmp_path / "whole" / "checkpoints", run / "checkpoints")
+        shutil.copy(tmp_path / "whole" / "config.yaml", run / "config.yaml")
+        damage(run / "checkpoints" / "step-0000006")
+        again = acn("pretrain", "--config", str(recipe(name, **EVERY_2)))
+        assert again.returncode == 0, again.stderr
+        assert re.search(r"WARNING: \S+step-0000006 is (incomplete|damaged \(.*optim_states.pt\))", again.stdout), name
+        assert "at step 4" in again.stdout
+        assert losses(run) == {step: losses(tmp_path / "whole")[step] for step in (5, 6)}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs needs privileges")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_no_checkpoint_and_ends_with_a_clear_error(acn, recipe, small_disk, tmp_path):
+    """The model is 40 times smaller than the disk: a ballast file leaves room for two checkpoints."""
+    run = tmp_path / "run"
+    checkpoints = small_disk / "checkpoints"
+    checkpoints.mkdir()
+    run.mkdir()
+    (run / "checkpoints").symlink_to(checkpoints)
+    (run / "config.yaml").write_text("")
+    config = str(recipe("run", steps=8, **EVERY_2))
+    (small_disk / "ballast").write_bytes(bytes(1024 * 1024 - 220 * 1024))
+    full = acn("pretrain", "--config", config)
+    assert full.returncode == 1, full.stdout + full.stderr
+    assert "WARNING: " in full.stdout
+    assert re.search(r"could not be written .*step-000000\d stands", full.stderr)
+    assert sorted(losses(run)) == list(range(1, 9)), "training went on without the disk"
+    kept = newest_complete(run)
+    assert kept is not None
+    assert kept.damaged_files() == []
+    (small_disk / "ballast").unlink()
+    again = acn("pretrain", "--config", config)
+    assert again.returncode == 0, again.stderr
+    assert f"at step {kept.progress.step}" in again.stdout
+
+
+def test_one_job_at_a_time_works_in_a_run(tmp_path):
+    said: list[str] = []
+    first = lock(tmp_path / "run", said.append)
+    with pytest.raises(PretrainError, match=f"in use by pid {os.getpid()} on"):
+        lock(tmp_path / "run", said.append, patience=0.1)
+    assert len(said) == 1
+    first.close()
+    lock(tmp_path / "run", said.append, patience=0.0).close()
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_killed_rank_costs_a_restart_and_nothing_else(acn, recipe, tmp_path):
+    settings = {"steps": 30, **EVERY_2}
+    whole = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, **settings)))
+    assert whole.returncode == 0, whole.stderr
+    command = ["--nproc_per_node", "2", "--max-restarts", "3", "--master_port", "0", "-m", "launch.cli", "pretrain"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *command, "--config", str(recipe("killed", **settings))],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    killed, lines = 0, []
+    for line in process.stdout:
+        lines.append(line)
+        if killed < 2 and re.match(rf"step +{(5, 20)[killed]}/", line):
+            killed += 1
+            psutil.Process(process.pid).children()[killed - 1].send_signal(signal.SIGKILL)
+    assert process.wait(timeout=120) == 0, "".join(lines)
+    assert "".join(lines).count("resuming from") == 2
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_background_checkpoint_holds_what_a_foreground_one_does(acn, recipe, tmp_path):
+    for name, asynchronous in (("now", False), ("later", True)):
+        settings = {"checkpoint": CheckpointConfig(every=2, keep=9, asynchronous=asynchronous)}
+        done = acn("pretrain", "--config", str(recipe(name, nproc_per_node=2, **settings)))
+        assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "later" / "checkpoints" / "step-0000006")
+    done = acn("pretrain", "--config", str(tmp_path / "later.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "at step 4" in done.stdout
+    assert_same_run(tmp_path / "now", tmp_path / "later")
+
+
+def test_two_thirds_of_a_run_can_be_exported_on_the_way(acn, recipe, tmp_path):
+    settings = {"checkpoint": CheckpointConfig(every=2, export_every=4)}
+    done = acn("pretrain", "--config", str(recipe("run", **settings)))
+    assert done.returncode == 0, done.stderr
+    exported = acn("export", str(tmp_path / "run" / "checkpoints" / "step-0000004"), str(tmp_path / "by-hand"))
+    assert exported.returncode == 0, exported.stderr
+    on_the_way = tmp_path / "run" / "models" / "step-0000004" / "model.safetensors"
+    assert on_the_way.read_bytes() == (tmp_path / "by-hand" / "model.safetensors").read_bytes()
+    assert read_metrics(tmp_path / "run")["train/loss"]

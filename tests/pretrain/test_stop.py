@@ -1,0 +1,89 @@
+"""Everything that stops a run leads to one checkpoint at a step boundary and exit code 75."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretrain.checkpoint import newest_complete
+from pretrain.figures import read_metrics
+
+STEPS = 100_000
+
+
+@pytest.fixture
+def long_run(recipe, tmp_path):
+    """A run that nobody waits for: what to do once it has printed its third step, then its exit code and output."""
+
+    def start(then: Callable[[subprocess.Popen], None], **overrides) -> tuple[int, str, Path]:
+        path = recipe("run", nproc_per_node=2, steps=STEPS, **overrides)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launch.cli", "pretrain", "--config", str(path)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if re.match(r"step +3/", line):
+                then(process)
+        return process.wait(timeout=120), "".join(lines), tmp_path / "run"
+
+    return start
+
+
+def stop_file(process: subprocess.Popen) -> None:
+    run = next(Path(part) for part in process.args if str(part).endswith(".yaml")).with_suffix("")
+    (run / "STOP").touch()
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        (lambda process: process.send_signal(signal.SIGTERM), "SIGTERM"),  # to the launcher alone, which passes it on
+        (lambda process: os.killpg(process.pid, signal.SIGUSR1), "SIGUSR1"),  # to all, as Slurm does
+        (stop_file, "the file STOP"),
+    ],
+)
+def test_a_stop_leaves_a_checkpoint_of_the_last_step(long_run, then, reason):
+    code, output, run = long_run(then)
+    assert code == 75, output
+    newest = newest_complete(run)
+    last = max(read_metrics(run)["train/loss"])
+    assert newest.progress.step == last < STEPS
+    assert f"stopped by {reason} at step {last}" in output
+    assert not (run / "STOP").exists()
+
+
+def test_the_time_limit_stops_the_run(long_run):
+    code, output, run = long_run(lambda process: None, stop_after_hours=1 / 3600)
+    assert code == 75, output
+    assert "stopped by stop_after_hours" in output
+    assert newest_complete(run).progress.step == max(read_metrics(run)["train/loss"])
+
+
+def test_a_second_interrupt_leaves_at_once(long_run):
+    def twice(process: subprocess.Popen) -> None:
+        os.killpg(process.pid, signal.SIGSTOP)  # both are pending when the ranks wake up, in the middle of a step
+        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGCONT)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                os.killpg(process.pid, signal.SIGINT)
+            except ProcessLookupError:
+                break
+            time.sleep(0.002)
+
+    code, output, _ = long_run(twice)
+    assert code == 130, output
