@@ -12,7 +12,7 @@ from .errors import EvalError
 from .figures import COLOURS, save_depth_figure, seeds_curve
 from .files import new_folder, read_json
 from .report_page import render_page
-from .report_sections import Run, depth_table, extras_table, glue_table, paper_table, study_table
+from .report_sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .report_tables import write_tables
 from .results import RESULTS_FILE, Results, check_results, is_cut_model, size_mb
 from .study_figures import NamedStudy, save_comparison
@@ -138,7 +138,7 @@ def _task_sections(folder: Path, found: dict[Path, Results], labels: dict[Path, 
             save_depth_figure(folder / FIGURES / f"{task}.{suffix}", curves, task)
         runs = [Run(f, labels[f], found[f]) for f in folders]
         rows = [_row(f, labels[f], found[f]) for f in folders]
-        tables = [table for table in (depth_table(task, runs), extras_table(task, runs)) if table is not None]
+        tables = [table for table in (depth_table(task, runs), recut_table(task, runs)) if table is not None]
         sections.append(
             {"name": task, "metric": rows[0]["metric"], "image": _inline(folder / FIGURES / f"{task}.png"),
              "rows": rows, "runs": runs, "tables": tables}

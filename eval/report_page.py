@@ -22,7 +22,7 @@ h1 { font-size: 1.7rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 46rem; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
-nav a { margin-right: 1rem; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 a { color: inherit; }
 figure { margin: 1rem 0; }
 figure img { display: block; width: 100%; max-width: 45rem; background: #fff; border: 1px solid var(--line);
@@ -36,9 +36,9 @@ th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 caption { caption-side: top; text-align: left; color: var(--soft); padding: .5rem 0; white-space: normal; }
 th button { all: unset; cursor: pointer; }
 th button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
-th button::after { content: " \\2195"; color: var(--soft); font-size: .8em; }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
+th button::after { content: "\\a0\\2195"; color: var(--soft); font-size: .8em; }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191"; }
+th[aria-sort=descending] button::after { content: "\\a0\\2193"; }
 td.text, th.text { text-align: left; }
 tbody tr:hover { background: var(--band); }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .4em; }

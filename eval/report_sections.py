@@ -94,42 +94,40 @@ def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
     if not runs:
         return None
     depths = max(len(run.results["depth_scores"]) for run in runs)
-    rows = []
+    rows: list[list[Any]] = []
     for run in runs:
         together = run.results["aggregate"]
         deviations = together["depth_std"] or [None] * len(together["depth_mean"])
         scores: list[Any] = [mean_and_std(m, s) for m, s in zip(together["depth_mean"], deviations, strict=True)]
-        scores += [None] * (depths - len(scores))
         cuts = [together["cut_depth_tolerance"], together["cut_depth_one_standard_error"], together["standard_error"]]
-        rows.append([run.name, _seeds(run.results), *cuts, *scores])
-    columns = ["run", "seeds", "cut: tolerance", "cut: 1 s.e.", "s.e.", *(f"depth {k}" for k in range(depths))]
-    caption = f"{task}: mean score at every depth; the cut depths are those of the means"
+        rows.append([run.name, "shared head", _seeds(run.results), *cuts, *scores])
+        for when, probed in run.results.get("probes", {}).items():
+            rows.append([run.name, f"linear probe, {when}", str(run.results["seed"]), None, None, None, *probed])
+    rows = [row + [None] * (6 + depths - len(row)) for row in rows]
+    columns = [
+        "run",
+        "read by",
+        "seeds",
+        "cut: tolerance",
+        "cut: 1 s.e.",
+        "s.e.",
+        *(f"depth {k}" for k in range(depths)),
+    ]
+    caption = f"{task}: score at every depth; the cut depths are those of the means"
     return Table(f"depths-{task}", caption, columns, rows)
 
 
-def extras_table(task: str, runs: Sequence[Run]) -> Table | None:
-    """Cut-then-train and linear probes, of the runs that have them."""
-    rows: list[list[Any]] = []
-    for run in runs:
-        for recut in run.results.get("recut", []):
-            what = f"cut at {recut['depth']:g}, trained on for {recut['epochs']:g} epochs"
-            rows.append([run.name, run.results["seed"], what, recut["depth"], recut["score"], recut["score_before"]])
-        for when, scores in run.results.get("probes", {}).items():
-            rows += [
-                [
-                    run.name,
-                    run.results["seed"],
-                    f"linear probe, {when}",
-                    depth,
-                    score,
-                    run.results["depth_scores"][depth],
-                ]
-                for depth, score in enumerate(scores)
-            ]
+def recut_table(task: str, runs: Sequence[Run]) -> Table | None:
+    """Cut, then trained on: of the runs that have it."""
+    rows = [
+        [run.name, run.results["seed"], recut["depth"], recut["epochs"], recut["score"], recut["score_before"]]
+        for run in runs
+        for recut in run.results.get("recut", [])
+    ]
     if not rows:
         return None
-    columns = ["run", "seed", "what", "depth", "score", "shared head at this depth"]
-    return Table(f"views-{task}", f"{task}: other views of a depth", columns, rows)
+    columns = ["run", "seed", "cut at", "epochs after the cut", "score", "cut only"]
+    return Table(f"recut-{task}", f"{task}: cut, then fine-tuned briefly", columns, rows)
 
 
 def study_table(name: str, studies: Sequence[tuple[StudyResults, str]]) -> Table | None:
