@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -52,7 +53,8 @@ def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> No
     figure = Figure(figsize=(max(5.2, 3.4 * columns), 2.9 * rows + 0.5 + 0.2 * len(studies)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    styles, handles = _styles(studies), {}
+    styles = _styles(studies)
+    handles: dict[str, Artist] = {}
     for axes, ((x_label, y_label, label), group) in zip(grid, panels.items(), strict=False):
         for curve, i in group:
             _draw(axes, curve, styles[i], f"{studies[i][1]} ({studies[i][0].connectivity})")
@@ -64,7 +66,7 @@ def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> No
         axes.set_axisbelow(True)
         axes.spines[["right", "top"]].set_visible(False)
         found, names = axes.get_legend_handles_labels()
-        handles |= dict(zip(names, found, strict=True))
+        handles.update(zip(names, found, strict=True))
     for axes in grid[len(panels) :]:
         axes.remove()
     figure.suptitle(title, fontsize=11)

@@ -118,7 +118,8 @@ def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, 
         there = folder.grid_point(point_name(point))
         if not there.is_done():
             with child(f"{work.task.name}/{point_name(point)}") as tracker:
-                there.clean()
+                if ranks.is_first():
+                    there.clean()
                 at = work.at(at_point(work.values, point))
                 run_cell(suite.config, at, seed, suite.tokenizer, tracker, there.path, with_model=False)
         score = read_results(there.path)["full_score"]
