@@ -1,7 +1,7 @@
 """Cut a fine-tuned model at a depth and write the small model as a Hugging Face folder, with its card."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class CutSummary:
 
 def _best_within(config: CompressConfig, results: Results, latencies: Mapping[int, float]) -> int:
     """The depth with the best score that keeps all limits; of equal scores the smallest depth."""
-    costs = {
+    costs: dict[str, Sequence[float]] = {
         "max_params": results["params_by_depth"],
         "max_mb": [size_mb(params) for params in results["params_by_depth"]],
         "max_gflops": [flops / 1e9 for flops in results["flops_by_depth"]],
@@ -173,7 +173,7 @@ def _seq_length(results: Results, model: AcnForSequenceClassification) -> int:
 
 
 def _cut_results(config: CompressConfig, results: Results, depth: int, rule: str) -> dict[str, Any]:
-    kept = {name: results[name] for name in ("task", "metric", "seed", "model", "connectivity")}  # type: ignore[literal-required]
+    kept = {name: results[name] for name in ("task", "metric", "seed", "model", "connectivity")}
     together = results.get("aggregate")
     several = together is not None and together["depth_std"] is not None
     return kept | {
@@ -251,5 +251,5 @@ def compress(config: CompressConfig) -> CutSummary:
         _write(aside, config, cut, model, tokenizer, scoring)
     shared = ("task", "metric", "layers", "depth", "full_score", "score", "full_params", "params", "full_flops",
               "flops", "rule", "speed")  # fmt: skip
-    measured = {name: cut.get(name) for name in ("checked_score", "variants")}
+    measured: dict[str, Any] = {name: cut.get(name) for name in ("checked_score", "variants")}
     return CutSummary(**{name: cut[name] for name in shared}, **measured, output=config.output)

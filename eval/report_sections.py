@@ -97,13 +97,16 @@ def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
     rows: list[list[Any]] = []
     for run in runs:
         together = run.results["aggregate"]
-        deviations = together["depth_std"] or [None] * len(together["depth_mean"])
+        stds = together["depth_std"]
+        deviations: Sequence[float | None] = [None] * len(together["depth_mean"]) if stds is None else stds
         scores: list[Any] = [mean_and_std(m, s) for m, s in zip(together["depth_mean"], deviations, strict=True)]
         cuts = [together["cut_depth_tolerance"], together["cut_depth_one_standard_error"], together["standard_error"]]
         rows.append([run.name, "shared head", _seeds(run.results), *cuts, *scores])
         for when, probed in run.results.get("probes", {}).items():
-            rows.append([run.name, f"linear probe, {when}", str(run.results["seed"]), None, None, None, *probed])
-    rows = [row + [None] * (6 + depths - len(row)) for row in rows]
+            cells: list[Any] = [run.name, f"linear probe, {when}", str(run.results["seed"]), None, None, None]
+            rows.append([*cells, *probed])
+    for row in rows:  # a shallower model has fewer depths
+        row.extend([None] * (6 + depths - len(row)))
     columns = [
         "run",
         "read by",
