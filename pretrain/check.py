@@ -12,6 +12,8 @@ from .checkpoint import Checkpoint, Progress, newest_complete
 from .config import PretrainConfig
 from .engine import overrides, precision_problems, resolve_precision
 from .errors import PretrainError
+from .optim import CONVERTIBLE
+from .origin import differences, find_origin
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:
@@ -21,6 +23,8 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
     """
     found = config.problems() + _output_problems(Path(config.output))
     found += precision_problems(config.precision) + _override_problems(config.deepspeed)
+    offloaded = config.offload.optimizer != "none"
+    found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
     if not config.problems():
         found += _batch_problems(config, world_size)
         found += _data_problems(config, world_size)
@@ -29,13 +33,21 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
 
 def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
-    share, rest = divmod(config.global_batch_size, world_size)
-    if rest == 0 and share % config.micro_batch_size:
-        return [
-            f"micro_batch_size={config.micro_batch_size} does not divide one rank's share of the global batch "
-            f"({config.global_batch_size} blocks / {world_size} ranks = {share}): change one of them"
-        ]
-    return []
+    found = []
+    for name, blocks in (
+        ("global", config.global_batch_size),
+        ("first (batch_warmup.start)", config.batch_warmup.start),
+    ):
+        share, rest = divmod(blocks or 0, world_size)
+        if rest == 0 and share % config.micro_batch_size:
+            found.append(
+                f"micro_batch_size={config.micro_batch_size} does not divide one rank's share of the {name} batch "
+                f"({blocks} blocks / {world_size} ranks = {share}): change one of them"
+            )
+    start = config.batch_warmup.start or 0
+    if start % world_size:
+        found.append(f"batch_warmup.start={start} is not a multiple of the {world_size} ranks: change one of them")
+    return found
 
 
 def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
@@ -53,7 +65,28 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
     except StrictDataclassError as error:  # the cause names the field
         return [*found, f"model: {error.__cause__ or error}"]
     resumed = newest_complete(Path(config.output))
-    return found + (_resume_problems(resumed, progress) if resumed else [])
+    return found + (_resume_problems(resumed, progress) if resumed else _start_problems(config, stream, progress))
+
+
+def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progress) -> list[str]:
+    """What is wrong with the beginning of a new run."""
+    steps = config.plan(stream.blocks, stream.seq_length, branch=None).steps
+    if steps == 0:
+        given = f"tokens={config.tokens:g}" if config.tokens is not None else f"epochs={config.epochs:g}"
+        return [f"{given} is less than the first global batch: allow more, or make it smaller"]
+    try:
+        origin = find_origin(config.branch_from, config.init_from)
+    except PretrainError as error:
+        return [str(error)]
+    if origin is None:
+        return []
+    found = origin.problems(progress)
+    if origin.branch:
+        saved = origin.checkpoint.progress
+        if steps is not None and steps <= saved.step:
+            found.append(f"the budget of {steps} steps in all is used up at {origin.checkpoint.path}: allow more")
+        found += _state_problems(origin.checkpoint, progress)
+    return found
 
 
 # Settings of DeepSpeed's that would contradict ours, and what to set instead.
@@ -102,18 +135,26 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
         precision=resolve_precision(config.precision),
         model=config.model.acn_fields(stream.manifest),
         order=stream.identity(),
+        optimizer=config.optim.name,
     )
 
 
 def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
+    saved, mend = checkpoint.progress, "use the same as before, or another output folder"
+    found = differences("model", saved.model, progress.model, f"{checkpoint.path}", mend)
+    found += differences("order", saved.order, progress.order, f"{checkpoint.path}", mend)
+    return found + _state_problems(checkpoint, progress)
+
+
+def _state_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
+    """Why the optimizer states of `checkpoint` cannot be those of a run with `progress`."""
     saved = checkpoint.progress
-    mend = "use the same as before, or another output folder"
-    found = []
-    for part in ("model", "order"):
-        before, now = getattr(saved, part), getattr(progress, part)
-        found += [
-            f"{part}: {key}={now.get(key)}, but {checkpoint.path} was written with {before.get(key)}: {mend}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
+    if saved.optimizer != progress.optimizer:
+        return [f"optim.name={progress.optimizer}, but {checkpoint.path} has the states of {saved.optimizer}"]
+    sharded = saved.zero_stage or progress.zero_stage
+    if saved.optimizer not in CONVERTIBLE and sharded and saved.layout != progress.layout:
+        return [
+            f"optim.name={saved.optimizer}: {checkpoint.path} was written by {saved.world_size} rank(s), zero_stage "
+            f"{saved.zero_stage}, {saved.precision}, and cannot be converted: use the same"
         ]
-    return found
+    return []

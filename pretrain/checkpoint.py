@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from .budget import Branch
 from .files import file_sha256
 from .health import Health
 
@@ -75,11 +76,21 @@ class Progress:
     applied: int = 0
     """Optimizer steps that moved the weights: Adam's own count."""
     health: Health = field(default_factory=Health)
+    seconds: float = 0.0
+    """Seconds of training, over all restarts."""
+    rate: float = 0.0
+    """Learning rate of the last step, which a decay-only branch starts from."""
+    branch: Branch | None = None
+    """Where the run left another one, if it did."""
+    optimizer: str = "adamw"
+    """Whose states the checkpoint holds (`optim.name`)."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Progress":
         """The inverse of `dataclasses.asdict`."""
-        return cls(**{**values, "health": Health(**values["health"])})
+        branch = values.get("branch")
+        parts = {"health": Health(**values["health"]), "branch": Branch(**branch) if branch else None}
+        return cls(**{**values, **parts})
 
     @property
     def layout(self) -> tuple[int, int, str]:

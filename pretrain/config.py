@@ -1,11 +1,13 @@
 """The configuration of a pretraining run."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from data_pipeline import Manifest, MaskingConfig, StreamConfig
 
+from .budget import BatchWarmupConfig, Branch, Budget, Plan
 from .checkpoint import CheckpointConfig
+from .ema import EmaConfig
 from .health import HealthConfig
 from .offload import OffloadConfig
 from .optim import OptimConfig
@@ -85,10 +87,25 @@ class PretrainConfig:
     """Folder of the run. An interrupted run found there is continued; anything else there is an error."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Architecture."""
-    steps: int = 100_000
-    """Optimizer steps in all."""
+    steps: int | None = 100_000
+    """Optimizer steps in all. A run has one budget: for another one set this to null."""
+    tokens: float | None = None
+    """Budget in tokens instead of steps: as many whole global batches as they are enough for."""
+    epochs: float | None = None
+    """Budget in passes over the corpus instead of steps."""
+    hours: float | None = None
+    """Budget in hours of training instead of steps, over all restarts; the schedule follows the clock then, and the
+    run cannot be repeated exactly."""
+    branch_from: str | None = None
+    """Begin as a branch of another run, given by its folder or one of its checkpoints: with its weights, optimizer
+    states, step and place in the corpus. With schedule.name decay, a finished model from a run that goes on."""
+    init_from: str | None = None
+    """Begin with the weights of another run (its folder or one of its checkpoints) and nothing else of it: another
+    corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance."""
     global_batch_size: int = 2048
     """Blocks per optimizer step over all ranks."""
+    batch_warmup: BatchWarmupConfig = field(default_factory=BatchWarmupConfig)
+    """Smaller global batches at first."""
     micro_batch_size: int = 32
     """Blocks per forward pass of one rank; the rest of its share of the global batch is accumulated."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -118,6 +135,8 @@ class PretrainConfig:
     """Held-out evaluation."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    """A running average of the weights, validated as validation_ema/ and left in RUN/model-ema."""
     health: HealthConfig = field(default_factory=HealthConfig)
     """What to do about steps that are not finite."""
     stop_after_hours: float | None = None
@@ -132,7 +151,7 @@ class PretrainConfig:
 
     def problems(self) -> list[str]:
         """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
-        positive = ("steps", "global_batch_size", "micro_batch_size", "log_every")
+        positive = ("global_batch_size", "micro_batch_size", "log_every")
         found = [f"{name}={getattr(self, name)} must be at least 1" for name in positive if getattr(self, name) < 1]
         for name in ("stop_after_hours", "timeout_seconds", "hang_seconds"):
             value = getattr(self, name)
@@ -140,4 +159,39 @@ class PretrainConfig:
                 found.append(f"{name}={value} must be above 0")
         parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
         found += [problem for part in parts for problem in part.problems()]
+        found += self.budget.problems() + self.ema.problems() + self._course_problems()
         return found + self.offload.problems(self.zero_stage)
+
+    def _course_problems(self) -> list[str]:
+        """Bad combinations of what the run starts from, its batches and its schedule."""
+        found = self.batch_warmup.problems(self.global_batch_size)
+        if self.branch_from and self.init_from:
+            found.append("branch_from and init_from are both given: a run starts from one other at most")
+        if self.schedule.name == "decay" and not self.branch_from:
+            found.append("schedule.name=decay starts from a checkpoint's rate: give branch_from, or choose wsd")
+        if self.schedule.name == "decay" and self.hours is not None:
+            found.append("schedule.name=decay needs a budget in steps, tokens or epochs, not hours")
+        return found
+
+    @property
+    def budget(self) -> Budget:
+        """How long to train."""
+        return Budget(self.steps, self.tokens, self.epochs, self.hours)
+
+    def plan(self, blocks: int, seq_length: int, branch: Branch | None) -> Plan:
+        """The course of a run on a corpus of `blocks` blocks of `seq_length` tokens.
+
+        Args:
+            branch: where the run left another one, if it did; a decay starts from there.
+        """
+        plan = Plan(
+            global_batch_size=self.global_batch_size,
+            peak_rate=self.optim.lr,
+            steps=self.steps,
+            seconds=None if self.hours is None else self.hours * 3600,
+            batch_warmup=self.batch_warmup,
+            schedule=self.schedule,
+            branch=branch if self.schedule.name == "decay" else None,
+        )
+        samples = self.budget.samples(blocks, seq_length)
+        return plan if samples is None else replace(plan, steps=plan.steps_within(samples))

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 from .config import PretrainConfig
-from .optim import build_optimizer
+from .optim import adapt_to_engine, build_optimizer
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
 # leave one bucket, with nothing to overlap.
@@ -94,6 +94,7 @@ def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -
     }
     if precision != "fp32" and config.zero_stage:
         generated["data_types"] = {"grad_accum_dtype": "fp32"}  # else micro-batches are summed in 8 or 11 bits
+    generated = merged(generated, config.optim.deepspeed_settings(config.zero_stage))
     return merged(generated, overrides(config.deepspeed))
 
 
@@ -145,14 +146,19 @@ def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     settings = deepspeed_config(config, dist.get_world_size(), sum(p.numel() for p in model.parameters()))
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    adapt_to_engine(engine)
     engine.optimizer_order = order  # names in the optimizer's order, which its state_dict numbers them by
     return engine
 
 
-def set_learning_rate(engine: Any, rate: float) -> None:
-    """Set the rate of every parameter group."""
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
+def set_global_batch(engine: Any, blocks: int) -> None:
+    """Make the next optimizer step accumulate a global batch of `blocks`; to be called between two steps only.
+
+    DeepSpeed divides losses by the number of micro-batches, and finds the last one by counting them since the start:
+    the count begins anew, or a step after a change would end too early.
+    """
+    engine.set_train_batch_size(blocks)
+    engine.micro_steps = 0
 
 
 def step(engine: Any, clip_outside: float | None) -> bool | None:
@@ -170,7 +176,7 @@ def step(engine: Any, clip_outside: float | None) -> bool | None:
     if last and clip_outside is not None:
         finite = _clip(engine, clip_outside)
         if not finite:
-            engine.zero_grad()  # AdamW passes over parameters without a gradient
+            engine.zero_grad()  # our optimizers pass over parameters without a gradient
     engine.step()
     if not last:
         return None

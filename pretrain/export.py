@@ -13,6 +13,7 @@ from data_pipeline import Manifest
 from modeling import AcnConfig, AcnForMaskedLM
 
 from .checkpoint import Checkpoint, newest_complete, read
+from .ema import EMA_FILE
 from .errors import PretrainError
 from .resize import UNSHARDED_FILE, master_weights
 
@@ -25,23 +26,25 @@ def find_checkpoint(source: Path) -> Checkpoint:
     """
     checkpoint = read(source) or newest_complete(source)
     if checkpoint is None:
-        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker: nothing to export")
+        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker")
     return checkpoint
 
 
-def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | None = None) -> Path:
+def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | None = None, ema: bool = False) -> Path:
     """Write weights, configuration and tokenizer of `checkpoint` to `output`, cut at `depth` if given.
 
-    The weights are the optimizer's fp32 ones. Replaces `output` only by rename, once everything is written.
+    The weights are the optimizer's fp32 ones, or with `ema` their running average. Replaces `output` only by rename,
+    once everything is written.
 
     Args:
         tokenizer: the folder of the tokenizer to copy.
 
     Raises:
         ValueError: `depth` is outside 0..num_hidden_layers.
+        PretrainError: `ema` of a run that kept none.
     """
     model = AcnForMaskedLM(AcnConfig(**checkpoint.progress.model))
-    model.load_state_dict(full_state_dict(checkpoint))
+    model.load_state_dict(averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint))
     if depth is not None:
         model.truncate(depth)
     aside = output.with_name(f".{output.name}.tmp")
@@ -52,6 +55,17 @@ def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | N
     shutil.rmtree(output, ignore_errors=True)
     os.replace(aside, output)
     return output
+
+
+def averaged_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The running average of the weights.
+
+    Raises:
+        PretrainError: the checkpoint has none.
+    """
+    if EMA_FILE not in checkpoint.files:
+        raise PretrainError(f"{checkpoint.path} has no running average of the weights (ema.decay was 0)")
+    return torch.load(checkpoint.path / EMA_FILE, map_location="cpu", weights_only=True)
 
 
 def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

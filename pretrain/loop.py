@@ -17,16 +17,20 @@ from modeling import AcnConfig, AcnForMaskedLM
 
 from . import checkpoint as checkpoints
 from .batch import model_inputs
+from .budget import Branch, TrainingClock
 from .check import check_run, first_progress
 from .checkpoint import Checkpoint, Saver, gathered
 from .config import PretrainConfig
-from .engine import build_engine, clips_outside, gradient_norm, init_distributed, set_learning_rate, step
+from .ema import Ema
+from .engine import build_engine, clips_outside, gradient_norm, init_distributed, set_global_batch, step
 from .errors import UnhealthyError
 from .export import export, tokenizer_folder
 from .figures import draw_run
 from .files import write_text
 from .lock import lock
 from .meter import Meter, progress_line
+from .optim import set_learning_rate
+from .origin import Origin, find_origin
 from .resize import load_resized
 from .sample_log import SampleLog, forget_after
 from .stop import StopRequest, reason
@@ -45,10 +49,10 @@ class Tracker(Protocol):
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], say: Callable[[str], None]) -> bool:
-    """Train to `config.steps`, or until asked to stop; every rank of the job calls this.
+    """Train until the budget is used up, or until asked to stop; every rank of the job calls this.
 
     Continues the run in `config.output` from its newest sound checkpoint, if there is one, whatever the number of ranks
-    and the ZeRO stage it was written with. Ends with a checkpoint and, when all steps are done, with the model in
+    and the ZeRO stage it was written with. Ends with a checkpoint and, when finished, with the model in
     RUN/model and a picture in RUN/pretraining.png.
 
     Args:
@@ -94,8 +98,13 @@ class Run:
             config.data, config.stream, config.masking, rank=self.rank, world_size=self.world_size
         )
         self.progress = first_progress(config, self.stream, self.world_size)
+        resumed = checkpoints.newest_sound(self.folder, self.say)
+        origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
         set_seed(config.seed)
         model = AcnForMaskedLM(AcnConfig(**self.progress.model))
+        if origin is not None:
+            origin.give_weights(model, self.rank, self.world_size)
+            self.say(f"starting from {origin.checkpoint.path}")
         parameters = sum(p.numel() for p in model.parameters())
         self.engine = build_engine(model.to(self.device), config)
         self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
@@ -105,9 +114,13 @@ class Run:
         self.save_failed = False
         self.saver = Saver(self.engine, self.folder, config.checkpoint, self.say)
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
-        self.meter = Meter(0, config.steps, config.global_batch_size * self.stream.seq_length)
+        self.meter = Meter(0)
+        average = AcnForMaskedLM(AcnConfig(**self.progress.model)) if config.ema.decay else None
+        self.ema = Ema(config.ema, average, self.device) if average is not None else None
         self.tracker = open_tracker() if self.is_main else None
-        self.resume()
+        self.resume(resumed, origin)
+        self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
+        self.clock = TrainingClock(self.progress.seconds)
         self.sample_log = SampleLog(self.folder, self.rank) if config.sample_log else None
         if self.is_main:
             write_text(self.folder / "deepspeed.json", json.dumps(self.engine.config, indent=1))
@@ -133,12 +146,17 @@ class Run:
         with self.meter.phase(name), self.watchdog.doing(f"{doing} (step {self.progress.step + 1})"):
             yield
 
-    def resume(self) -> None:
-        """Go on from the newest sound checkpoint, if there is one. A collective."""
-        resumed = checkpoints.newest_sound(self.folder, self.say)
+    def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
+        """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""
         if resumed is not None:
             self.load(resumed)
             self.say(f"resuming from {resumed.path} at step {self.progress.step}")
+        elif origin is not None and origin.branch:
+            self.load(origin.checkpoint)
+            branch = Branch(self.progress.step, self.progress.rate)
+            self.progress = replace(self.progress, branch=branch, seconds=0.0)
+        elif self.ema is not None:
+            self.ema.start(self.engine)
         self.saved_step = self.progress.step
         self.open_stream()
         if self.is_main:
@@ -155,8 +173,11 @@ class Run:
                 f"{checkpoint.path} was written by {saved.world_size} rank(s), ZeRO stage {saved.zero_stage}, "
                 f"{saved.precision}: converting"
             )
-            load_resized(self.engine, checkpoint)
+            load_resized(self.engine, checkpoint, checkpoints.checkpoints(self.folder))
         self.progress = replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
+        if self.ema is not None and not self.ema.load(checkpoint.path):
+            self.say(f"{checkpoint.path} has no average of the weights: a new one begins")
+            self.ema.start(self.engine)
         self.meter.restart(self.progress.step)
 
     def open_stream(self) -> None:
@@ -165,12 +186,14 @@ class Run:
         self.micro_batches = self.stream.micro_batches(self.progress.samples, self.config.micro_batch_size)
 
     def fit(self) -> bool:
-        """Train until all steps are done (True) or a stop is agreed on (False); a checkpoint is written either way."""
+        """Train until the budget is used up (True) or a stop is agreed on (False); a checkpoint ends it either way."""
         config = self.config
         stopped = 0
         with StopRequest(self.folder, config.stop_after_hours) as request, self.watchdog:
-            while self.progress.step < config.steps and not stopped:
+            while not self.finished and not stopped:
                 self.train_step()
+                if self.ema is not None:
+                    self.ema.update(self.engine, self.progress.step)
                 if self.progress.health.sick_in_a_row >= config.health.patience:
                     self.roll_back()
                 if self.due(config.log_every):
@@ -186,12 +209,16 @@ class Run:
         self.micro_batches.close()
         if stopped:
             self.say(f"stopped by {reason(stopped)} at step {self.progress.step}")
-        return self.progress.step >= config.steps
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is used up."""
+        return self.plan.finished(self.progress.step, self.progress.seconds)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every `every` steps, and at the last one, is due."""
-        step = self.progress.step
-        return step == self.config.steps or (every > 0 and step % every == 0)
+        return self.finished or (every > 0 and self.progress.step % every == 0)
 
     def agree(self, request: StopRequest) -> int:
         """The code of the stop that any rank asks for, or 0; and finish a checkpoint that all have written.
@@ -209,9 +236,11 @@ class Run:
     def train_step(self) -> None:
         """One optimizer step over the global batch."""
         config, done = self.config, self.progress.step
+        set_global_batch(self.engine, self.plan.batch(done))
         with self.phase("data", "waiting for data"):
             batches = [next(self.micro_batches) for _ in range(self.engine.gradient_accumulation_steps())]
-        set_learning_rate(self.engine, config.optim.lr * config.schedule.factor(done, config.steps))
+        self.progress = replace(self.progress, rate=self.plan.rate(done, self.progress.seconds))
+        set_learning_rate(self.engine, self.progress.rate)
         # dropout is a function of (seed, step, rank): resuming needs no random state
         torch.manual_seed((config.seed * 1_000_003 + done) * 65_537 + self.rank)
         share = self.targets_per_micro_batch(batches)
@@ -264,9 +293,16 @@ class Run:
             self.report_sick(batches, losses)
         if self.sample_log is not None:
             self.sample_log.add(progress.step + 1, [batch.samples for batch in batches])
-        samples = progress.samples + self.config.global_batch_size
+        blocks = self.plan.batch(progress.step)
+        self.meter.count(blocks * self.stream.seq_length)
+        samples = progress.samples + blocks
+        seconds = self.clock.seconds() if self.plan.seconds is None else self.clock.agreed(self.device)
         self.progress = replace(
-            progress, step=progress.step + 1, samples=samples, applied=progress.applied + int(applied)
+            progress,
+            step=progress.step + 1,
+            samples=samples,
+            applied=progress.applied + int(applied),
+            seconds=seconds,
         )
         if health.past_left_out(samples) != samples:
             self.open_stream()
@@ -283,7 +319,7 @@ class Run:
         """Say which samples a left-out step was made of. A collective."""
         own = [batch.samples.tolist() for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
         found = sorted(sample for rank in gathered(own) for micro_batch in rank for sample in micro_batch)
-        first, end = self.progress.samples, self.progress.samples + self.config.global_batch_size
+        first, end = self.progress.samples, self.progress.samples + self.plan.batch(self.progress.step)
         which = f"a loss that is not finite came from samples {found}" if found else "no single loss was the cause"
         self.say(
             f"WARNING: step {self.progress.step + 1} (samples {first}..{end - 1}) left out: its loss or gradient is "
@@ -326,13 +362,14 @@ class Run:
         local = [self.loss_sum, self.loss_sum.new_tensor(float(self.stream.replaced_blocks))]
         sums = torch.stack(local)
         dist.all_reduce(sums)
+        steps = self.plan.expected_steps(self.progress.step, self.progress.seconds)
         metrics = {
-            "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
+            "train/learning_rate": self.progress.rate,
             "train/samples": float(self.progress.samples),
             "train/tokens": float(self.progress.samples * self.stream.seq_length),
             "train/epoch": self.progress.samples / self.stream.blocks,
             "train/skipped_steps": float(self.progress.health.skipped_steps),
-            **self.meter.lap(self.progress.step),
+            **self.meter.lap(self.progress.step, steps),
         }
         if self.losses_summed:
             metrics["train/loss"] = sums[0].item() / self.world_size / self.losses_summed
@@ -346,11 +383,24 @@ class Run:
         self.loss_sum.zero_()
         self.losses_summed = 0
         self.log(metrics)
-        self.say(progress_line(self.progress.step, self.config.steps, metrics))
+        self.say(progress_line(self.progress.step, steps, metrics))
 
     def validate(self) -> None:
-        """Held-out loss, and masked accuracy at every depth. A collective."""
-        batches = validation_batches(
+        """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
+        with self.phase("validation", "validating"):
+            metrics = validate(self.engine.module, self.validation_batches(), self.device)
+            if self.ema is not None:
+                averaged = validate(self.ema.model, self.validation_batches(), self.device)
+                metrics |= {name.replace("validation/", "validation_ema/"): value for name, value in averaged.items()}
+        self.log(metrics)
+        self.say(
+            f"step {self.progress.step}  validation loss {metrics['validation/loss']:.4f}  "
+            f"masked accuracy {metrics['validation/accuracy']:.4f}"
+        )
+
+    def validation_batches(self) -> Iterator[MaskedBatch]:
+        """This rank's held-out batches."""
+        return validation_batches(
             self.config.data,
             self.config.masking,
             batch_size=self.config.micro_batch_size,
@@ -359,19 +409,12 @@ class Run:
             world_size=self.world_size,
             remote=self.config.stream.remote,
         )
-        with self.phase("validation", "validating"):
-            metrics = validate(self.engine.module, batches, self.device)
-        self.log(metrics)
-        self.say(
-            f"step {self.progress.step}  validation loss {metrics['validation/loss']:.4f}  "
-            f"masked accuracy {metrics['validation/accuracy']:.4f}"
-        )
 
     def save_if_due(self, stopping: bool) -> None:
         """Write a checkpoint where the configuration wants one, and again at the next log after one that failed."""
         every, step = self.config.checkpoint.every, self.progress.step
         retry = self.save_failed and self.due(self.config.log_every)
-        if not stopping and step < self.config.steps and ((every and step % every == 0) or retry):
+        if not stopping and not self.finished and ((every and step % every == 0) or retry):
             self.save()
 
     def save_or_fail(self) -> None:
@@ -398,7 +441,8 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint, and the model in it where that is wanted. A collective."""
         with self.phase("checkpoint", "writing a checkpoint"):
-            self.save_failed = not self.saver.save(self.progress)
+            extra = self.ema.files() if self.ema is not None else None
+            self.save_failed = not self.saver.save(self.progress, extra)
         if not self.save_failed:
             self.saved_step = self.progress.step
         wanted = self.config.checkpoint.export_every
@@ -408,16 +452,18 @@ class Run:
                 self.export(self.folder / "models" / f"step-{self.progress.step:07d}")
             dist.barrier()
 
-    def export(self, output: Path) -> None:
-        """The newest checkpoint as a Hugging Face folder; rank 0 only."""
+    def export(self, output: Path, ema: bool = False) -> None:
+        """The newest checkpoint, or its average of the weights, as a Hugging Face folder; rank 0 only."""
         newest = checkpoints.newest_complete(self.folder)
         assert newest is not None, "it has just been written"
         output.parent.mkdir(exist_ok=True)
-        export(newest, output, tokenizer_folder(self.stream.folder))
+        export(newest, output, tokenizer_folder(self.stream.folder), ema=ema)
 
     def publish(self) -> None:
         """Leave the finished model and the run's picture in the run's folder; rank 0 only."""
         self.export(self.folder / "model")
+        if self.ema is not None:
+            self.export(self.folder / "model-ema", ema=True)
         if self.tracker is not None:
             model = self.config.model
             shape = f"{model.connectivity}, {model.num_hidden_layers} layers x {model.hidden_size}"

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 class Meter:
     """Measures laps of steps: the speed of the last one, the time left at their smoothed pace."""
 
-    def __init__(self, step: int, steps: int, tokens_per_step: int):
-        self.steps = steps
-        self.tokens_per_step = tokens_per_step
+    def __init__(self, step: int):
+        self._tokens = 0  # of the current lap
         self._mark = (step, time.monotonic())
         self._pace: float | None = None  # seconds per step, smoothed over log intervals
 
     def restart(self, step: int) -> None:
         """Measure from now, at `step`."""
+        self._tokens = 0
         self._mark = (step, time.monotonic())
 
     @contextmanager
@@ -24,16 +24,21 @@ class Meter:
         """Time a part of a step, such as data, forward, backward or optimizer."""
         yield
 
-    def lap(self, step: int) -> dict[str, float]:
-        """Tokens per second since the last lap, and seconds left at the smoothed pace."""
+    def count(self, tokens: int) -> None:
+        """Add the tokens of one optimizer step, over all ranks."""
+        self._tokens += tokens
+
+    def lap(self, step: int, steps: int) -> dict[str, float]:
+        """Tokens per second since the last lap, and seconds left until `steps` at the smoothed pace."""
         before, since = self._mark
         now = time.monotonic()
         self._mark = (step, now)
         pace = (now - since) / max(1, step - before)
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
+        tokens, self._tokens = self._tokens, 0
         return {
-            "train/tokens_per_second": self.tokens_per_step / pace,
-            "train/seconds_left": self._pace * (self.steps - step),
+            "train/tokens_per_second": tokens / (now - since),
+            "train/seconds_left": self._pace * (steps - step),
         }
 
 

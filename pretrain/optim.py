@@ -1,14 +1,22 @@
-"""AdamW with decay on matrices only."""
+"""The optimizers, and which of them are sound under which ZeRO stage."""
 
+import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from .lamb import Lamb, partition_layouts
+
+CONVERTIBLE = ("adamw", "lamb")
+"""Optimizers whose states are Adam's two moments. DeepSpeed's universal checkpoints know no others: a sharded run of
+another optimizer cannot go on with another number of ranks, ZeRO stage or precision."""
+
 
 @dataclass
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019); the defaults are those of the ACN paper's BERT."""
+    """AdamW (Loshchilov & Hutter 2019) by default, with the values of the ACN paper's BERT."""
 
     lr: float = 1e-3
     """Peak learning rate."""
@@ -20,6 +28,12 @@ class OptimConfig:
     """Decoupled weight decay on matrices and embeddings; biases and norms have none."""
     grad_clip: float = 0.5
     """Global gradient norm above which gradients are scaled down; 0 switches clipping off."""
+    name: Literal["adamw", "lamb", "muon"] = "adamw"
+    """adamw; lamb for very large batches (arXiv 1904.00962), up to zero_stage 2; muon for the matrices of the hidden
+    layers and the head (kellerjordan.github.io/posts/muon) with AdamW for embeddings and vectors. Muon's steps are
+    scaled to the size of AdamW's (arXiv 2502.16982), so lr and weight_decay mean the same for both."""
+    momentum: float | None = None
+    """muon: momentum of the matrices; 0.95 if not given."""
 
     def problems(self) -> list[str]:
         """Every bad value, each with its mend."""
@@ -31,7 +45,41 @@ class OptimConfig:
         for name in ("eps", "weight_decay", "grad_clip"):
             if getattr(self, name) < 0:
                 found.append(f"optim.{name}={getattr(self, name)} must not be negative")
+        if self.momentum is not None:
+            if self.name != "muon":
+                found.append(f"optim.momentum is for optim.name muon, not {self.name}: leave it out")
+            if not 0 <= self.momentum < 1:
+                found.append(f"optim.momentum={self.momentum} must be in [0, 1)")
         return found
+
+    def sharding_problems(self, zero_stage: int, offloaded: bool, precision: str) -> list[str]:
+        """Why this optimizer would not compute what it promises under these settings, each with its mend.
+
+        LAMB and Muon look at whole tensors, which ZeRO's flat partitions hide. Those cases are refused in which the
+        result was not seen to equal an independent computation.
+        """
+        if self.name == "adamw":
+            return []
+        found = []
+        if offloaded:
+            found.append(f"optim.name={self.name} does not go with offload.optimizer: use none, or adamw")
+        if self.name == "lamb" and zero_stage == 3:
+            found.append("optim.name=lamb needs whole tensors' norms, which zero_stage=3 does not give: use 0, 1 or 2")
+        if self.name == "muon" and zero_stage and self.grad_clip:
+            found.append(
+                f"optim.grad_clip={self.grad_clip} with optim.name=muon and zero_stage={zero_stage}: DeepSpeed would "
+                "clip Muon's finished steps instead of gradients; set optim.grad_clip 0 or zero_stage 0"
+            )
+        if self.name == "muon" and precision == "fp16":
+            found.append("optim.name=muon does not go with precision=fp16: use bf16 or fp32")
+        return found
+
+    def deepspeed_settings(self, zero_stage: int) -> dict[str, Any]:
+        """Entries that this optimizer needs in DeepSpeed's configuration."""
+        settings: dict[str, Any] = {"zero_allow_untested_optimizer": True} if self.name != "adamw" else {}
+        if self.name == "muon" and zero_stage == 3:  # it wants whole gradients
+            settings["zero_optimization"] = {"reduce_scatter": False}
+        return settings
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -44,8 +92,87 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """torch's AdamW over `parameter_groups` (fused on CUDA, where it is faster)."""
-    on_cuda = next(model.parameters()).is_cuda
-    return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, eps=config.eps, fused=on_cuda
-    )
+    """The optimizer for `model`, whose weights must still be whole (before DeepSpeed shards them)."""
+    if config.name == "muon":
+        return _muon(model, config)
+    groups = parameter_groups(model, config.weight_decay)
+    if config.name == "lamb":
+        groups[1]["adapt"] = False
+        return Lamb(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    # fused on CUDA, where it is faster
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_on_cuda(model))
+
+
+def adapt_to_engine(engine: Any) -> None:
+    """Make the optimizer and a new engine fit: once, before training or loading a checkpoint."""
+    if engine.zero_optimization_stage() == 0:
+        _undo_first_step(engine)
+    elif isinstance(engine.basic_optimizer, Lamb):
+        engine.basic_optimizer.use_partitions(partition_layouts(engine.optimizer))
+
+
+def _undo_first_step(engine: Any) -> None:
+    """Without ZeRO, DeepSpeed allocates the states of a bf16 or fp16 run by a step with zero gradients, which decays
+    the weights and advances Adam's step counter (0.19.8, `FP16_UnfusedOptimizer.initialize_optimizer_states`)."""
+    for parameter, copy in master_copies(engine):
+        copy.data.copy_(parameter.data)
+    engine.basic_optimizer.state.clear()
+
+
+def master_copies(engine: Any) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Without ZeRO: each bf16 or fp16 parameter and the fp32 copy that the optimizer steps; empty in fp32."""
+    low, full = (getattr(engine.optimizer, name, []) for name in ("fp16_groups", "fp32_groups"))
+    groups = zip(low, full, strict=True)
+    return [pair for halves, copies in groups for pair in zip(halves, copies, strict=True)]
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    """Set the rate of every parameter group."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate * group.get("rate_scale", 1.0)
+
+
+def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices that map token states to token states: all but embeddings and decoder."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    decoder = getattr(model, "get_output_embeddings", lambda: None)()
+    if decoder is not None:
+        tables.add(id(decoder.weight))
+    return [p for p in model.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in tables]
+
+
+def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """DeepSpeed's Muon, which orthogonalizes whole gradients at every ZeRO stage, with torch's AdamW beside it."""
+    on_cuda = _on_cuda(model)
+    if not on_cuda:  # DeepSpeed compiles Muon's kernels, which takes longer than it saves on a CPU
+        torch.compiler.set_stance("force_eager")
+    from .muon import Muon  # imports DeepSpeed
+
+    matrices = {id(p): p for p in muon_matrices(model)}
+    for parameter in model.parameters():
+        parameter.use_muon = id(parameter) in matrices  # type: ignore[attr-defined]  # ZeRO looks at it
+    adam = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
+    groups = []
+    for group in parameter_groups(model, config.weight_decay):
+        others = [p for p in group["params"] if id(p) not in matrices]
+        groups.append({**group, **adam, "params": others, "use_muon": False})
+    for rows, columns in sorted({tuple(p.shape) for p in matrices.values()}):
+        # DeepSpeed's update of a matrix has the entries' root mean square sqrt(max(1, rows/columns)) / sqrt(max(rows,
+        # columns)); this makes it 0.2, as AdamW's is
+        scale = 0.2 * math.sqrt(max(rows, columns)) / math.sqrt(max(1.0, rows / columns))
+        groups.append(
+            {
+                "params": [p for p in matrices.values() if tuple(p.shape) == (rows, columns)],
+                "use_muon": True,
+                "lr": config.lr * scale,
+                "rate_scale": scale,
+                "weight_decay": config.weight_decay / scale,  # it is multiplied by lr
+                "momentum": 0.95 if config.momentum is None else config.momentum,
+                "ns_method": "standard",
+            }
+        )
+    return Muon(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam | {"fused": on_cuda})
+
+
+def _on_cuda(model: nn.Module) -> bool:
+    return next(model.parameters()).is_cuda

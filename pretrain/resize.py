@@ -29,14 +29,17 @@ State = dict[str, torch.Tensor]
 """Of one parameter: `fp32` and what the optimizer keeps of the parameter's shape, by the optimizer's names."""
 
 
-def load_resized(engine: Any, checkpoint: Checkpoint) -> None:
+def load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
     """Give `engine` the weights and optimizer states of `checkpoint`, whatever their layouts. A collective.
+
+    Args:
+        scratch: folder for the converted checkpoint, which is deleted again.
 
     Raises:
         PretrainError: DeepSpeed could not convert the checkpoint.
     """
     _create_optimizer_states(engine)
-    folder = _universal(checkpoint) if checkpoint.progress.zero_stage else None
+    folder = _universal(checkpoint, scratch) if checkpoint.progress.zero_stage else None
     states = _unsharded_states(checkpoint) if folder is None else _universal_states(folder)
     parameters = dict(engine.module.named_parameters())
     seen = set()
@@ -52,9 +55,9 @@ def load_resized(engine: Any, checkpoint: Checkpoint) -> None:
         shutil.rmtree(folder)
 
 
-def _universal(checkpoint: Checkpoint) -> Path:
-    """Convert into a folder beside the checkpoint, on rank 0; a process of its own, for it starts a pool of workers."""
-    folder = checkpoint.path.with_name(f".universal-{checkpoint.path.name}")
+def _universal(checkpoint: Checkpoint, scratch: Path) -> Path:
+    """Convert into a folder in `scratch`, on rank 0; a process of its own, for it starts a pool of workers."""
+    folder = scratch / f".universal-{checkpoint.path.name}"
     problem = None
     if dist.get_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)

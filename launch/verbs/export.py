@@ -18,6 +18,8 @@ class Args:
     """Folder to write; must not exist."""
     depth: int | None = None
     """Keep only the first `depth` layers."""
+    ema: bool = False
+    """The running average of the weights (of a run with ema.decay) instead of the weights."""
 
 
 def run(args: Args) -> int:
@@ -32,7 +34,7 @@ def run(args: Args) -> int:
     run_folder = checkpoint.path.parent.parent
     data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
     output.parent.mkdir(parents=True, exist_ok=True)
-    export(checkpoint, output, tokenizer_folder(data), args.depth)
+    export(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
     return 0

@@ -1,9 +1,10 @@
 """The optimizer's groups and the learning rate."""
 
 import pytest
+import torch
 
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain.optim import OptimConfig, build_optimizer
+from pretrain.optim import OptimConfig, build_optimizer, muon_matrices
 from pretrain.schedule import ScheduleConfig
 
 
@@ -39,3 +40,42 @@ def test_bad_values_name_their_field():
         "optim.grad_clip",
         "schedule.warmup_fraction",
     ]
+
+
+def test_muon_takes_the_hidden_matrices_and_leaves_tables_and_vectors_to_adamw():
+    model = AcnForMaskedLM(AcnConfig(vocab_size=40, hidden_size=8, num_hidden_layers=2, num_attention_heads=2))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    taken = {names[id(p)] for p in muon_matrices(model)}
+    projections = ("attention.qkv_proj", "attention.out_proj", "mlp.up_proj", "mlp.down_proj")
+    expected = {f"acn.layers.{layer}.{name}.weight" for layer in range(2) for name in projections}
+    assert taken == expected | {"head.dense.weight"}
+    groups = build_optimizer(model, OptimConfig(name="muon")).param_groups
+    assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
+    assert {names[id(p)] for group in groups if group["use_muon"] for p in group["params"]} == taken
+
+
+@pytest.mark.parametrize(
+    ("config", "stage", "offloaded", "precision", "message"),
+    [
+        (OptimConfig(name="lamb"), 3, False, "fp32", "zero_stage=3"),
+        (OptimConfig(name="lamb"), 1, True, "fp32", "offload.optimizer"),
+        (OptimConfig(name="muon"), 1, False, "fp32", "optim.grad_clip=0.5"),
+        (OptimConfig(name="muon", grad_clip=0), 2, False, "fp16", "precision=fp16"),
+    ],
+)
+def test_an_optimizer_that_sharding_would_make_wrong_is_refused(config, stage, offloaded, precision, message):
+    [problem] = config.sharding_problems(stage, offloaded, precision)
+    assert message in problem
+    assert f"optim.name={config.name}" in problem
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
+def test_a_step_without_gradients_changes_nothing(name):
+    model = AcnForMaskedLM(AcnConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    optimizer = build_optimizer(model, OptimConfig(name=name))
+    model(torch.arange(10)[None], labels=torch.arange(10)[None]).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    before = {key: weight.clone() for key, weight in model.state_dict().items()}
+    optimizer.step()
+    assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
