@@ -218,6 +218,7 @@ def test_a_model_that_does_not_score_what_the_sweep_said_is_refused(tuned: Path,
     assert unchecked.checked_score is None
 
 
+@pytest.mark.slow
 def test_onnx_files_answer_as_the_model_does_for_any_shape(tuned: Path, tmp_path: Path) -> None:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name)

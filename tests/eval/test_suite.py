@@ -195,6 +195,7 @@ def _numbers(output: Path) -> dict[str, list[float]]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_suite_goes_on_with_the_cells_that_are_missing(config: FinetuneConfig, tmp_path: Path) -> None:
     output = tmp_path / "glue"
     process = _start(_command(config, output), tmp_path)
@@ -217,6 +218,7 @@ def test_a_killed_suite_goes_on_with_the_cells_that_are_missing(config: Finetune
     assert _numbers(output) == _numbers(tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_two_ranks_train_together_and_score_every_example_once(config: FinetuneConfig, tmp_path: Path) -> None:
     output = tmp_path / "glue"
     more = ("--tasks", "sst2", "--seeds", "1", "--epochs", "3", "--max_train_samples", "320")
