@@ -9,10 +9,11 @@ from .compress import CompressConfig, CutSummary, compress
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth
 from .errors import EvalError
 from .figures import COLOURS, DepthCurve, save_depth_figure
-from .finetune import FinetuneConfig, finetune
+from .finetune import FinetuneConfig
 from .progress import Tracker
 from .report import ReportConfig, report
 from .results import Results, read_results
+from .suite import check_suite, finetune
 from .tasks import TASKS, GlueTask, compute_metrics, find_task, load_task
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ReportConfig",
     "Results",
     "Tracker",
+    "check_suite",
     "compress",
     "compute_metrics",
     "cut_depth",

@@ -10,6 +10,7 @@ import torch
 
 from modeling import AcnForSequenceClassification, forward_flops
 
+from . import ranks
 from .errors import EvalError
 from .tasks import GlueTask, compute_metrics
 
@@ -65,15 +66,37 @@ def sweep_logits(
     return logits
 
 
+def shared_logits(
+    model: AcnForSequenceClassification, dataset: datasets.Dataset, collate: Collate, batch_size: int = 64
+) -> np.ndarray:
+    """[`sweep_logits`] as the work of all ranks, which must all call it: each example is computed once, by one rank.
+
+    Returns the whole on every rank.
+    """
+    rank, world = ranks.rank(), ranks.world_size()
+    if world == 1:
+        return sweep_logits(model, dataset, collate, batch_size)
+    own = sweep_logits(model, dataset.select(range(rank, len(dataset), world)), collate, batch_size)
+    logits = np.empty((len(own), len(dataset), own.shape[-1]), dtype=np.float32)
+    for other, part in enumerate(ranks.gather(own)):
+        logits[:, other::world] = part
+    return logits
+
+
 def depth_sweep(
     model: AcnForSequenceClassification,
     dataset: datasets.Dataset,
     task: GlueTask,
     collate: Collate,
     batch_size: int = 64,
+    shared: bool = False,
 ) -> DepthSweep:
-    """Score every depth 0..L of `model` on a tokenized data set with `labels`; see [`sweep_logits`]."""
-    logits = sweep_logits(model, dataset, collate, batch_size)
+    """Score every depth 0..L of `model` on a tokenized data set with `labels`; see [`sweep_logits`].
+
+    Args:
+        shared: the ranks of a distributed run divide the examples ([`shared_logits`]).
+    """
+    logits = (shared_logits if shared else sweep_logits)(model, dataset, collate, batch_size)
     predictions = predict(task, logits)
     labels = np.asarray(dataset["labels"])
     return DepthSweep(logits, predictions, [compute_metrics(task, at_depth, labels) for at_depth in predictions])

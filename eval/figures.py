@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,8 +17,8 @@ from .results import Results
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey
 COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7"}
 OTHER_COLOUR = "#555555"
-_LINES = ("-", "--", ":", "-.")
-_MARKERS = ("o", "s", "^", "D")
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
 _METRIC_NAMES = {"matthews": "Matthews correlation", "pearson": "Pearson correlation"}
 
 
@@ -33,6 +34,8 @@ class DepthCurve:
     cut_depth: int
     params_by_depth: list[int]
     majority_score: float | None = None
+    deviation: list[float] | None = None
+    """Of `scores` over the seeds, by depth: drawn as a band."""
 
     @classmethod
     def from_results(cls, results: Results, label: str) -> "DepthCurve":
@@ -48,16 +51,32 @@ class DepthCurve:
         )
 
 
+def seeds_curve(results: Results, label: str) -> DepthCurve:
+    """The curve of a task's seeds together: mean, deviation, and the cut depth of the mean."""
+    if len(results.get("seeds", [])) < 2:
+        return DepthCurve.from_results(results, label)
+    together = results["aggregate"]
+    return replace(
+        DepthCurve.from_results(results, f"{label}, mean of {len(results['seeds'])} seeds"),
+        scores=together["depth_mean"],
+        deviation=together["depth_std"],
+        cut_depth=together["cut_depth_tolerance"],
+    )
+
+
 def _draw_curve(axes: Axes, curve: DepthCurve, style: int) -> None:
     colour = COLOURS.get(curve.connectivity, OTHER_COLOUR)
     depth, score = curve.cut_depth, curve.scores[curve.cut_depth]
     layers = len(curve.scores) - 1
     label = f"{curve.label}: {curve.scores[-1]:.3f}, cut at {depth} of {layers}: {score:.3f}"
-    marker = _MARKERS[style % len(_MARKERS)]
-    line = _LINES[style % len(_LINES)]
+    marker = MARKERS[style % len(MARKERS)]
+    line = LINES[style % len(LINES)]
     axes.plot(
         range(layers + 1), curve.scores, line, marker=marker, color=colour, linewidth=1.8, markersize=4, label=label
     )
+    if curve.deviation is not None:
+        low, high = ([y + sign * d for y, d in zip(curve.scores, curve.deviation, strict=True)] for sign in (-1, 1))
+        axes.fill_between(range(layers + 1), low, high, color=colour, alpha=0.15, linewidth=0)
     # the cut depth: a ring around the point and a line down to its depth
     axes.plot(depth, score, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
     axes.axvline(depth, color=colour, linestyle=":", linewidth=1, alpha=0.6, zorder=0)
@@ -83,8 +102,16 @@ def _add_parameter_axis(axes: Axes, curves: Sequence[DepthCurve]) -> None:
     top.set_xlabel("parameters", fontsize=9)
 
 
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as the PNG or SVG that `path` says, atomically; the same figure gives the same bytes."""
+    kind = path.suffix[1:]
+    date = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    with new_file(path) as aside, rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "path"}):
+        figure.savefig(aside, format=kind, dpi=150, metadata=date)
+
+
 def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> None:
-    """Write a PNG with the score of each curve against depth, atomically. The curves must share one metric.
+    """Write a PNG (or SVG, by the suffix) with the score of each curve against depth. They must share one metric.
 
     Runs of the same connectivity share its colour and differ in line style and marker.
     """
@@ -114,5 +141,4 @@ def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> N
     _add_parameter_axis(axes, curves)
     axes.set_title(title, fontsize=11)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
-    with new_file(path) as aside:
-        figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})
+    save_figure(path, figure)

@@ -1,5 +1,6 @@
 """Writing results so that a reader never sees half of one: everything is written aside, then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,3 +72,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvalError(f"{path} cannot be read as JSON ({error}): write it again or leave its folder out") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

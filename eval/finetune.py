@@ -1,10 +1,10 @@
-"""Fine-tune a pretrained model on GLUE tasks and sweep its depth: one folder, results.json and figure per task."""
+"""Fine-tuning a pretrained model on one task: the options of a suite, tokenizing, and one training."""
 
+import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +12,76 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
+from modeling import AcnForSequenceClassification
 
-from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from .errors import EvalError
-from .figures import DepthCurve, save_depth_figure
-from .files import check_absent, new_folder, write_json
-from .models import load_for_task, load_tokenizer, quiet_transformers, read_model_config, save_model
-from .progress import ProgressCallback, Tracker, duration
-from .results import RESULTS_FILE, Results
-from .tasks import LABEL, GlueTask, find_task, load_task
+from . import ranks
+from .custom import DatasetConfig
+from .depth import depth_sweep
+from .hyperparameters import FIELDS, GridConfig, Hyperparameters, as_dict, read_table, value_problems
+from .models import quiet_transformers
+from .progress import ProgressCallback, Tracker
+from .tasks import LABEL, GlueTask
 
-# the paper's rate and the width it was used at
-PAPER_LEARNING_RATE, PAPER_HIDDEN_SIZE = 2e-5, 768
 MAX_GRAD_NORM = 1.0
-FIGURE_FILE = "depth.png"
 
 
 @dataclass
 class FinetuneConfig:
-    """Fine-tuning on GLUE tasks, or on any local task in their format. AdamW, linear warm-up and decay."""
+    """Fine-tuning on GLUE tasks, or on any other classification data. AdamW, linear warm-up and decay.
+
+    Hyperparameters that are left out come from a table by task (eval/hyperparameters.yaml: the paper's).
+    """
 
     model: str
     """Folder of the pretrained model (RUN/model): weights, configuration and tokenizer."""
     tasks: str | list[str]
     """Tasks, with commas between: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, or folders of glue_dir."""
     output: str
-    """Folder to write OUTPUT/TASK into; OUTPUT/TASK must not exist yet."""
+    """Folder to write OUTPUT/TASK into. The finished seeds of an interrupted suite are kept, the others start over."""
     glue_dir: str | None = None
-    """Local folder with TASK/SPLIT.parquet, columns as in nyu-mll/glue; left out, the data comes from the Hub."""
-    epochs: float = 3.0
-    """Passes over the training split (paper: up to 6)."""
-    learning_rate: float | None = None
-    """Peak learning rate; left out, the paper's 2e-5 scaled to the model's width: 2e-5 * 768 / hidden_size."""
-    batch_size: int = 32
-    """Examples per optimizer step."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay, on matrices only."""
-    warmup_fraction: float = 0.06
-    """Share of the steps over which the learning rate rises from 0."""
-    max_length: int = 128
-    """Tokens per example at most, longer ones are cut; also the sequence length that FLOPs are stated for."""
-    max_train_samples: int | None = None
-    """Use only this many training examples, drawn at random with the seed; left out, all."""
+    """Local folder with TASK/SPLIT.parquet (or .tsv, .csv, .jsonl), columns as in nyu-mll/glue; left out: the Hub."""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Any other data set, local or on the Hub, as the only task."""
     seed: int = 42
     """Seed of the new classifier, the order of examples and dropout."""
+    seeds: str | list[int] | None = None
+    """Several seeds, with commas between: 1,2,3; left out, the one of `seed`."""
+    epochs: float | None = None
+    """Passes over the training split; left out, the table's (paper: up to 6)."""
+    learning_rate: float | None = None
+    """Peak learning rate; left out, the table's, scaled to the model's width: 2e-5 * 768 / hidden_size."""
+    batch_size: int | None = None
+    """Examples per optimizer step, over all ranks; left out, the table's."""
+    weight_decay: float | None = None
+    """AdamW's weight decay, on matrices only; left out, the table's."""
+    warmup_fraction: float | None = None
+    """Share of the steps over which the learning rate rises from 0; left out, the table's."""
+    max_length: int | None = None
+    """Tokens per example at most, longer ones are cut; also the length that FLOPs are stated for; left out: table's."""
+    hyperparameters: str | None = None
+    """YAML file over the table: defaults: {epochs: 5}, tasks: {rte: {epochs: 10}}."""
+    grid: GridConfig = field(default_factory=GridConfig)
+    """Hyperparameters to choose from on the validation split."""
+    best_epoch: bool = False
+    """Keep the epoch with the best validation score instead of the last. Its score is then a maximum over epochs, which
+    results.json declares."""
+    max_train_samples: int | None = None
+    """Use only this many training examples, drawn at random with the seed; left out, all."""
+    max_eval_samples: int | None = None
+    """Use only this many examples of each validation split, the same for every seed; left out, all."""
+    keep_models: bool = False
+    """Keep every seed's weights, in OUTPUT/TASK/seed-N, not those of the best seed only (in OUTPUT/TASK)."""
+    cut_then_finetune: float | None = None
+    """Also cut the fine-tuned model at a quarter and at half of its layers and train each on for this many epochs."""
+    probes: bool = False
+    """Also score a linear probe (logistic or ridge regression on frozen features) of every depth, before and after."""
+    speed: bool = True
+    """Measure latency and throughput of the model in OUTPUT/TASK, whole and cut."""
+    predict_test: bool = True
+    """Write predictions for the test splits that there are into OUTPUT/submission, in GLUE's format."""
     tolerance: float = 0.005
     """Score that the cut model may lose: the cut depth is the smallest with score >= full score - tolerance."""
 
@@ -69,6 +91,18 @@ class FinetuneConfig:
         names = self.tasks.split(",") if isinstance(self.tasks, str) else self.tasks
         return [name.strip() for name in names if name.strip()]
 
+    @property
+    def seed_list(self) -> list[int]:
+        """`seeds` as numbers, or the one `seed`."""
+        if self.seeds is None:
+            return [self.seed]
+        parts = self.seeds.split(",") if isinstance(self.seeds, str) else self.seeds
+        return [int(part) for part in parts]
+
+    def given(self) -> dict[str, Any]:
+        """The hyperparameters that were given as options, None for the others."""
+        return {name: getattr(self, name) for name in FIELDS}
+
     def problems(self) -> list[str]:
         """Everything that is wrong with the values, each with its mend."""
         problems = []
@@ -77,24 +111,30 @@ class FinetuneConfig:
             problems.append("tasks is empty: name at least one, for example sst2")
         if len(set(names)) < len(names):
             problems.append(f"tasks={','.join(names)} names a task twice: name each once")
-        for field, value, low, mend in (
-            ("epochs", self.epochs, 0, "more than 0"),
-            ("learning_rate", self.learning_rate, 0, "more than 0, or leave it out"),
-            ("batch_size", self.batch_size, 0, "1 or more"),
-            ("max_length", self.max_length, 2, "3 or more, room for [CLS], a token and [SEP]"),
-            ("max_train_samples", self.max_train_samples, 0, "1 or more, or leave it out"),
-        ):
-            if value is not None and not low < value < math.inf:
-                problems.append(f"{field}={value}: give {mend}")
-        for field, value, high in (
-            ("weight_decay", self.weight_decay, math.inf),
-            ("tolerance", self.tolerance, math.inf),
-            ("warmup_fraction", self.warmup_fraction, 1.0),
-        ):
-            if not 0 <= value < high:
-                problems.append(f"{field}={value}: give 0 or more" + (" and less than 1" if high == 1 else ""))
-        if not 0 <= self.seed < 2**32:
-            problems.append(f"seed={self.seed}: give 0 to 2**32 - 1")
+        problems += value_problems(self.given())
+        for name in ("max_train_samples", "max_eval_samples", "cut_then_finetune"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                unit = "more than 0" if name == "cut_then_finetune" else "1 or more"
+                problems.append(f"{name}={value}: give {unit}, or leave it out")
+        if not 0 <= self.tolerance < math.inf:
+            problems.append(f"tolerance={self.tolerance}: give 0 or more")
+        problems += self._seed_problems() + self.grid.problems() + self.dataset.problems(names)
+        if self.hyperparameters is not None:
+            read_table(Path(self.hyperparameters))
+        return problems
+
+    def _seed_problems(self) -> list[str]:
+        name = "seed" if self.seeds is None else "seeds"
+        try:
+            seeds = self.seed_list
+        except ValueError:
+            return [f"seeds={self.seeds}: give whole numbers with commas between, for example 1,2,3"]
+        problems = [f"{name}={seed}: give 0 to 2**32 - 1" for seed in seeds if not 0 <= seed < 2**32]
+        if not seeds:
+            problems.append("seeds is empty: name at least one, or leave it out")
+        if len(set(seeds)) < len(seeds):
+            problems.append(f"seeds={self.seeds} names a seed twice: name each once")
         return problems
 
 
@@ -108,27 +148,28 @@ def encode(task: GlueTask, data: datasets.Dataset, tokenizer: Any, max_length: i
     return datasets.Dataset(pa.concat_tables(tables))
 
 
-def _subset(data: datasets.Dataset, size: int | None, seed: int) -> datasets.Dataset:
-    """At most `size` examples of `data`, drawn at random."""
+def subset(data: datasets.Dataset, size: int | None, seed: int) -> datasets.Dataset:
+    """At most `size` examples of `data`, drawn at random, in the order of `data`."""
     if size is None or size >= len(data):
         return data
     return data.select(np.sort(np.random.default_rng(seed).permutation(len(data))[:size]))
 
 
-def _training_arguments(config: FinetuneConfig, learning_rate: float, samples: int, folder: str) -> TrainingArguments:
-    steps = math.ceil(math.ceil(samples / config.batch_size) * config.epochs)
+def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder: str) -> TrainingArguments:
+    steps = math.ceil(math.ceil(samples / values.batch_size) * values.epochs)
+    on_cpus = ranks.world_size() > 1 and not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=folder,
-        num_train_epochs=config.epochs,
-        learning_rate=learning_rate,
-        per_device_train_batch_size=config.batch_size,
-        weight_decay=config.weight_decay,
+        num_train_epochs=values.epochs,
+        learning_rate=values.learning_rate,
+        per_device_train_batch_size=values.batch_size // ranks.world_size(),
+        weight_decay=values.weight_decay,
         # a whole number of steps: a fraction of less than one step means none
-        warmup_steps=round(steps * config.warmup_fraction),
+        warmup_steps=round(steps * values.warmup_fraction),
         max_grad_norm=MAX_GRAD_NORM,
         lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length",
-        seed=config.seed,
+        seed=seed,
         logging_steps=max(1, steps // 100),
         logging_nan_inf_filter=False,  # ProgressCallback stops on them
         save_strategy="no",
@@ -136,154 +177,78 @@ def _training_arguments(config: FinetuneConfig, learning_rate: float, samples: i
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=on_cpus,
+        ddp_backend="gloo" if on_cpus else None,
+        ddp_find_unused_parameters=False,
     )
     # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
-def _train(
-    model: AcnForSequenceClassification,
-    data: datasets.Dataset,
-    collate: DataCollatorWithPadding,
-    config: FinetuneConfig,
-    task: GlueTask,
-    tracker: Tracker,
-) -> dict[str, Any]:
-    """Fine-tune `model` in place; returns the hyperparameters and what happened, for results.json."""
-    rate = config.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / model.config.hidden_size
+@dataclass(frozen=True)
+class Training:
+    """What a model is trained on, and what is told meanwhile."""
+
+    task: GlueTask
+    data: datasets.Dataset
+    """Tokenized."""
+    collate: DataCollatorWithPadding
+    seed: int
+    tracker: Tracker
+    validation: datasets.Dataset | None = None
+    """Tokenized; given, the epoch with the best score on it is kept."""
+
+
+class KeepBestEpoch(TrainerCallback):
+    """Scores the model after every epoch and remembers the best one's weights, in memory."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.scores: list[float] = []
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        what = self.training
+        assert what.validation is not None
+        sweep = depth_sweep(model, what.validation, what.task, what.collate, shared=True)
+        score = sweep.metrics[-1][what.task.metric]
+        if not self.scores or score > max(self.scores):
+            self.weights = copy.deepcopy(model.state_dict())
+        self.scores.append(score)
+        ranks.say(f"{what.task.name}: epoch {len(self.scores)}, {what.task.metric} {score:.4f}")
+
+
+def train(model: AcnForSequenceClassification, what: Training, values: Hyperparameters) -> dict[str, Any]:
+    """Fine-tune `model` in place; all ranks together, where there are several.
+
+    Returns:
+        The hyperparameters and what happened, for results.json.
+
+    Raises:
+        EvalError: the loss is not finite any more.
+    """
     started = time.monotonic()
+    callbacks: list[TrainerCallback] = [
+        ProgressCallback(what.task.name, what.tracker, interval=10.0 if ranks.is_first() else math.inf)
+    ]
+    best = KeepBestEpoch(what) if what.validation is not None else None
+    callbacks += [best] if best is not None else []
     with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
-        arguments = _training_arguments(config, rate, len(data), scratch)
-        callback = ProgressCallback(task.name, tracker)
-        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=data, callbacks=[callback])
+        arguments = _training_arguments(values, what.seed, len(what.data), scratch)
+        trainer = Trainer(model, arguments, data_collator=what.collate, train_dataset=what.data, callbacks=callbacks)
         trainer.remove_callback(PrinterCallback)
         outcome = trainer.train()
-    return {
-        "optimizer": "adamw",
-        "schedule": "linear",
-        "learning_rate": rate,
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "weight_decay": config.weight_decay,
-        "warmup_fraction": config.warmup_fraction,
-        "max_grad_norm": MAX_GRAD_NORM,
-        "max_length": config.max_length,
-        "samples": len(data),
+    record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
+    record |= as_dict(values) | {
+        "samples": len(what.data),
         "steps": outcome.global_step,
         "mean_loss": outcome.training_loss,
         "device": str(model.device),
+        "ranks": ranks.world_size(),
         "seconds": round(time.monotonic() - started, 2),
     }
-
-
-def _results(
-    config: FinetuneConfig,
-    task: GlueTask,
-    model: AcnForSequenceClassification,
-    sweeps: dict[str, DepthSweep],
-    validation_labels: np.ndarray,
-    seq_length: int,
-    train: dict[str, Any],
-) -> Results:
-    scores = sweeps[task.validation_splits[0]].scores(task.metric)
-    return {
-        "task": task.name,
-        "metric": task.metric,
-        "seed": config.seed,
-        "model": config.model,
-        "connectivity": model.config.connectivity,
-        "full_score": scores[-1],
-        "depth_scores": scores,
-        "cut_depth": cut_depth(scores, scores[-1], config.tolerance),
-        "tolerance": config.tolerance,
-        "params_by_depth": parameters_by_depth(model),
-        "flops_by_depth": flops_by_depth(model, seq_length),
-        "seq_length": seq_length,
-        "majority_score": majority_score(task, validation_labels),
-        "metrics": {split: {name: sweep.scores(name) for name in task.metrics} for split, sweep in sweeps.items()},
-        "train": train,
-    }
-
-
-def _finetune_task(
-    config: FinetuneConfig, task: GlueTask, splits: datasets.DatasetDict, tokenizer: Any, tracker: Tracker
-) -> Results:
-    """Train on one task, score every depth, and write OUTPUT/TASK."""
-    set_seed(config.seed)
-    model = load_for_task(config.model, task)
-    seq_length = min(config.max_length, model.config.max_position_embeddings)
-    train_data = encode(task, _subset(splits["train"], config.max_train_samples, config.seed), tokenizer, seq_length)
-    collate = DataCollatorWithPadding(tokenizer)
-    train = _train(model, train_data, collate, config, task, tracker)
-    sweeps = {}
-    for split in splits:
-        if split != "train":
-            sweeps[split] = depth_sweep(model, encode(task, splits[split], tokenizer, seq_length), task, collate)
-    labels = np.asarray(splits[task.validation_splits[0]][LABEL])
-    results = _results(config, task, model, sweeps, labels, seq_length, train)
-    folder = Path(config.output) / task.name
-    with new_folder(folder) as aside:
-        save_model(aside, model, tokenizer)
-        title = f"{task.name}: every depth of one fine-tuned model"
-        save_depth_figure(aside / FIGURE_FILE, [DepthCurve.from_results(results, results["connectivity"])], title)
-        write_json(aside / RESULTS_FILE, results)
-    for depth, score in enumerate(results["depth_scores"]):
-        tracker.log_metrics({f"{task.name}/depth_score": score}, step=depth)
-    summary = {name: results[name] for name in ("full_score", "cut_depth", "majority_score")}
-    tracker.log_metrics({f"{task.name}/{name}": float(value) for name, value in summary.items()}, step=train["steps"])
-    tracker.log_figure(folder / FIGURE_FILE, f"figures/{task.name}")
-    return results
-
-
-def _check(config: FinetuneConfig) -> tuple[AcnConfig, Any, dict[GlueTask, datasets.DatasetDict]]:
-    """Everything that can be wrong with the request, before the first task starts."""
-    if problems := config.problems():
-        raise EvalError("\n".join(problems))
-    for name in config.task_names:
-        check_absent(Path(config.output) / name, "output")
-    model_config = read_model_config(config.model)
-    tokenizer = load_tokenizer(config.model, model_config)
-    tasks = [find_task(name, config.glue_dir) for name in config.task_names]
-    return model_config, tokenizer, {task: load_task(task, config.glue_dir) for task in tasks}
-
-
-def finetune(config: FinetuneConfig, open_tracker: Callable[[], Tracker]) -> list[Results]:
-    """Fine-tune `config.model` on each task, score every depth on the validation split, and write OUTPUT/TASK.
-
-    OUTPUT/TASK holds the model and tokenizer (Hugging Face layout), results.json ([`Results`]) and depth.png. The
-    tracker gets TASK/loss and TASK/learning_rate by step, TASK/depth_score with the depth as step, and the figure.
-    The same configuration on the same machine gives the same numbers. A process uses one device.
-
-    Args:
-        open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
-
-    Returns:
-        The content of each results.json, in the order of the tasks.
-
-    Raises:
-        EvalError: a wrong value, an output folder that exists, a model or data that do not fit: all tasks are checked
-            before the first one is trained. Or the training diverged.
-    """
-    model_config, tokenizer, tasks = _check(config)
-    if config.max_length > model_config.max_position_embeddings:
-        print(
-            f"max_length={config.max_length} is more than the positions of the model: "
-            f"using {model_config.max_position_embeddings}",
-            flush=True,
-        )
-    tracker = open_tracker()
-    all_results = []
-    for task, splits in tasks.items():
-        samples = min(len(splits["train"]), config.max_train_samples or len(splits["train"]))
-        print(f"{task.name}: fine-tuning on {samples} examples, {config.epochs:g} epochs", flush=True)
-        results = _finetune_task(config, task, splits, tokenizer, tracker)
-        cut = results["cut_depth"]
-        print(
-            f"{task.name}: {task.metric} {results['full_score']:.4f} with {model_config.num_hidden_layers} layers, "
-            f"{results['depth_scores'][cut]:.4f} with {cut} (majority {results['majority_score']:.4f}), "
-            f"trained in {duration(results['train']['seconds'])}; {Path(config.output) / task.name}",
-            flush=True,
-        )
-        all_results.append(results)
-    return all_results
+    if best is not None:
+        model.load_state_dict(best.weights)
+        record |= {"epoch_scores": best.scores, "best_epoch": 1 + int(np.argmax(best.scores))}
+    return record

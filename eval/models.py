@@ -122,6 +122,11 @@ def load_finetuned(folder: str) -> AcnForSequenceClassification:
     return model.eval()
 
 
+def best_device() -> torch.device:
+    """A GPU if this machine has one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any) -> None:
     """Write weights, configuration and tokenizer into `folder`."""
     with quiet_transformers():

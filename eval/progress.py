@@ -74,3 +74,13 @@ class ProgressCallback(TrainerCallback):
             f"{self.task}: step {state.global_step}/{state.max_steps}, loss {self.loss:.3f}, {duration(left)} left",
             flush=True,
         )
+
+
+class NoTracker:
+    """Hears nothing: what the ranks other than the first are given."""
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Nothing to do."""
+
+    def log_figure(self, path: Path, artifact_path: str) -> None:
+        """Nothing to do."""

@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from .errors import EvalError
 from .files import read_json
 
-RESULTS_FILE = "results.json"
+RESULTS_FILE, FIGURE_FILE = "results.json", "depth.png"
 
 
 class Results(TypedDict):
@@ -32,6 +32,46 @@ class Results(TypedDict):
     metrics: dict[str, dict[str, list[float]]]
     """Every validation split: every metric, by depth. `depth_scores` is `metric` on the first one."""
     train: dict[str, Any]
+    """Hyperparameters and what happened in training."""
+    standard_error: NotRequired[float]
+    """Of `full_score`, over the validation examples: sqrt(p (1 - p) / N) for accuracy, by bootstrap otherwise."""
+    absent_splits: NotRequired[list[str]]
+    """Splits that the task has by rights and the data has not."""
+    recut: NotRequired[list[dict[str, float]]]
+    """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
+    probes: NotRequired[dict[str, list[float]]]
+    """Scores of linear probes by depth, on the features of the "pretrained" and of the "finetuned" encoder."""
+    settings: NotRequired[dict[str, Any]]
+    """All that the numbers depend on; a suite is resumed with the same settings only."""
+    seeds: NotRequired[list[int]]
+    """Of a task with its seeds together: all of them. The other fields are those of the seed `seed`."""
+    selection: NotRequired[str]
+    """How `seed`, and its epoch and hyperparameters, were chosen."""
+    aggregate: NotRequired["Aggregate"]
+    speed: NotRequired[dict[str, Any]]
+    """Latency and throughput, measured; see `speed.measure_speed`."""
+    diagnostic: NotRequired[dict[str, float]]
+    """Of MNLI: Matthews' coefficient on GLUE's diagnostic set `ax`, where its labels are known."""
+    grid: NotRequired[list[dict[str, Any]]]
+    """Every point of the grid that was tried, with its score."""
+
+
+class Aggregate(TypedDict):
+    """The seeds of a task together. Lists by depth are of the metric `metric` on the first validation split."""
+
+    by_seed: dict[str, list[float]]
+    """The depth scores of each seed."""
+    depth_mean: list[float]
+    depth_std: list[float] | None
+    """Sample standard deviation (n - 1) over the seeds; None with one seed."""
+    standard_error: float
+    """Of the mean full score: over validation examples and over seeds, their squares added."""
+    cut_depth_tolerance: int
+    """The smallest depth whose mean is within `tolerance` of the full model's."""
+    cut_depth_one_standard_error: int
+    """The smallest depth whose mean is within one standard error of the full model's (Breiman et al. 1984)."""
+    glue_scores: list[float]
+    """The task's part of the GLUE average for each seed: the mean of its metrics, of MNLI's two splits."""
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -11,11 +11,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from scipy import stats
 from sklearn import metrics as sk
 
 from .errors import EvalError
+from .splits import hub_splits, load_hub_split, read_split, split_files
 
 HUB_DATASET = "nyu-mll/glue"
 LABEL = "label"
@@ -34,6 +34,8 @@ class GlueTask:
     """All metrics of the task. GLUE's average takes their mean; the first one is the `metric` of depth curves."""
     validation_splits: tuple[str, ...] = ("validation",)
     """The first is the one that depth curves are made on and must be there; the others are used where they are."""
+    test_splits: tuple[str, ...] = ("test",)
+    """Splits to predict, used where they are; their labels, if any, are not looked at."""
 
     @property
     def metric(self) -> str:
@@ -68,12 +70,16 @@ TASKS: dict[str, GlueTask] = {
             ("entailment", "neutral", "contradiction"),
             ("accuracy",),
             ("validation_matched", "validation_mismatched"),
+            ("test_matched", "test_mismatched"),
         ),
         GlueTask("qnli", ("question", "sentence"), _ENTAILMENT, ("accuracy",)),
         GlueTask("rte", _PAIR, _ENTAILMENT, ("accuracy",)),
         GlueTask("wnli", _PAIR, ("not_entailment", "entailment"), ("accuracy",)),
     )
 }
+
+# GLUE's diagnostic set: test data only, answered by the model of MNLI
+DIAGNOSTIC = GlueTask("ax", TASKS["mnli"].columns, TASKS["mnli"].labels, ("matthews",), ())
 
 
 def _correlation(kind: str, predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -120,29 +126,12 @@ def compute_metrics(task: GlueTask, predictions: np.ndarray, labels: np.ndarray)
     return scores
 
 
-def _split_files(folder: Path, split: str) -> list[Path]:
-    """SPLIT.parquet, or the Hub's numbered parts of it."""
-    whole = folder / f"{split}.parquet"
-    return [whole] if whole.is_file() else sorted(folder.glob(f"{split}-[0-9]*-of-[0-9]*.parquet"))
-
-
 def _local_tasks(glue_dir: Path) -> list[str]:
-    return sorted(folder.name for folder in glue_dir.iterdir() if folder.is_dir() and _split_files(folder, "train"))
-
-
-def _read_split(folder: Path, split: str) -> datasets.Dataset:
-    files = _split_files(folder, split)
-    if not files:
-        raise EvalError(f"{folder / split}.parquet is missing: a task needs its {split} split")
-    try:
-        # read into memory: no copy of the data in a cache folder
-        return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise EvalError(f"{files[0]} cannot be read as Parquet ({error}): write it again") from error
+    return sorted(folder.name for folder in glue_dir.iterdir() if folder.is_dir() and split_files(folder, "train"))
 
 
 def _infer_task(folder: Path) -> GlueTask:
-    train = _read_split(folder, "train")
+    train = read_split(folder, "train", ("sentence", *_PAIR))
     columns = _PAIR if set(_PAIR) <= set(train.column_names) else ("sentence",)
     absent = [column for column in (*columns, LABEL) if column not in train.column_names]
     if absent:
@@ -180,21 +169,36 @@ def find_task(name: str, glue_dir: str | None = None) -> GlueTask:
     return _infer_task(Path(glue_dir) / name)
 
 
-def _check_split(task: GlueTask, split: str, data: datasets.Dataset, origin: str) -> None:
-    """Raise `EvalError` unless the split has the columns, complete texts, and labels in range."""
-    where = f"{origin}, split {split}"
-    absent = [column for column in (*task.columns, LABEL) if column not in data.column_names]
+def _check_columns(data: datasets.Dataset, columns: tuple[str, ...], where: str) -> None:
+    absent = [column for column in columns if column not in data.column_names]
     if absent:
         raise EvalError(f"{where}: no column {', '.join(absent)}; it has {', '.join(data.column_names)}: rename them")
     if not len(data):
         raise EvalError(f"{where}: it is empty: give at least one example")
+
+
+def _check_texts(task: GlueTask, split: str, data: datasets.Dataset, origin: str) -> None:
+    """Raise `EvalError` unless the split has complete texts."""
+    where = f"{origin}, split {split}"
+    _check_columns(data, task.columns, where)
     for column in task.columns:
         values = data.data.column(column)
         if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
             raise EvalError(f"{where}: column {column} is {values.type}: give strings")
-    for column in (*task.columns, LABEL):
-        if nulls := data.data.column(column).null_count:
-            raise EvalError(f"{where}: column {column} has {nulls} empty values: fill or drop these rows")
+        _check_filled(data, column, where)
+
+
+def _check_filled(data: datasets.Dataset, column: str, where: str) -> None:
+    if nulls := data.data.column(column).null_count:
+        raise EvalError(f"{where}: column {column} has {nulls} empty values: fill or drop these rows")
+
+
+def check_split(task: GlueTask, split: str, data: datasets.Dataset, origin: str) -> None:
+    """Raise `EvalError` unless the split has the columns, complete texts, and labels in range."""
+    where = f"{origin}, split {split}"
+    _check_columns(data, (*task.columns, LABEL), where)
+    _check_texts(task, split, data, origin)
+    _check_filled(data, LABEL, where)
     values = data.data.column(LABEL)
     if task.is_regression:
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
@@ -209,31 +213,55 @@ def _check_split(task: GlueTask, split: str, data: datasets.Dataset, origin: str
         raise EvalError(f"{where}: labels reach from {low} to {high}: they must lie in 0..{task.num_labels - 1}")
 
 
+def _load(task: GlueTask, split: str, glue_dir: str | None) -> datasets.Dataset:
+    if glue_dir is None:
+        return load_hub_split(HUB_DATASET, task.name, split, "glue_dir")
+    return read_split(Path(glue_dir) / task.name, split, task.columns)
+
+
+def _existing(task: GlueTask, splits: tuple[str, ...], glue_dir: str | None) -> list[str]:
+    """Which of these splits there are."""
+    if not splits:
+        return []
+    if glue_dir is None:
+        there = hub_splits(HUB_DATASET, task.name)
+        return [split for split in splits if split in there]
+    return [split for split in splits if split_files(Path(glue_dir) / task.name, split)]
+
+
 def load_task(task: GlueTask, glue_dir: str | None = None) -> datasets.DatasetDict:
     """The training split and the validation splits, each with the text columns and `label` only.
 
     A validation split after the first that is not there is left out (GLUE mirrors often lack MNLI's mismatched one).
 
     Args:
-        glue_dir: a folder with TASK/SPLIT.parquet (or the Hub's TASK/SPLIT-00000-of-0000N.parquet); None for the Hub.
+        glue_dir: a folder with TASK/SPLIT.parquet (or .tsv, .csv, .jsonl, or the Hub's
+            TASK/SPLIT-00000-of-0000N.parquet); None for the Hub.
 
     Raises:
         EvalError: a split is missing, unreadable or empty, a column is absent, a text or a label is empty, a label is
             outside the task's classes.
     """
+    origin = f"{HUB_DATASET} {task.name}" if glue_dir is None else str(Path(glue_dir) / task.name)
+    first, *others = task.validation_splits
     splits: dict[str, datasets.Dataset] = {}
-    for split in ("train", *task.validation_splits):
-        if glue_dir is None:
-            origin = f"{HUB_DATASET} {task.name}"
-            try:
-                data = datasets.load_dataset(HUB_DATASET, task.name, split=split)
-            except Exception as error:  # the Hub fails in many ways: no network, no access, a changed layout
-                raise EvalError(f"{origin} cannot be loaded from the Hub ({error}): give a local --glue_dir") from error
-        else:
-            folder = Path(glue_dir) / task.name
-            if split in task.validation_splits[1:] and not _split_files(folder, split):
-                continue
-            origin, data = str(folder), _read_split(folder, split)
-        _check_split(task, split, data, origin)
+    for split in ("train", first, *_existing(task, tuple(others), glue_dir)):
+        data = _load(task, split, glue_dir)
+        check_split(task, split, data, origin)
         splits[split] = data.select_columns([*task.columns, LABEL])
     return datasets.DatasetDict(splits)
+
+
+def load_test_splits(task: GlueTask, glue_dir: str | None = None) -> dict[str, datasets.Dataset]:
+    """The test splits that there are, with the text columns, and `label` and `idx` where the split has them.
+
+    Raises:
+        EvalError: a split is unreadable or empty, or a text column is absent, empty or no text.
+    """
+    splits = {}
+    for split in _existing(task, task.test_splits, glue_dir):
+        data = _load(task, split, glue_dir)
+        _check_texts(task, split, data, f"{glue_dir or HUB_DATASET} {task.name}")
+        kept = [name for name in (*task.columns, LABEL, "idx") if name in data.column_names]
+        splits[split] = data.select_columns(kept)
+    return splits

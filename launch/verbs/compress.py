@@ -1,16 +1,47 @@
 """acn compress"""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from eval import CompressConfig, compress
+from eval import CompressConfig, CutSummary, EvalError, compress
+from eval.files import read_json
+
+from ..tracking import TrackingConfig, open_tracker
 
 
 @dataclass
 class Args(CompressConfig):
-    """Cut a fine-tuned model at the smallest depth that stays within the tolerance."""
+    """Cut a fine-tuned model at the smallest depth that stays within the tolerance, or by another rule."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where the cut and its model are recorded besides OUTPUT/results.json."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        return super().problems() + self.tracking.problems()
 
 
 def run(args: Args) -> int:
     """Write the small model and say what was gained."""
-    print("\n".join(compress(args).lines()))
+    if problems := args.problems():
+        raise EvalError("\n".join(problems))
+    summary = compress(args)
+    if args.tracking.mlflow is not None:
+        _record(args, summary)
+    print("\n".join(summary.lines()))
     return 0
+
+
+def _record(args: Args, summary: CutSummary) -> None:
+    """The cut as a run of its own, child of the suite that its source belongs to, with the small model's files."""
+    output = Path(args.output)
+    suite = Path(args.model).resolve().parent / "mlflow.json"
+    parent = read_json(suite).get("run_id") if suite.is_file() else None
+    names = ("depth", "score", "full_score", "params", "full_params", "flops", "full_flops")
+    files = [path for path in sorted(output.iterdir()) if path.is_file()]
+    with open_tracker(
+        args.tracking, output / "tracking", output.name, asdict(args), {"verb": "compress"}, parent
+    ) as to:
+        to.log_metrics({f"{summary.task}/cut/{name}": float(getattr(summary, name)) for name in names}, step=0)
+        for path in files:
+            to.log_figure(path, "model")

@@ -1,11 +1,15 @@
 """acn glue"""
 
-from contextlib import ExitStack
+import os
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eval import EvalError, FinetuneConfig, finetune
+from eval import EvalError, FinetuneConfig, check_suite, finetune, ranks
+from eval.suite import TRACKING_FOLDER
 
+from ..errors import reported
+from ..ranks import run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
 
@@ -13,28 +17,56 @@ from ..tracking import Tracker, TrackingConfig, open_tracker
 class Args(FinetuneConfig):
     """Fine-tune a pretrained model on GLUE tasks and score the read-out of every depth."""
 
+    nproc_per_node: int = 1
+    """Ranks to start on this machine. Leave it at 1 under torchrun or `accelerate launch`, which start all of them."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the numbers go besides OUTPUT/metrics.jsonl."""
 
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        found = super().problems() + self.tracking.problems()
+        if self.nproc_per_node < 1:
+            found.append(f"nproc_per_node={self.nproc_per_node} must be at least 1")
+        elif self.nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+            found.append("nproc_per_node: torchrun has started the ranks already, leave it at 1")
+        return found
+
 
 def run(args: Args) -> int:
-    """Fine-tune each task in turn; its model, results.json and depth curve are in OUTPUT/TASK."""
-    if problems := args.tracking.problems():
+    """Fine-tune each task with each seed; what came of it is in OUTPUT/TASK."""
+    if problems := args.problems():
         raise EvalError("\n".join(problems))
+    if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
+        check_suite(args)  # mistakes are said once, by this process
+        return run_local_ranks(args.nproc_per_node, _run_rank, args)
+    return _run_suite(args)
+
+
+def _run_rank(args: Args) -> int:
+    return reported("glue", lambda: _run_suite(args))
+
+
+def _run_suite(args: Args) -> int:
     output = Path(args.output)
+    trackers: list[Tracker] = []
     with ExitStack() as stack:
-        trackers: list[Tracker] = []
 
         def start() -> Tracker:
             tracker = open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"})
             trackers.append(stack.enter_context(tracker))
             return tracker
 
-        finetune(args, start)
-        for task in args.task_names:
-            trackers[0].log_model(output / task)
-    print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
-    print(
-        f"next: acn compress --model {output}/{args.task_names[0]} --output SMALL;  acn report {output} --output REPORT"
-    )
+        def start_cell(name: str) -> AbstractContextManager[Tracker]:
+            parent = trackers[0].mlflow_run_id
+            folder = output / TRACKING_FOLDER / name
+            return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
+
+        stack.callback(ranks.leave)
+        finetune(args, start, start_cell)
+        for tracker in trackers:  # of the first rank
+            for task in args.task_names:
+                tracker.log_model(output / task)
+        ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
+        small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
+        ranks.say(f"next: {small};  acn report {output} --output REPORT")
     return 0

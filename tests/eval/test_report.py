@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eval import DepthCurve, EvalError, ReportConfig, report, save_depth_figure
+from eval.report_tables import Table, latex
 
 Save = Callable[..., Path]
 
@@ -91,7 +92,9 @@ def test_the_report_has_a_figure_and_a_row_per_task_and_run(tmp_path: Path, save
         "0.8111",
         *["3.00M → 2.00M", "2.000 → 1.000", "128", "11.4 → 7.6"],
     ]
-    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {"sst2.png", "rte.png", "docpair.png"}
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {
+        f"{task}.{kind}" for task in ("sst2", "rte", "docpair") for kind in ("png", "svg")
+    }
     with (tmp_path / "report" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -139,7 +142,7 @@ def test_a_report_replaces_an_earlier_one_whole(tmp_path: Path, save: Save) -> N
     path.unlink()
     save("glue", "rte")
     _report(tmp_path, "glue")
-    assert [path.name for path in (tmp_path / "report" / "figures").iterdir()] == ["rte.png"]
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {"rte.png", "rte.svg"}
     assert {path.name for path in tmp_path.iterdir()} == {"glue", "report"}
 
 
@@ -197,3 +200,89 @@ def test_a_results_file_in_the_run_folder_itself_is_found(tmp_path: Path, save: 
     save("glue", "sst2")
     page = report(ReportConfig([str(tmp_path / "glue" / "sst2")], str(tmp_path / "report")))
     assert _Page(page.read_text()).cells[0] == "glue"
+
+
+def _study(folder: Path, **overrides: Any) -> None:
+    points = [{"x": x, "mean": 0.8 - x / 10, "std": 0.01, "values": [0.79 - x / 10, 0.81 - x / 10]} for x in (0.0, 1.0)]
+    curve = {"label": "swap", "x_label": "strength", "y_label": "accuracy", "points": points, "reference": 0.8}
+    value = {
+        "study": "noise",
+        "model": "runs/suite-acn/sst2",
+        "connectivity": "acn",
+        "task": "sst2",
+        "seeds": [1, 2],
+        "curves": [curve, curve | {"label": "drop", "reference": None}],
+        "table": {"columns": ["noise", "strength", "accuracy"], "rows": [["swap", 0.1, 0.79], ["drop", 0.1, 0.785]]},
+        "notes": "Characters were <swapped>.",
+    }
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps(value | overrides))
+
+
+def test_a_study_of_several_models_is_one_section_with_one_figure_and_one_table(tmp_path: Path) -> None:
+    _study(tmp_path / "acn" / "noise")
+    _study(tmp_path / "res" / "noise", connectivity="residual")
+    page = _report(tmp_path, "acn", "res")
+    text = page.read_text()
+    assert text.count("data:image/png") == 1
+    assert text.count("noise: sst2") == 1
+    cells = _Page(text).cells
+    assert (cells.count("acn"), cells.count("res"), cells.count("residual")) == (4, 2, 2)
+    assert cells[:7] == ["acn", "acn", "sst2", "swap", "0.1000", "0.7900", "1 2"]
+    assert "&lt;swapped&gt;" in text
+    files = {str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file()}
+    assert {"figures/study-noise.png", "figures/study-noise.svg", "tables/study-noise.csv"} <= files
+    assert r"\begin{tabular}" in (page.parent / "tables" / "study-noise.tex").read_text()
+
+
+@pytest.mark.parametrize("damage", [{"table": {"columns": ["a"], "rows": [[1, 2]]}}, {"curves": [{}]}, {"seeds": None}])
+def test_a_broken_study_is_an_error(tmp_path: Path, damage: dict[str, Any]) -> None:
+    _study(tmp_path / "acn" / "noise", **damage)
+    with pytest.raises(EvalError, match=r"noise/study\.json is not a study"):
+        _report(tmp_path, "acn")
+
+
+def _seeds(scores: list[list[float]]) -> dict[str, Any]:
+    means = [sum(at) / len(at) for at in zip(*scores, strict=True)]
+    return {
+        "seeds": [1, 2],
+        "standard_error": 0.01,
+        "selection": "seed 1, the best of 2 by validation score",
+        "metrics": {"validation": {"accuracy": scores[0]}},
+        "speed": {"threads": 1, "depths": {"1": {"latency_ms": 5.0, "sequences_per_second": 40.0}}},
+        "recut": [{"depth": 1, "epochs": 1.0, "score_before": 0.7, "score": 0.75}],
+        "aggregate": {
+            "by_seed": {"1": scores[0], "2": scores[1]},
+            "depth_mean": means,
+            "depth_std": [0.01, 0.02, 0.03],
+            "standard_error": 0.02,
+            "cut_depth_tolerance": 2,
+            "cut_depth_one_standard_error": 1,
+            "glue_scores": [scores[0][-1], scores[1][-1]],
+        },
+    }
+
+
+def test_seeds_stand_together_with_means_deviations_speed_and_glues_average(tmp_path: Path, save: Save) -> None:
+    together = _seeds([[0.5, 0.80, 0.8125], [0.5, 0.81, 0.8225]])
+    for task in ("sst2", "rte"):
+        save("suite", task, **together)
+        save(f"suite/{task}", "seed-1")  # a cell is part of its task
+    text = _report(tmp_path, "suite").read_text()
+    cells = _Page(text).cells
+    assert cells[:6] == ["suite", "acn", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071"]
+    assert cells[cells.index("cut, 1 s.e.") :][:4] == ["cut, 1 s.e.", "1", "accuracy", "0.8050 ± 0.0200"]
+    assert "5.0000" in cells
+    assert cells[cells.index("0.7500") - 3 :][:5] == ["1", "1", "1.0000", "0.7500", "0.7000"]
+    assert "the best of 2 by validation score" in text
+    with (tmp_path / "report" / "results.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert (tmp_path / "report" / "tables" / "glue.tex").read_text().count(r"$\pm$ 0.0071") == 4
+
+
+def test_latex_tables_escape_what_latex_reads(tmp_path: Path) -> None:
+    table = Table("x", "a_b & 50%", ["n_1", "score"], [["é{", 0.5], ["#", 12.25]])
+    text = latex(table)
+    assert r"\caption{a\_b \& 50\%}" in text
+    assert r"\begin{tabular}{lr}" in text
+    assert r"é\{ & 0.5000 \\" in text

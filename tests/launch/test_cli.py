@@ -62,7 +62,10 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
     store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns.db")
     experiment = store.get_experiment_by_name("acn-lm").experiment_id
     runs = {run.info.run_name: run for run in store.search_runs([experiment])}
-    assert set(runs) == {"acn", "res", "glue-acn", "glue-res", "study"}
+    assert set(runs) == {"acn", "res", "glue-acn", "glue-res", "study", "small"}
+    assert runs["small"].data.tags["mlflow.parentRunId"] == runs["glue-acn"].info.run_id
+    model = {artifact.path for artifact in store.list_artifacts(runs["small"].info.run_id, "model")}
+    assert {"model/model.safetensors", "model/config.json", "model/README.md"} <= model
     assert runs["res"].data.params["model.connectivity"] == "residual"
     points = store.get_metric_history(runs["acn"].info.run_id, "train/loss")
     assert [point.step for point in points] == [2, 4]

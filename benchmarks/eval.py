@@ -1,0 +1,120 @@
+"""What the depth sweep costs: every depth from one pass, against one full evaluation and against every cut copy.
+
+    python -m benchmarks.eval [--json FILE] [--rounds N]
+
+12 layers of width 256, 128 examples of 8 to 64 random tokens, single label, one thread. The sweep and the full
+evaluation go over the same batches (padding, order); the naive sum evaluates the 13 truncated copies one after another.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from benchmarks.timing import Goal, interleave, machine, ratio, table, write_json
+from eval import TASKS
+from eval.depth import sweep_logits
+from modeling import AcnConfig, AcnForSequenceClassification
+
+LAYERS, EXAMPLES, BATCH = 12, 128, 32
+FULL, SWEEP, NAIVE = "one evaluation of the whole model", "every depth 0..12 in one pass", "13 truncated copies"
+
+
+def make_model(connectivity: str) -> AcnForSequenceClassification:
+    """A classifier with initial weights, in evaluation mode."""
+    torch.manual_seed(0)
+    config = AcnConfig(
+        vocab_size=8192, hidden_size=256, num_hidden_layers=LAYERS, num_attention_heads=4, intermediate_size=1024,
+        connectivity=connectivity, num_labels=TASKS["sst2"].num_labels,
+    )  # fmt: skip
+    return AcnForSequenceClassification(config).eval()
+
+
+def make_examples() -> datasets.Dataset:
+    """Random token ids of 8 to 64 tokens."""
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(5, 8192, int(length)).tolist() for length in rng.integers(8, 65, EXAMPLES)]
+    return datasets.Dataset.from_dict({"input_ids": ids, "labels": [0] * EXAMPLES})
+
+
+def pad(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Rows as one batch."""
+    length = max(len(row["input_ids"]) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
+        mask[i, : len(row["input_ids"])] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@torch.no_grad()
+def full_logits(model: AcnForSequenceClassification, data: datasets.Dataset) -> np.ndarray:
+    """Only the whole model's logits, over the batches of `sweep_logits`."""
+    order = np.argsort([-len(ids) for ids in data["input_ids"]], kind="stable")
+    logits = np.empty((len(data), model.config.num_labels), dtype=np.float32)
+    for start in range(0, len(data), BATCH):
+        index = order[start : start + BATCH]
+        logits[index] = model(**pad([data[int(row)] for row in index])).logits.numpy()
+    return logits
+
+
+def measure(connectivity: str, rounds: int) -> tuple[list[dict[str, Any]], list[Goal]]:
+    """The three cases in turn; the sweep's answers must be those of the copies."""
+    data, model = make_examples(), make_model(connectivity)
+    copies = [make_model(connectivity) for _ in range(LAYERS + 1)]
+    for depth, copy in enumerate(copies):
+        copy.truncate(depth)
+    swept = sweep_logits(model, data, pad, BATCH)
+    for depth, copy in enumerate(copies):
+        np.testing.assert_allclose(swept[depth], full_logits(copy, data), atol=1e-5)
+    cases = {
+        FULL: lambda: full_logits(model, data),
+        SWEEP: lambda: sweep_logits(model, data, pad, BATCH),
+        NAIVE: lambda: [full_logits(copy, data) for copy in copies],
+    }
+    times = interleave(cases, rounds, warmup=1, clock=time.process_time)
+    rows = [
+        {
+            "connectivity": connectivity,
+            "case": case,
+            "seconds": timing.seconds,
+            "times_full": ratio(timing, times[FULL]),
+        }
+        for case, timing in times.items()
+    ]
+    return rows, [
+        Goal(f"{connectivity}: {SWEEP} over {FULL}", ratio(times[SWEEP], times[FULL]), 1.15, at_least=False),
+        Goal(f"{connectivity}: {NAIVE} over {SWEEP}", ratio(times[NAIVE], times[SWEEP]), 5.0),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print the table and whether the goals were met, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write every measurement to this file")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    print(" ".join(f"{name}={value}" for name, value in machine().items()), flush=True)
+    rows: list[dict[str, Any]] = []
+    goals: list[Goal] = []
+    for connectivity in ("acn", "residual"):
+        found, aims = measure(connectivity, args.rounds)
+        rows += found
+        goals += aims
+    columns = [[f"{row['connectivity']}: {row['case']}", f"{np.median(row['seconds']):.2f}", f"{row['times_full']:.2f}"]
+               for row in rows]  # fmt: skip
+    print(table(["case", "CPU s", "x one evaluation"], columns), flush=True)
+    print("\n" + "\n".join(map(str, goals)))
+    if args.json:
+        write_json(args.json, goals, sweep=rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Measured latency and throughput of a classifier at some of its depths."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from modeling import AcnForSequenceClassification
+
+BATCHES = (1, 32)
+WARMUP = 2
+ROUNDS = {1: 15, 32: 5}
+
+
+def median_seconds(cases: dict[Any, Callable[[], Any]], rounds: int, warmup: int = WARMUP) -> dict[Any, float]:
+    """Median seconds of each case; the cases run in turn, so that a drifting machine strikes them alike."""
+    seconds: dict[Any, list[float]] = {name: [] for name in cases}
+    for turn in range(warmup + rounds):
+        for name, case in cases.items():
+            started = time.perf_counter()
+            case()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def random_batch(model: AcnForSequenceClassification, size: int, seq_length: int) -> dict[str, torch.Tensor]:
+    """A batch of random tokens without padding: (size, seq_length)."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (size, seq_length), generator=generator)
+    return {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
+
+
+@torch.inference_mode()
+def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], seq_length: int) -> dict[str, Any]:
+    """Latency and throughput of `model` cut at each depth, for batches of 1 and 32 sequences of `seq_length` tokens.
+
+    Medians of interleaved, warmed-up runs (15 and 5). What runs is the first layers and the head, as in the cut model.
+
+    Returns:
+        `threads`, `device`, `seq_length`, and `depths`: for each depth `latency_ms` (a batch of one) and
+        `sequences_per_second` (batches of 32).
+    """
+    was_training = model.training
+    model.eval()
+    synchronise = torch.cuda.synchronize if model.device.type == "cuda" else lambda: None
+
+    def run(batch: dict[str, torch.Tensor], depth: int) -> Callable[[], None]:
+        def forward() -> None:
+            model(**batch, depth=depth)
+            synchronise()
+
+        return forward
+
+    medians = {}
+    for size in BATCHES:
+        batch = random_batch(model, size, seq_length)
+        medians[size] = median_seconds({depth: run(batch, depth) for depth in depths}, ROUNDS[size])
+    model.train(was_training)
+    return {
+        "threads": torch.get_num_threads(),
+        "device": str(model.device),
+        "seq_length": seq_length,
+        "depths": {
+            str(depth): {
+                "latency_ms": medians[1][depth] * 1e3,
+                "sequences_per_second": BATCHES[1] / medians[BATCHES[1]][depth],
+            }
+            for depth in depths
+        },
+    }
