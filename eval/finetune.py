@@ -155,10 +155,29 @@ def subset(data: datasets.Dataset, size: int | None, seed: int) -> datasets.Data
     return data.select(np.sort(np.random.default_rng(seed).permutation(len(data))[:size]))
 
 
+def trainer_arguments(**given: Any) -> TrainingArguments:
+    """HF's arguments for a training that reports through `ProgressCallback` and leaves nothing behind."""
+    arguments = TrainingArguments(
+        max_grad_norm=MAX_GRAD_NORM,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",
+        logging_nan_inf_filter=False,  # ProgressCallback stops on them
+        save_strategy="no",
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **given,
+    )
+    # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder: str) -> TrainingArguments:
     steps = math.ceil(math.ceil(samples / values.batch_size) * values.epochs)
     on_cpus = ranks.world_size() > 1 and not torch.cuda.is_available()
-    arguments = TrainingArguments(
+    return trainer_arguments(
         output_dir=folder,
         num_train_epochs=values.epochs,
         learning_rate=values.learning_rate,
@@ -166,24 +185,12 @@ def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder
         weight_decay=values.weight_decay,
         # a whole number of steps: a fraction of less than one step means none
         warmup_steps=round(steps * values.warmup_fraction),
-        max_grad_norm=MAX_GRAD_NORM,
-        lr_scheduler_type="linear",
-        train_sampling_strategy="group_by_length",
         seed=seed,
         logging_steps=max(1, steps // 100),
-        logging_nan_inf_filter=False,  # ProgressCallback stops on them
-        save_strategy="no",
-        eval_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=on_cpus,
         ddp_backend="gloo" if on_cpus else None,
         ddp_find_unused_parameters=False,
     )
-    # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
 
 
 @dataclass(frozen=True)

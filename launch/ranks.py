@@ -14,6 +14,15 @@ from typing import Any
 GRACE_SECONDS = 30.0
 
 
+def count_problems(nproc_per_node: int) -> list[str]:
+    """Why so many local ranks cannot be started; empty when they can."""
+    if nproc_per_node < 1:
+        return [f"nproc_per_node={nproc_per_node} must be at least 1"]
+    if nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        return ["nproc_per_node: torchrun has started the ranks already, leave it at 1"]
+    return []
+
+
 def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -> int:
     """Run `function(argument)` in `count` processes joined by RANK, WORLD_SIZE and MASTER_PORT; returns an exit code.
 

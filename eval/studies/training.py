@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 
 import datasets
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from modeling import AcnForSequenceClassification
 
-from ..finetune import MAX_GRAD_NORM
+from ..finetune import trainer_arguments
+from ..hyperparameters import PAPER_HIDDEN_SIZE
 from ..models import quiet_transformers
 from ..progress import ProgressCallback
 from .study import Context
 
-# the paper's rate for fine-tuning, and the width it was used at
-PAPER_LEARNING_RATE, PAPER_HIDDEN_SIZE = 2e-5, 768
+# the paper's rate for fine-tuning at PAPER_HIDDEN_SIZE
+PAPER_LEARNING_RATE = 2e-5
 # inputs with labels -> a scalar
 Loss = Callable[[AcnForSequenceClassification, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -62,25 +63,14 @@ def fit(
     steps = max(min_steps, math.ceil(math.ceil(len(data) / options.batch_size) * (epochs or options.epochs)))
     set_seed(seed)
     with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
+        arguments = trainer_arguments(
             output_dir=scratch,
             max_steps=steps,
             learning_rate=options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / model.config.hidden_size,
             per_device_train_batch_size=options.batch_size,
-            max_grad_norm=MAX_GRAD_NORM,
-            lr_scheduler_type="linear",
-            train_sampling_strategy="group_by_length",
             seed=seed,
             logging_steps=max(1, steps // 20),
-            logging_nan_inf_filter=False,  # ProgressCallback stops on them
-            save_strategy="no",
-            eval_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
         )
-        # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
-        arguments._n_gpu = min(arguments.n_gpu, 1)
         watchers = [ProgressCallback(name, context.tracker), *callbacks]
         trainer = StudyTrainer(
             model, arguments, data_collator=context.collate, train_dataset=data, callbacks=watchers, loss=loss

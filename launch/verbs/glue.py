@@ -9,7 +9,7 @@ from eval import EvalError, FinetuneConfig, check_suite, finetune, ranks
 from eval.suite import TRACKING_FOLDER
 
 from ..errors import reported
-from ..ranks import run_local_ranks
+from ..ranks import count_problems, run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
 
@@ -25,11 +25,7 @@ class Args(FinetuneConfig):
     def problems(self) -> list[str]:
         """Everything that is wrong with the values, each with its mend."""
         found = super().problems() + self.tracking.problems()
-        if self.nproc_per_node < 1:
-            found.append(f"nproc_per_node={self.nproc_per_node} must be at least 1")
-        elif self.nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-            found.append("nproc_per_node: torchrun has started the ranks already, leave it at 1")
-        return found
+        return found + count_problems(self.nproc_per_node)
 
 
 def run(args: Args) -> int:

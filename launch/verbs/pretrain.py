@@ -10,7 +10,7 @@ from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pre
 from ..config_file import write_config
 from ..console import open_console
 from ..errors import reported
-from ..ranks import run_local_ranks
+from ..ranks import count_problems, run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
 
 
@@ -26,11 +26,7 @@ class Args(PretrainConfig):
     def problems(self) -> list[str]:
         """Every bad value, each with its mend."""
         found = super().problems() + self.tracking.problems()
-        if self.nproc_per_node < 1:
-            found.append(f"nproc_per_node={self.nproc_per_node} must be at least 1")
-        elif self.nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-            found.append("nproc_per_node: torchrun has started the ranks already, leave it at 1")
-        return found
+        return found + count_problems(self.nproc_per_node)
 
 
 def run(args: Args) -> int:
