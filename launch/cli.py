@@ -31,6 +31,7 @@ VERBS = {
     "glue": Verb("fine-tune on GLUE tasks and score every depth"),
     "compress": Verb("cut a fine-tuned model at the smallest depth within tolerance"),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
+    "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }
 

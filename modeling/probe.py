@@ -65,6 +65,9 @@ class AcnGradientProbe:
         self._layers, self._squares = 0, {}
         self._hooks = [
             self.base.embeddings.register_forward_hook(self._on_embeddings),
+            # before the hooks of ZeRO 3, which hand the module an alias: the gradient that reaches x_k through the
+            # next layer would not pass by it
+            self.base.read_out.register_forward_pre_hook(self._on_layer, prepend=True),
             self.base.read_out.register_forward_hook(self._on_read_out),
         ]
         for layer, module in enumerate([self.base.embeddings, *self.base.layers]):
@@ -95,10 +98,12 @@ class AcnGradientProbe:
             raise RuntimeError("AcnGradientProbe measures one forward pass: open it anew for the next")
         self._listen(x_0, "full", 0)
 
-    def _on_read_out(self, module: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], y_k: torch.Tensor) -> None:
+    def _on_layer(self, module: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
         # x_k is listened to here rather than at the layer, which gradient checkpointing runs twice
         self._layers += 1
         self._listen(inputs[1], "full", self._layers)
+
+    def _on_read_out(self, module: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], y_k: torch.Tensor) -> None:
         self._listen(y_k, "read-out", self._layers)
 
     def _norm(self, name: str, layer: int) -> float:

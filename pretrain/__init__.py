@@ -2,13 +2,17 @@
 
 from .check import check_run
 from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .console import Console, LineConsole
 from .errors import PretrainError
 from .export import export, find_checkpoint, tokenizer_folder
-from .loop import Tracker, pretrain
+from .loop import pretrain
+from .observe import Tracker
 from .stop import EXIT_STOPPED
 
 __all__ = [
     "EXIT_STOPPED",
+    "Console",
+    "LineConsole",
     "ModelConfig",
     "PretrainConfig",
     "PretrainError",

@@ -180,10 +180,17 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
 class Saver:
     """Writes the checkpoints of one run. Its methods are collectives: every rank calls them at the same step."""
 
-    def __init__(self, engine: Any, run: Path, config: CheckpointConfig, say: Callable[[str], None]):
+    def __init__(
+        self,
+        engine: Any,
+        run: Path,
+        config: CheckpointConfig,
+        say: Callable[[str], None],
+        log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+    ):
         from .writer import HashingWriter  # imports DeepSpeed, which takes seconds that only ranks should spend
 
-        self._engine, self._run, self._config, self._say = engine, run, config, say
+        self._engine, self._run, self._config, self._say, self._log = engine, run, config, say, log
         self._writer = HashingWriter(config.asynchronous)
         engine.checkpoint_engine = self._writer
         # `acn export` does what this script of DeepSpeed's does; copying it could fail on rank 0 alone
@@ -245,6 +252,8 @@ class Saver:
             return False
         now = time.monotonic()
         self._blocked += now - waited
+        sizes = {"checkpoint/seconds": now - began, "checkpoint/megabytes": self._bytes / 1e6}
+        self._log(sizes | {"checkpoint/blocked_seconds": self._blocked}, progress["step"])
         self._say(
             f"step {progress['step']}  checkpoint {path} ({self._bytes / 1e6:,.1f} MB in {now - began:.1f} s"
             + (f", training waited {self._blocked:.1f} s)" if self._config.asynchronous else ")")

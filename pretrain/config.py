@@ -11,6 +11,8 @@ from .ema import EmaConfig
 from .health import HealthConfig
 from .offload import OffloadConfig
 from .optim import OptimConfig
+from .probes import ProbesConfig
+from .profiler import ProfileConfig
 from .schedule import ScheduleConfig
 
 
@@ -139,6 +141,10 @@ class PretrainConfig:
     """A running average of the weights, validated as validation_ema/ and left in RUN/model-ema."""
     health: HealthConfig = field(default_factory=HealthConfig)
     """What to do about steps that are not finite."""
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    """Gradients inside the network."""
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    """Traces of single steps, in RUN/profile."""
     stop_after_hours: float | None = None
     """Stop after this many hours of this process, as on a signal: a checkpoint and exit code 75. Leave time for writing
     the checkpoint below the limit of your scheduler."""
@@ -158,7 +164,7 @@ class PretrainConfig:
             if value is not None and not value > 0:
                 found.append(f"{name}={value} must be above 0")
         parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
-        found += [problem for part in parts for problem in part.problems()]
+        found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
         return found + self.offload.problems(self.zero_stage)
 

@@ -1,7 +1,11 @@
-"""The picture of a pretraining run: its loss, and the masked accuracy of every depth over the steps."""
+"""The picture of a pretraining run over its steps: loss, accuracy of every depth, gradient of every layer."""
 
 import json
+import math
 import os
+import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -9,39 +13,103 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+Curves = dict[str, dict[int, float]]
+"""{metric: {step: value}}, steps ascending."""
 
 
-def read_metrics(run: Path) -> dict[str, dict[int, float]]:
+@dataclass(frozen=True)
+class Heatmap:
+    """A panel that has a row for every depth or layer and a column for every step at which it was measured."""
+
+    metric: str
+    """Beginning of the metrics' names; the number of the row follows."""
+    title: str
+    rows: str
+    """What a row is."""
+    line: str = ""
+    """Metric that says a row for each step, drawn as a line."""
+    logarithmic: bool = False
+    """Colours by the order of magnitude."""
+    highest: float | None = None
+    """Values above it look like it."""
+
+
+HEATMAPS = (
+    Heatmap(
+        "validation/accuracy_depth_",
+        "Masked accuracy of every depth (line: best cut)",
+        "read-out depth",
+        line="validation/cut_depth",
+    ),
+    Heatmap("probe/gradient_norm_layer_", "Gradient norm of every layer's output", "layer", logarithmic=True),
+    Heatmap("probe/direct_share_layer_", "Direct share of that gradient", "layer", highest=1.5),
+)
+
+
+def read_metrics(run: Path) -> Curves:
     """Every metric of RUN/metrics.jsonl as {name: {step: value}}; what a resumed run logged again replaces the old."""
-    curves: dict[str, dict[int, float]] = {}
+    curves: Curves = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
         for name, value in record.items():
             if name not in ("step", "time") and isinstance(value, int | float):
                 curves.setdefault(name, {})[record["step"]] = value
-    return curves
+    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+
+
+class RunPicture:
+    """RUN/pretraining.png, drawn again while the run goes on, as long as drawing takes no noticeable part of its time.
+
+    Args:
+        run: folder of the run.
+        title: stands above the panels.
+        share: the most of the time between two drawings that the first of them may have taken.
+    """
+
+    def __init__(self, run: Path, title: str, share: float = 0.02):
+        self._run = run
+        self._title = title
+        self._share = share
+        self._again_at = -math.inf
+
+    def draw(self, whatever_it_takes: bool = False) -> Path | None:
+        """Draw it and return its path, or None when the last drawing was too short a while ago."""
+        began = time.monotonic()
+        if began < self._again_at and not whatever_it_takes:
+            return None
+        path = draw_run(self._run, self._title)
+        now = time.monotonic()
+        self._again_at = now + (now - began) / self._share
+        return path
 
 
 def draw_run(run: Path, title: str) -> Path:
-    """Draw RUN/pretraining.png from the run's metrics: losses, and a depth-over-steps heatmap of masked accuracy."""
-    curves = read_metrics(run)
-    figure, (losses, depths) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name, label in (("train/loss", "training"), ("validation/loss", "validation")):
-        curve = curves.get(name, {})
-        marker = "o" if name.startswith("validation") else ""
-        losses.plot(list(curve), list(curve.values()), label=label, marker=marker, markersize=4)
-    losses.set(xlabel="optimizer step", ylabel="masked-language-model loss (nats)", title="Loss")
-    losses.legend(frameon=False)
-    losses.grid(alpha=0.3)
+    """Draw RUN/pretraining.png from the run's metrics, atomically: losses, and those heatmaps that have data.
 
-    names = sorted(name for name in curves if name.startswith("validation/accuracy_depth_"))
-    steps = list(curves[names[0]])
-    accuracy = np.array([list(curves[name].values()) for name in names])
-    image = depths.imshow(accuracy, origin="lower", aspect="auto", cmap="viridis", interpolation="nearest")
-    depths.set_xticks(range(len(steps)), [str(step) for step in steps], rotation=45 if len(steps) > 6 else 0)
-    depths.set_yticks(range(len(names)))
-    depths.set(xlabel="optimizer step", ylabel="read-out depth", title="Masked accuracy of every depth")
-    figure.colorbar(image, ax=depths)
+    A white line on the accuracies is the best cut: the smallest depth that is nearly as good as all layers.
+    """
+    curves = read_metrics(run)
+    maps = [(heatmap, rows) for heatmap in HEATMAPS if (rows := rows_of(curves, heatmap.metric))]
+    columns = min(2, 1 + len(maps))
+    lines = math.ceil((1 + len(maps)) / columns)
+    figure = plt.figure(figsize=(5.6 * columns, 4 * lines), layout="constrained")
+    panels = [figure.add_subplot(lines, columns, number + 1) for number in range(1 + len(maps))]
+    last = max((step for curve in curves.values() for step in curve), default=1)
+    _draw_losses(panels[0], curves)
+    for panel, (heatmap, rows) in zip(panels[1:], maps, strict=True):
+        _draw_heatmap(figure, panel, heatmap, rows)
+        if heatmap.line in curves:
+            _draw_line(panel, curves[heatmap.line])
+    for panel in panels:
+        panel.set_xlim(0, last)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        panel.set_xlabel("optimizer step")
     figure.suptitle(title)
     path = run / "pretraining.png"
     aside = run / ".pretraining.tmp.png"
@@ -49,3 +117,59 @@ def draw_run(run: Path, title: str) -> Path:
     plt.close(figure)
     os.replace(aside, path)
     return path
+
+
+def rows_of(curves: Curves, metric: str) -> list[dict[int, float]]:
+    """The curves of the metrics `metric` + number, by that number."""
+    found = {
+        int(match[1]): curves[name] for name in curves if (match := re.fullmatch(re.escape(metric) + r"(\d+)", name))
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def edges(steps: np.ndarray) -> np.ndarray:
+    """Where the columns of a heatmap begin and end (n + 1): each reaches back to the measurement before it, or to 0."""
+    return np.concatenate([[0], steps])
+
+
+def _draw_losses(panel: Axes, curves: Curves) -> None:
+    for name, label in (("train/loss", "training"), ("validation/loss", "validation")):
+        curve = curves.get(name, {})
+        few = name.startswith("validation") and len(curve) <= 50
+        panel.plot(list(curve), list(curve.values()), label=label, marker="o" if few else "", markersize=4)
+    panel.set(ylabel="masked-language-model loss (nats)", title="Loss")
+    panel.legend(frameon=False)
+    panel.grid(alpha=0.3)
+
+
+def _draw_heatmap(figure: Figure, panel: Axes, heatmap: Heatmap, rows: list[dict[int, float]]) -> None:
+    steps = np.array(sorted({step for row in rows for step in row}))
+    values = np.array([[row.get(step, math.nan) for step in steps] for row in rows])
+    image = panel.pcolormesh(
+        edges(steps),
+        np.arange(len(rows) + 1) - 0.5,
+        np.ma.masked_invalid(values),
+        norm=_norm(heatmap, values),
+        cmap="viridis",
+        rasterized=True,
+    )
+    panel.set_facecolor("0.9")  # nothing measured
+    panel.yaxis.set_major_locator(MaxNLocator(min(len(rows), 13), integer=True))
+    panel.set(ylabel=heatmap.rows, title=heatmap.title)
+    above = heatmap.highest is not None and bool((values > heatmap.highest).any())
+    figure.colorbar(image, ax=panel, extend="max" if above else "neither")
+
+
+def _draw_line(panel: Axes, curve: dict[int, float]) -> None:
+    outline = [withStroke(linewidth=3, foreground="black")]
+    steps = np.array(list(curve))
+    panel.stairs(list(curve.values()), edges(steps), baseline=None, color="white", path_effects=outline)
+
+
+def _norm(heatmap: Heatmap, values: np.ndarray) -> Normalize:
+    finite = values[np.isfinite(values)]
+    if heatmap.logarithmic and (finite > 0).any():
+        return LogNorm(finite[finite > 0].min(), finite.max())
+    if heatmap.highest is not None:
+        return Normalize(0, heatmap.highest if (finite > heatmap.highest).any() else max(1.0, finite.max(initial=0)))
+    return Normalize()

@@ -1,54 +1,31 @@
-"""Pretraining, read from top to bottom: `pretrain` sets up, `Run.fit` trains, the helpers below do one thing each."""
+"""Pretraining, read from top to bottom: `pretrain` sets up, `Training.fit` trains, the rest does one thing each."""
 
-import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from transformers import set_seed
 
-from data_pipeline import MaskedBatch, TokenStream, validation_batches
-from modeling import AcnConfig, AcnForMaskedLM
+from data_pipeline import MaskedBatch, validation_batches
 
 from . import checkpoint as checkpoints
 from .batch import model_inputs
-from .budget import Branch, TrainingClock
-from .check import check_run, first_progress
-from .checkpoint import Checkpoint, Saver, gathered
+from .check import check_run
+from .checkpoint import gathered
 from .config import PretrainConfig
-from .ema import Ema
-from .engine import build_engine, clips_outside, gradient_norm, init_distributed, set_global_batch, step
+from .console import Console
+from .engine import gradient_norm, init_distributed, set_global_batch, step
 from .errors import UnhealthyError
-from .export import export, tokenizer_folder
-from .figures import draw_run
-from .files import write_text
-from .lock import lock
-from .meter import Meter, progress_line
+from .observe import Tracker
 from .optim import set_learning_rate
-from .origin import Origin, find_origin
-from .resize import load_resized
+from .run import Run
 from .sample_log import SampleLog, forget_after
 from .stop import StopRequest, reason
 from .validate import validate
-from .watchdog import Watchdog
 
 
-class Tracker(Protocol):
-    """Where a run's numbers and pictures go; `launch` provides it."""
-
-    def log_metrics(self, values: dict[str, float], step: int) -> None:
-        """Record `values` at `step`."""
-
-    def log_figure(self, path: Path) -> None:
-        """Record a picture."""
-
-
-def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], say: Callable[[str], None]) -> bool:
+def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
     """Train until the budget is used up, or until asked to stop; every rank of the job calls this.
 
     Continues the run in `config.output` from its newest sound checkpoint, if there is one, whatever the number of ranks
@@ -57,7 +34,7 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], say: C
 
     Args:
         open_tracker: called once, on rank 0, when the run is known to be sound.
-        say: prints a line for the user; called on rank 0 only.
+        console: shows the user how it goes; called on rank 0 only.
 
     Returns:
         True when finished, False when stopped.
@@ -68,7 +45,7 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], say: C
     """
     device = init_distributed(config.timeout_seconds)
     check_run(config, dist.get_world_size())
-    run = Run(config, device, open_tracker, say)
+    run = Training(config, device, open_tracker, console)
     finished = run.fit()
     if finished and run.is_main:
         run.publish()
@@ -77,113 +54,8 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], say: C
     return finished
 
 
-class Run:
-    """One process's part of a pretraining run."""
-
-    def __init__(
-        self,
-        config: PretrainConfig,
-        device: torch.device,
-        open_tracker: Callable[[], Tracker],
-        say: Callable[[str], None],
-    ):
-        self.config = config
-        self.device = device
-        self.folder = Path(config.output)
-        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.is_main = self.rank == 0
-        self._say = say
-        self._lock = lock(self.folder, say) if self.is_main else None
-        self.stream = TokenStream(
-            config.data, config.stream, config.masking, rank=self.rank, world_size=self.world_size
-        )
-        self.progress = first_progress(config, self.stream, self.world_size)
-        resumed = checkpoints.newest_sound(self.folder, self.say)
-        origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
-        set_seed(config.seed)
-        model = AcnForMaskedLM(AcnConfig(**self.progress.model))
-        if origin is not None:
-            origin.give_weights(model, self.rank, self.world_size)
-            self.say(f"starting from {origin.checkpoint.path}")
-        parameters = sum(p.numel() for p in model.parameters())
-        self.engine = build_engine(model.to(self.device), config)
-        self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
-        self.loss_sum = torch.zeros((), device=self.device)  # since the last logging step
-        self.losses_summed = 0
-        self.step_loss: float | None = None  # of all ranks; known only where spikes are looked for
-        self.save_failed = False
-        self.saver = Saver(self.engine, self.folder, config.checkpoint, self.say)
-        self.watchdog = Watchdog(self.rank, config.hang_seconds)
-        self.meter = Meter(0)
-        average = AcnForMaskedLM(AcnConfig(**self.progress.model)) if config.ema.decay else None
-        self.ema = Ema(config.ema, average, self.device) if average is not None else None
-        self.tracker = open_tracker() if self.is_main else None
-        self.resume(resumed, origin)
-        self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
-        self.clock = TrainingClock(self.progress.seconds)
-        self.sample_log = SampleLog(self.folder, self.rank) if config.sample_log else None
-        if self.is_main:
-            write_text(self.folder / "deepspeed.json", json.dumps(self.engine.config, indent=1))
-        self.say(
-            f"{config.model.connectivity} model, {config.model.num_hidden_layers} layers x {config.model.hidden_size}, "
-            f"{parameters / 1e6:.1f}M parameters; {self.stream.blocks:,} blocks of {self.stream.seq_length} tokens; "
-            f"{self.world_size} rank(s), ZeRO stage {config.zero_stage}, {self.progress.precision}; run: {self.folder}"
-        )
-
-    def say(self, line: str) -> None:
-        """Tell the user, once for all ranks."""
-        if self.is_main:
-            self._say(line)
-
-    def log(self, metrics: dict[str, float]) -> None:
-        """Record metrics at the current step, once for all ranks."""
-        if self.tracker is not None:
-            self.tracker.log_metrics(metrics, self.progress.step)
-
-    @contextmanager
-    def phase(self, name: str, doing: str) -> Iterator[None]:
-        """Time a part of a step, and let the watchdog say what this rank is `doing` when it takes too long."""
-        with self.meter.phase(name), self.watchdog.doing(f"{doing} (step {self.progress.step + 1})"):
-            yield
-
-    def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
-        """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""
-        if resumed is not None:
-            self.load(resumed)
-            self.say(f"resuming from {resumed.path} at step {self.progress.step}")
-        elif origin is not None and origin.branch:
-            self.load(origin.checkpoint)
-            branch = Branch(self.progress.step, self.progress.rate)
-            self.progress = replace(self.progress, branch=branch, seconds=0.0)
-        elif self.ema is not None:
-            self.ema.start(self.engine)
-        self.saved_step = self.progress.step
-        self.open_stream()
-        if self.is_main:
-            forget_after(self.folder, self.progress.step)
-        dist.barrier()
-
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, optimizer states and progress. A collective."""
-        saved, now = checkpoint.progress, self.progress
-        if saved.layout == now.layout:
-            checkpoints.load(self.engine, checkpoint)
-        else:
-            self.say(
-                f"{checkpoint.path} was written by {saved.world_size} rank(s), ZeRO stage {saved.zero_stage}, "
-                f"{saved.precision}: converting"
-            )
-            load_resized(self.engine, checkpoint, checkpoints.checkpoints(self.folder))
-        self.progress = replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
-        if self.ema is not None and not self.ema.load(checkpoint.path):
-            self.say(f"{checkpoint.path} has no average of the weights: a new one begins")
-            self.ema.start(self.engine)
-        self.meter.restart(self.progress.step)
-
-    def open_stream(self) -> None:
-        """Read on from the run's next sample that has not been left out."""
-        self.progress = replace(self.progress, samples=self.progress.health.past_left_out(self.progress.samples))
-        self.micro_batches = self.stream.micro_batches(self.progress.samples, self.config.micro_batch_size)
+class Training(Run):
+    """The loop over the optimizer steps of a run."""
 
     def fit(self) -> bool:
         """Train until the budget is used up (True) or a stop is agreed on (False); a checkpoint ends it either way."""
@@ -207,18 +79,10 @@ class Run:
             if stopped and self.is_main:
                 request.clear_file()
         self.micro_batches.close()
+        self.observer.close()
         if stopped:
             self.say(f"stopped by {reason(stopped)} at step {self.progress.step}")
         return self.finished
-
-    @property
-    def finished(self) -> bool:
-        """Whether the budget is used up."""
-        return self.plan.finished(self.progress.step, self.progress.seconds)
-
-    def due(self, every: int) -> bool:
-        """Whether something that happens every `every` steps, and at the last one, is due."""
-        return self.finished or (every > 0 and self.progress.step % every == 0)
 
     def agree(self, request: StopRequest) -> int:
         """The code of the stop that any rank asks for, or 0; and finish a checkpoint that all have written.
@@ -236,6 +100,7 @@ class Run:
     def train_step(self) -> None:
         """One optimizer step over the global batch."""
         config, done = self.config, self.progress.step
+        self.observer.begin_step(done + 1, self.plan.expected_steps(done, self.progress.seconds))
         set_global_batch(self.engine, self.plan.batch(done))
         with self.phase("data", "waiting for data"):
             batches = [next(self.micro_batches) for _ in range(self.engine.gradient_accumulation_steps())]
@@ -247,16 +112,20 @@ class Run:
         losses: list[torch.Tensor] = []
         applied = None
         for batch in batches:
-            with self.phase("forward", "in the forward pass"):
-                labels = batch.labels.to(self.device, non_blocking=True)
-                loss = self.engine(**model_inputs(batch, self.device), labels=labels, num_items_in_batch=share).loss
-            losses.append(loss.detach())
-            if len(losses) == len(batches) and self.is_spike(losses):
-                loss = loss * math.nan  # every rank then drops this step as it drops any gradient that is not finite
-            with self.phase("backward", "in the backward pass or its gradient exchange"):
-                self.engine.backward(loss)
+            with self.observer.micro_batch():
+                with self.phase("forward", "in the forward pass"):
+                    labels = batch.labels.to(self.device, non_blocking=True)
+                    outputs = self.engine(**model_inputs(batch, self.device), labels=labels, num_items_in_batch=share)
+                self.observer.saw(outputs, labels)
+                loss = outputs.loss
+                losses.append(loss.detach())
+                if len(losses) == len(batches) and self.is_spike(losses):
+                    loss = loss * math.nan  # every rank then drops this step as any gradient that is not finite
+                with self.phase("backward", "in the backward pass or its gradient exchange"):
+                    self.engine.backward(loss)
             with self.phase("optimizer", "in the optimizer step or its parameter exchange"):
                 applied = step(self.engine, self.clip_outside)
+        self.observer.end_step(batches, self.plan.batch(done))
         self.account(batches, losses, bool(applied))
 
     def targets_per_micro_batch(self, batches: list[MaskedBatch]) -> torch.Tensor:
@@ -294,7 +163,6 @@ class Run:
         if self.sample_log is not None:
             self.sample_log.add(progress.step + 1, [batch.samples for batch in batches])
         blocks = self.plan.batch(progress.step)
-        self.meter.count(blocks * self.stream.seq_length)
         samples = progress.samples + blocks
         seconds = self.clock.seconds() if self.plan.seconds is None else self.clock.agreed(self.device)
         self.progress = replace(
@@ -360,7 +228,7 @@ class Run:
     def log_training(self) -> None:
         """Report the mean loss since the last call, and the speed. A collective."""
         local = [self.loss_sum, self.loss_sum.new_tensor(float(self.stream.replaced_blocks))]
-        sums = torch.stack(local)
+        sums = torch.cat([torch.stack(local), self.observer.take_hits()])
         dist.all_reduce(sums)
         steps = self.plan.expected_steps(self.progress.step, self.progress.seconds)
         metrics = {
@@ -369,10 +237,12 @@ class Run:
             "train/tokens": float(self.progress.samples * self.stream.seq_length),
             "train/epoch": self.progress.samples / self.stream.blocks,
             "train/skipped_steps": float(self.progress.health.skipped_steps),
-            **self.meter.lap(self.progress.step, steps),
+            **self.observer.meter.lap(self.progress.step, steps),
         }
         if self.losses_summed:
             metrics["train/loss"] = sums[0].item() / self.world_size / self.losses_summed
+        if sums[3] > 0:
+            metrics["train/accuracy"] = (sums[2] / sums[3]).item()
         if self.config.stream.damaged == "skip":
             metrics["train/replaced_blocks"] = sums[1].item()
         norm = gradient_norm(self.engine)
@@ -382,8 +252,7 @@ class Run:
             metrics["train/loss_scale"] = float(self.engine.loss_scale())
         self.loss_sum.zero_()
         self.losses_summed = 0
-        self.log(metrics)
-        self.say(progress_line(self.progress.step, steps, metrics))
+        self.observer.log(metrics, self.progress.step)
 
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
@@ -392,11 +261,8 @@ class Run:
             if self.ema is not None:
                 averaged = validate(self.ema.model, self.validation_batches(), self.device)
                 metrics |= {name.replace("validation/", "validation_ema/"): value for name, value in averaged.items()}
-        self.log(metrics)
-        self.say(
-            f"step {self.progress.step}  validation loss {metrics['validation/loss']:.4f}  "
-            f"masked accuracy {metrics['validation/accuracy']:.4f}"
-        )
+            self.observer.log(metrics, self.progress.step)
+            self.observer.draw()
 
     def validation_batches(self) -> Iterator[MaskedBatch]:
         """This rank's held-out batches."""
@@ -409,62 +275,3 @@ class Run:
             world_size=self.world_size,
             remote=self.config.stream.remote,
         )
-
-    def save_if_due(self, stopping: bool) -> None:
-        """Write a checkpoint where the configuration wants one, and again at the next log after one that failed."""
-        every, step = self.config.checkpoint.every, self.progress.step
-        retry = self.save_failed and self.due(self.config.log_every)
-        if not stopping and not self.finished and ((every and step % every == 0) or retry):
-            self.save()
-
-    def save_or_fail(self) -> None:
-        """Write the checkpoint that the end of training cannot do without. A collective.
-
-        Raises:
-            UnhealthyError: the disk did not take it.
-        """
-        self.save()
-        self.finish_saving()
-        if self.save_failed:
-            newest = checkpoints.newest_complete(self.folder)
-            kept = f"{newest.path} stands" if newest else "there is none yet"
-            raise UnhealthyError(
-                f"the checkpoint at step {self.progress.step} could not be written (the reason is above); {kept}: mend "
-                "that, and the same command goes on from it"
-            )
-
-    def finish_saving(self) -> None:
-        """Wait for a checkpoint that is written in the background, if there is one. A collective."""
-        if self.saver.pending:
-            self.save_failed = not self.saver.finish()
-
-    def save(self) -> None:
-        """Write a checkpoint, and the model in it where that is wanted. A collective."""
-        with self.phase("checkpoint", "writing a checkpoint"):
-            extra = self.ema.files() if self.ema is not None else None
-            self.save_failed = not self.saver.save(self.progress, extra)
-        if not self.save_failed:
-            self.saved_step = self.progress.step
-        wanted = self.config.checkpoint.export_every
-        if wanted and self.progress.step % wanted == 0 and not self.save_failed:
-            self.finish_saving()
-            if self.is_main:
-                self.export(self.folder / "models" / f"step-{self.progress.step:07d}")
-            dist.barrier()
-
-    def export(self, output: Path, ema: bool = False) -> None:
-        """The newest checkpoint, or its average of the weights, as a Hugging Face folder; rank 0 only."""
-        newest = checkpoints.newest_complete(self.folder)
-        assert newest is not None, "it has just been written"
-        output.parent.mkdir(exist_ok=True)
-        export(newest, output, tokenizer_folder(self.stream.folder), ema=ema)
-
-    def publish(self) -> None:
-        """Leave the finished model and the run's picture in the run's folder; rank 0 only."""
-        self.export(self.folder / "model")
-        if self.ema is not None:
-            self.export(self.folder / "model-ema", ema=True)
-        if self.tracker is not None:
-            model = self.config.model
-            shape = f"{model.connectivity}, {model.num_hidden_layers} layers x {model.hidden_size}"
-            self.tracker.log_figure(draw_run(self.folder, f"{self.folder.name} ({shape})"))

@@ -1,45 +1,140 @@
-"""Speed, time left, and the lines a user reads while the run goes on."""
+"""Speed, where the time of a step goes, memory, and time left, measured without ever waiting for the device."""
 
-import math
+import resource
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from modeling import AcnConfig, forward_flops
+
+STEP_PHASES = ("data", "forward", "backward", "optimizer")
+"""The parts of an optimizer step. Other phases (validation, checkpoint) lie between steps and slow none."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the job can do at most."""
+
+    flops: float
+    """FLOP/s of one device."""
+    devices: int
+    """Devices of the job, one for each rank."""
 
 
 class Meter:
-    """Measures laps of steps: the speed of the last one, the time left at their smoothed pace."""
+    """Measures laps, which are the steps from one logging step to the next.
 
-    def __init__(self, step: int):
-        self._tokens = 0  # of the current lap
-        self._mark = (step, time.monotonic())
-        self._pace: float | None = None  # seconds per step, smoothed over log intervals
+        with meter.phase("forward"):
+            ...
+        meter.count(samples, seq_length, masked_positions)  # once a step
+        metrics = meter.lap(step)
 
-    def restart(self, step: int) -> None:
-        """Measure from now, at `step`."""
-        self._tokens = 0
-        self._mark = (step, time.monotonic())
+    Phases are timed on the host; on CUDA those of a step, except for the wait for data, by events that the device
+    records as it gets there: they are read at the end of a lap, when the loss is read anyway. The times are then the
+    device's, and a gap between forward and backward in which it had nothing to do is in none of them.
+
+    Args:
+        model: what the FLOPs are counted for.
+        peak: what MFU is relative to.
+        device: where the model is.
+    """
+
+    def __init__(self, model: AcnConfig, peak: Peak, device: torch.device):
+        self._model = model
+        self._peak = peak
+        self._device = device
+        self._since = time.perf_counter()
+        self._pace: float | None = None  # seconds per step, smoothed over laps
+        self._steps = self._tokens = 0
+        self._flops = 0.0
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._free: list[torch.cuda.Event] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a part of a step, such as data, forward, backward or optimizer."""
-        yield
+        """Count the time inside as part of `name`: one of `STEP_PHASES`, or something between two steps."""
+        if self._device.type == "cuda" and name in STEP_PHASES and name != "data":
+            begin, end = self._event(), self._event()
+            begin.record()
+            yield
+            end.record()
+            self._events.append((name, begin, end))
+        else:
+            began = time.perf_counter()
+            yield
+            self._seconds[name] += time.perf_counter() - began
 
-    def count(self, tokens: int) -> None:
-        """Add the tokens of one optimizer step, over all ranks."""
-        self._tokens += tokens
+    def count(self, samples: int, seq_length: int, masked_positions: int) -> None:
+        """Add the work of one optimizer step, over all ranks: blocks, their length, and decoded positions of each."""
+        self._steps += 1
+        self._tokens += samples * seq_length
+        forward = forward_flops(self._model, seq_length, masked_positions=masked_positions)
+        self._flops += 3 * forward * samples  # the backward pass costs twice the forward pass
 
     def lap(self, step: int, steps: int) -> dict[str, float]:
-        """Tokens per second since the last lap, and seconds left until `steps` at the smoothed pace."""
-        before, since = self._mark
-        now = time.monotonic()
-        self._mark = (step, now)
-        pace = (now - since) / max(1, step - before)
+        """End the lap after `step` of `steps`: the metrics of the steps since the last one.
+
+        Times are seconds per step of this rank; `time/validation` and `time/checkpoint`, outside of the steps, are
+        whole seconds. Memory is the highest so far, in GiB: CUDA's allocator's, or resident in this process. Empty for
+        a lap without steps.
+        """
+        if not self._steps:
+            return {}  # after a restart
+        now = time.perf_counter()
+        self._read_events()
+        between = {name: value for name, value in self._seconds.items() if name not in STEP_PHASES}
+        seconds = now - self._since - sum(between.values())
+        pace = seconds / self._steps
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
-        tokens, self._tokens = self._tokens, 0
-        return {
-            "train/tokens_per_second": tokens / (now - since),
+        speed = self._tokens / seconds
+        achieved = self._flops / seconds / self._peak.devices
+        metrics = {
+            "train/tokens_per_second": speed,
+            "train/tokens_per_second_per_device": speed / self._peak.devices,
+            "train/tflops_per_device": achieved / 1e12,
+            "train/mfu": achieved / self._peak.flops,
             "train/seconds_left": self._pace * (steps - step),
+            "train/peak_memory_gib": peak_memory(self._device) / 2**30,
+            "time/step": pace,
         }
+        metrics |= {f"time/{name}": self._seconds[name] / self._steps for name in STEP_PHASES}
+        metrics |= {f"time/{name}": value for name, value in between.items()}
+        self.restart()
+        return metrics
+
+    def restart(self) -> None:
+        """Measure a new lap from now on."""
+        self._since = time.perf_counter()
+        self._read_events()
+        self._seconds.clear()
+        self._steps = self._tokens = 0
+        self._flops = 0.0
+
+    def _event(self) -> torch.cuda.Event:
+        return self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)
+
+    def _read_events(self) -> None:
+        """Add the times between events; all of them are over once the last one is."""
+        if self._events:
+            self._events[-1][2].synchronize()
+        for name, begin, end in self._events:
+            self._seconds[name] += begin.elapsed_time(end) / 1000
+            self._free += (begin, end)
+        self._events.clear()
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes this process has held so far: allocated on a GPU, resident otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # see getrusage(2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def duration(seconds: float) -> str:
@@ -47,12 +142,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def progress_line(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """One line for one logging step."""
-    return (
-        f"step {step:>{len(str(steps))}}/{steps}  loss {metrics.get('train/loss', math.nan):.4f}  "
-        f"lr {metrics['train/learning_rate']:.2e}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"{duration(metrics['train/seconds_left'])} left"
-    )

@@ -1,6 +1,6 @@
 """Held-out loss and masked accuracy at every depth, from one forward pass of the encoder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -11,28 +11,49 @@ from modeling import AcnForMaskedLM
 
 from .batch import model_inputs
 
+CUT_TOLERANCE = 0.01
+"""Accuracy that the best cut may lose against the full model."""
+
 
 @torch.no_grad()
 def validate(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device) -> dict[str, float]:
-    """Loss and masked accuracy of the full model, and masked accuracy at depth 0..L, over all ranks' batches.
+    """Loss and masked accuracy at depth 0..L over all ranks' batches, those of the full model, and the best cut.
 
-    Collective: every rank passes its own batches, and gets the same numbers.
+    Collective: every rank passes its own batches, as many as the others (ZeRO 3 gathers weights for each), and gets
+    the same numbers. At ZeRO 3 the model's own hooks gather and release the weights layer by layer.
+
+    Returns:
+        `validation/loss` and `validation/accuracy` of the full model, `validation/loss_depth_XX` and
+        `validation/accuracy_depth_XX`, `validation/cut_depth` (see `best_cut`) and `validation/cut_accuracy` there.
     """
     depths = model.config.num_hidden_layers + 1
-    sums = torch.zeros(depths + 2, dtype=torch.float64, device=device)  # correct per depth, summed loss, targets
+    correct = torch.zeros(depths, dtype=torch.float64, device=device)
+    losses, count = torch.zeros_like(correct), torch.zeros_like(correct[:1])
     was_training = model.training
     model.eval()
     for batch in batches:
-        labels = batch.labels.to(device)
-        targets = labels != -100
-        logits = model.depth_logits(**model_inputs(batch, device))
-        for depth, scores in enumerate(logits):
-            sums[depth] += ((scores.argmax(-1) == labels) & targets).sum()
-            if depth == depths - 1:
-                sums[-2] += F.cross_entropy(scores.float().flatten(0, 1), labels.flatten(), reduction="sum")
-        sums[-1] += targets.sum()
+        labels = batch.labels.to(device).flatten()
+        for depth, scores in enumerate(model.depth_logits(**model_inputs(batch, device))):
+            scores = scores.float().flatten(0, 1)
+            correct[depth] += (scores.argmax(-1) == labels).sum()  # -100, no target, is never the best score
+            losses[depth] += F.cross_entropy(scores, labels, reduction="sum")
+        count += (labels != -100).sum()
     model.train(was_training)
+    sums = torch.cat([correct, losses, count])
     dist.all_reduce(sums)
-    *correct, loss, count = sums.tolist()
-    metrics = {"validation/loss": loss / count, "validation/accuracy": correct[-1] / count}
-    return metrics | {f"validation/accuracy_depth_{depth:02d}": c / count for depth, c in enumerate(correct)}
+    means = (sums[:-1] / sums[-1]).tolist()
+    accuracies, mean_losses = means[:depths], means[depths:]
+    cut = best_cut(accuracies)
+    metrics = {
+        "validation/loss": mean_losses[-1],
+        "validation/accuracy": accuracies[-1],
+        "validation/cut_depth": float(cut),
+        "validation/cut_accuracy": accuracies[cut],
+    }
+    metrics |= {f"validation/accuracy_depth_{depth:02d}": value for depth, value in enumerate(accuracies)}
+    return metrics | {f"validation/loss_depth_{depth:02d}": value for depth, value in enumerate(mean_losses)}
+
+
+def best_cut(accuracies: Sequence[float], tolerance: float = CUT_TOLERANCE) -> int:
+    """The smallest depth whose accuracy is within `tolerance` of the full model's, the last of `accuracies`."""
+    return next(depth for depth, value in enumerate(accuracies) if value >= accuracies[-1] - tolerance - 1e-9)

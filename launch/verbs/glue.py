@@ -63,6 +63,9 @@ def _run_suite(args: Args) -> int:
 
         stack.callback(ranks.leave)
         finetune(args, start, start_cell)
+        for tracker in trackers:  # the first rank's
+            for task in args.task_names:
+                tracker.log_model(output / task)
         ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
         small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
         ranks.say(f"next: {small};  acn report {output} --output REPORT")

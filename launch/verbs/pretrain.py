@@ -8,6 +8,7 @@ from pathlib import Path
 from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pretrain
 
 from ..config_file import write_config
+from ..console import open_console
 from ..errors import reported
 from ..ranks import run_local_ranks
 from ..tracking import Tracker, TrackingConfig, open_tracker
@@ -59,7 +60,8 @@ def _train(args: Args) -> int:
             trackers.append(stack.enter_context(open_tracker(args.tracking, folder, folder.name, asdict(args), tags)))
             return trackers[0]
 
-        finished = pretrain(args, start, lambda line: print(line, flush=True))
+        console = stack.enter_context(open_console(f"{folder.name}: {args.model.connectivity}"))
+        finished = pretrain(args, start, console)
         if trackers:  # rank 0
             trackers[0].close("FINISHED" if finished else "KILLED")
             _say_end(folder, finished)

@@ -37,10 +37,11 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
     chain = [
         ["prepare", "--corpus.train", "train.txt", "--corpus.validation_fraction", "0.2", "--vocab_size", "100",
          "--seq_length", "16", "--output", "tokens"],
-        ["pretrain", "--data", "tokens", "--output", "acn", *TINY],
+        ["pretrain", "--data", "tokens", "--output", "acn", *TINY, "--tracking.log_model", "true"],
         ["pretrain", "--data", "tokens", "--output", "res", "--model.connectivity", "residual", *TINY],
         ["export", "acn", "half", "--depth", "1"],
-        *(["glue", "--model", f"{twin}/model", "--tasks", "cats", "--glue_dir", "glue", "--output", f"glue-{twin}"]
+        *(["glue", "--model", f"{twin}/model", "--tasks", "cats", "--glue_dir", "glue", "--output", f"glue-{twin}",
+           "--tracking.log_model", "true"]
           for twin in ("acn", "res")),
         ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small"],
         ["report", "glue-acn", "glue-res", "--output", "report"],
@@ -69,6 +70,10 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
     assert [point.step for point in points] == [2, 4]
     figures = store.list_artifacts(runs["acn"].info.run_id, "figures")
     assert [figure.path for figure in figures] == ["figures/pretraining.png"]
+    for name, folder in (("acn", "model"), ("glue-acn", "cats")):
+        model = store.list_artifacts(runs[name].info.run_id, folder)
+        assert f"{folder}/model.safetensors" in [file.path for file in model]
+    assert store.list_artifacts(runs["res"].info.run_id, "model") == [], "only when asked for"
     curves = store.list_artifacts(runs["glue-acn"].info.run_id, "figures/cats")
     assert [figure.path for figure in curves] == ["figures/cats/depth.png"]
 

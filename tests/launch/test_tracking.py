@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import socket
 import sqlite3
 import time
@@ -14,8 +15,20 @@ from hypothesis import strategies as st
 from launch.tracking import JsonlSink, Tracker, TrackingConfig, flatten, open_tracker
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables: making them takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlruns.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def sqlite_config(tmp_path: Path) -> TrackingConfig:
+def sqlite_config(tmp_path: Path, empty_store: Path) -> TrackingConfig:
+    (tmp_path / "store").mkdir()
+    shutil.copy(empty_store, tmp_path / "store" / "mlruns.db")
     return TrackingConfig(mlflow=f"sqlite:///{tmp_path}/store/mlruns.db", experiment="a test")
 
 

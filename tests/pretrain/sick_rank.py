@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from launch import cli
-from pretrain import loop
+from pretrain import loop, run
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
         return inputs_of(batch, device)
 
     loop.model_inputs = remember
-    build = loop.build_engine
+    build = run.build_engine
 
     def build_sick(model: Any, config: Any) -> Any:
         scale = float(os.environ.get("SICK_SCALE", math.nan))
@@ -36,7 +36,7 @@ def main() -> int:
         model.register_forward_hook(hook)
         return build(model, config)
 
-    loop.build_engine = build_sick
+    run.build_engine = build_sick
     return cli.main(["pretrain", *sys.argv[3:]])
 
 

@@ -1,0 +1,34 @@
+"""acn track"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch.errors import LaunchError
+from launch.sync import SyncConfig, check_run_dir, sync
+
+
+@dataclass
+class Args:
+    """Bring the records of runs to an MLflow server."""
+
+    action: str
+    """sync: send everything of the runs that the server does not have."""
+    runs: list[str]
+    """Folders of runs: each has a metrics.jsonl."""
+    tracking: SyncConfig = field(default_factory=SyncConfig)
+    """The server."""
+
+
+def run(args: Args) -> int:
+    """Sync one run after the other, and say where each is."""
+    problems = args.tracking.problems()
+    if args.action != "sync":
+        problems.insert(0, f"{args.action!r} is no action of `acn track`: use sync")
+    if problems:
+        raise LaunchError("\n".join(problems))
+    for folder in args.runs:
+        check_run_dir(Path(folder), args.tracking)
+    for folder in args.runs:
+        store, run_id = sync(Path(folder), args.tracking)
+        print(f"{folder}: run {run_id} at {store}")
+    return 0
