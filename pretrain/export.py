@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from modeling import AcnConfig, AcnForMaskedLM
 from .checkpoint import Checkpoint, newest_complete, read
 from .ema import EMA_FILE
 from .errors import PretrainError
-from .resize import UNSHARDED_FILE, master_weights
+from .states import UNSHARDED_FILE, convert, master_weights, universal_states
 
 
 def find_checkpoint(source: Path) -> Checkpoint:
@@ -72,13 +73,21 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Every weight in fp32, gathered from the ranks' files."""
     if checkpoint.progress.zero_stage == 0:
         states = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
-        weights = {**states["module"], **master_weights(states)}
-        return weights | {tied: weights[name] for tied, name in AcnForMaskedLM._tied_weights_keys.items()}
+        return _with_tied({**states["module"], **master_weights(states)})
+    if (checkpoint.progress.zero_stage, checkpoint.progress.precision) == (1, "bf16"):
+        # the files of DeepSpeed's BF16_Optimizer, which its function below does not know
+        with tempfile.TemporaryDirectory(dir=checkpoint.path.parent, prefix=".universal-") as folder:
+            convert(checkpoint, Path(folder))
+            return _with_tied({name: state["fp32"] for name, state in universal_states(Path(folder))})
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # it reports its progress for people who call it by hand
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
+
+
+def _with_tied(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return weights | {tied: weights[name] for tied, name in AcnForMaskedLM._tied_weights_keys.items()}
 
 
 def tokenizer_folder(data: Path) -> Path:

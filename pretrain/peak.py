@@ -55,11 +55,13 @@ def known_peak(name: str, precision: str) -> float | None:
 
 
 def measured_peak(device: torch.device, precision: str) -> float:
-    """The best FLOP/s of a few square matrix products: a fraction of a second on any device."""
+    """The best FLOP/s of square matrix products within half a second: the more of them, the likelier one is undisturbed
+    by other programs (on a machine that is never free the peak, and with it MFU, still says little)."""
     size = 4096 if device.type == "cuda" else 512
     matrix = torch.ones(size, size, device=device, dtype=_DTYPES[precision])
     best = float("inf")
-    for _ in range(8):  # the first ones warm up
+    until = time.perf_counter() + 0.5
+    while time.perf_counter() < until or best == float("inf"):
         began = time.perf_counter()
         torch.mm(matrix, matrix)
         if device.type == "cuda":

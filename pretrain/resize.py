@@ -6,11 +6,7 @@ Loading them is done here, parameter by parameter through DeepSpeed's tensor-fra
 decay and all sub-groups one shared step counter.
 """
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +17,7 @@ from torch.nn import functional as F
 
 from .checkpoint import Checkpoint, gathered
 from .errors import PretrainError
-
-UNSHARDED_FILE = "mp_rank_00_model_states.pt"
-"""Where DeepSpeed writes what it does not shard; at stage 0 that is everything."""
-
-State = dict[str, torch.Tensor]
-"""Of one parameter: `fp32` and what the optimizer keeps of the parameter's shape, by the optimizer's names."""
+from .states import State, convert, universal_states, unsharded_states
 
 
 def load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
@@ -40,7 +31,7 @@ def load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
     """
     _create_optimizer_states(engine)
     folder = _universal(checkpoint, scratch) if checkpoint.progress.zero_stage else None
-    states = _unsharded_states(checkpoint) if folder is None else _universal_states(folder)
+    states = unsharded_states(checkpoint) if folder is None else universal_states(folder)
     parameters = dict(engine.module.named_parameters())
     seen = set()
     for name, state in states:
@@ -56,57 +47,17 @@ def load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
 
 
 def _universal(checkpoint: Checkpoint, scratch: Path) -> Path:
-    """Convert into a folder in `scratch`, on rank 0; a process of its own, for it starts a pool of workers."""
+    """Convert into a folder in `scratch`, on rank 0."""
     folder = scratch / f".universal-{checkpoint.path.name}"
     problem = None
     if dist.get_rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
-        command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder)]
-        command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-        done = subprocess.run(command, env=_alone(), capture_output=True, text=True, check=False)
-        if done.returncode:
-            problem = done.stderr.strip()[-2000:]
+        try:
+            convert(checkpoint, folder)
+        except PretrainError as error:
+            problem = str(error)
     if problem := gathered(problem)[0]:
-        raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path} for another number of ranks:\n{problem}")
+        raise PretrainError(problem)
     return folder
-
-
-def _alone() -> dict[str, str]:
-    """The environment without what makes a process a rank of this job."""
-    of_the_job = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    return {name: value for name, value in os.environ.items() if name not in of_the_job}
-
-
-def _universal_states(folder: Path) -> Iterator[tuple[str, State]]:
-    for parameter in sorted((folder / "zero").iterdir()):
-        if parameter.is_dir():
-            yield parameter.name, {file.stem: _tensor(file) for file in parameter.glob("*.pt") if file.stem != "step"}
-
-
-def _tensor(file: Path) -> torch.Tensor:
-    value = torch.load(file, map_location="cpu", weights_only=False)
-    return value["param"] if isinstance(value, dict) else value
-
-
-def _unsharded_states(checkpoint: Checkpoint) -> Iterator[tuple[str, State]]:
-    """The states of a stage-0 checkpoint: one file, with the optimizer's own state_dict by parameter number."""
-    saved = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
-    inner = saved["optimizer"].get("optimizer_state_dict", saved["optimizer"])["state"]
-    for number, (name, weight) in enumerate(master_weights(saved).items()):
-        yield name, {"fp32": weight} | {k: v for k, v in inner[number].items() if _same_shape(v, weight)}
-
-
-def master_weights(saved: dict[str, Any]) -> State:
-    """The fp32 weights in a stage-0 model file (`UNSHARDED_FILE`), by parameter name in the optimizer's order."""
-    groups = saved["optimizer"].get("fp32_groups")  # absent in fp32, where the model's weights are the masters
-    if groups is None:
-        return {name: saved["module"][name] for name in saved["optimizer_order"]}
-    return dict(zip(saved["optimizer_order"], (weight for group in groups for weight in group), strict=True))
-
-
-def _same_shape(value: Any, weight: torch.Tensor) -> bool:
-    return isinstance(value, torch.Tensor) and value.shape == weight.shape
 
 
 def _create_optimizer_states(engine: Any) -> None:

@@ -100,7 +100,7 @@ def test_under_torchrun_a_killed_rank_costs_a_restart_and_nothing_else(acn, reci
     settings = {"steps": 30, **EVERY_2}
     whole = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, **settings)))
     assert whole.returncode == 0, whole.stderr
-    command = ["--nproc_per_node", "2", "--max-restarts", "3", "--master_port", "0", "-m", "launch.cli", "pretrain"]
+    command = ["--nproc_per_node", "2", "--max-restarts", "3", "--standalone", "-m", "launch.cli", "pretrain"]
     process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *command, "--config", str(recipe("killed", **settings))],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -120,6 +120,7 @@ def test_under_torchrun_a_killed_rank_costs_a_restart_and_nothing_else(acn, reci
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_a_background_checkpoint_holds_what_a_foreground_one_does(acn, recipe, tmp_path):
     for name, asynchronous in (("now", False), ("later", True)):
         settings = {"checkpoint": CheckpointConfig(every=2, keep=9, asynchronous=asynchronous)}
@@ -132,6 +133,7 @@ def test_a_background_checkpoint_holds_what_a_foreground_one_does(acn, recipe, t
     assert_same_run(tmp_path / "now", tmp_path / "later")
 
 
+@pytest.mark.slow
 def test_two_thirds_of_a_run_can_be_exported_on_the_way(acn, recipe, tmp_path):
     settings = {"checkpoint": CheckpointConfig(every=2, export_every=4)}
     done = acn("pretrain", "--config", str(recipe("run", **settings)))

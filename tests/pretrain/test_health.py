@@ -57,7 +57,7 @@ def sick(recipe, tmp_path):
         if scale is not None:
             environment["SICK_SCALE"] = str(scale)
         script = Path(__file__).with_name("sick_rank.py")
-        command = ["torchrun", "--nproc_per_node", "2", "--master_port", "0", str(script)]
+        command = ["torchrun", "--nproc_per_node", "2", "--standalone", str(script)]
         command += [str(which.start), str(which.stop), "--config", str(recipe("run", sample_log=True, **overrides))]
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", *command[1:]],

@@ -14,6 +14,9 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pretrain.figures import read_metrics
+from pretrain.offload import OffloadConfig
+
+NOWHERE, CPU = OffloadConfig(), OffloadConfig(optimizer="cpu")
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -31,15 +34,24 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in weights(one).items())
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "bf16")])
-def test_a_resumed_run_is_bit_identical(acn, recipe, tmp_path, stage, precision):
+QUICK = [(1, "fp32", NOWHERE), (3, "bf16", NOWHERE)]
+SLOW = [(stage, precision, NOWHERE) for stage in range(4) for precision in ("fp32", "bf16")]
+SLOW += [(1, "bf16", CPU), (2, "fp32", CPU), (3, "fp32", CPU), (3, "bf16", OffloadConfig("cpu", "cpu"))]
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "offload"),
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not in QUICK)],
+)
+def test_a_resumed_run_is_bit_identical(acn, recipe, tmp_path, stage, precision, offload):
     """Two runs share their first three steps through a copied checkpoint; dropout is on."""
-    done = acn("pretrain", "--config", str(recipe("whole", zero_stage=stage, precision=precision)))
+    settings = {"zero_stage": stage, "precision": precision, "offload": offload}
+    done = acn("pretrain", "--config", str(recipe("whole", **settings)))
     assert done.returncode == 0, done.stderr
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     shutil.copytree(whole / "checkpoints" / "step-0000003", resumed / "checkpoints" / "step-0000003")
     shutil.copy(whole / "config.yaml", resumed / "config.yaml")
-    again = acn("pretrain", "--config", str(recipe("resumed", zero_stage=stage, precision=precision)))
+    again = acn("pretrain", "--config", str(recipe("resumed", **settings)))
     assert again.returncode == 0, again.stderr
     assert "at step 3" in again.stdout
     assert sorted(losses(resumed)) == [4, 5, 6]
