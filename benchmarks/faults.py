@@ -145,6 +145,7 @@ def disturb(run: list[str], folder: Path, rounds: int, seed: int) -> Iterator[Ro
         newest = newest_complete(folder)
         resumed_at = newest.progress.step if newest else 0
         ended = time.monotonic() - killed
+        print(f"round {number + 1}/{rounds}: {victim} {moment}, step {last}; goes on from {resumed_at}", flush=True)
         yield Round(victim, moment, max([last, *steps]), resumed_at, round(ended, 2), round(back_after, 2))
     _finish(run)
 
@@ -154,7 +155,8 @@ def _await_checkpoint(folder: Path, step: int) -> None:
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while time.monotonic() < deadline:
         for path in folder.glob("checkpoints/step-*"):
-            if int(path.name.removeprefix("step-")) >= step and not (path / MARKER).exists() and any(path.iterdir()):
+            files = [file.name for file in path.glob("*")]  # none when it has just been deleted
+            if int(path.name.removeprefix("step-")) >= step and files and MARKER not in files:
                 return
     raise SystemExit("no checkpoint was being written")
 
