@@ -124,7 +124,7 @@ def _set_unsharded(engine: Any, parameter: nn.Parameter, value: torch.Tensor, op
         for weight, copy in zip(low, high, strict=True):
             master = copy if weight is parameter else master
     target = master if optimizer_key is None else _inner_optimizer(engine).state[master][optimizer_key]
-    target.data.copy_(value)
+    target.data.copy_(value.reshape(target.shape))  # from stage 3 it comes flat
 
 
 def _set_step(engine: Any, step: int) -> None:

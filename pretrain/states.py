@@ -19,17 +19,20 @@ UNSHARDED_FILE = "mp_rank_00_model_states.pt"
 State = dict[str, torch.Tensor]
 """Of one parameter: `fp32` and what the optimizer keeps of the parameter's shape, by the optimizer's names."""
 
+_UNIVERSAL = "universal"  # DeepSpeed also writes a file beside the folder that it is given
+
 
 def convert(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write DeepSpeed's universal checkpoint of a sharded one to `folder`, replacing what is there.
+    """Write DeepSpeed's universal checkpoint of a sharded one into `folder`, replacing what is there.
 
     Raises:
         PretrainError: DeepSpeed could not.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     # a process of its own, for it starts a pool of workers
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
-    command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder)]
+    command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder / _UNIVERSAL)]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
     done = subprocess.run(command, env=_alone(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -44,7 +47,7 @@ def _alone() -> dict[str, str]:
 
 def universal_states(folder: Path) -> Iterator[tuple[str, State]]:
     """What `convert` wrote, by parameter name; a tied weight comes under both of its names."""
-    for parameter in sorted((folder / "zero").iterdir()):
+    for parameter in sorted((folder / _UNIVERSAL / "zero").iterdir()):
         if parameter.is_dir():
             yield parameter.name, {file.stem: _tensor(file) for file in parameter.glob("*.pt") if file.stem != "step"}
 
