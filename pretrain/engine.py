@@ -48,8 +48,20 @@ def init_distributed(timeout_seconds: float) -> torch.device:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(device)
-    deepspeed.init_distributed(dist_backend="nccl" if on_cuda else "gloo", timeout=timeout, verbose=False)
+    backend = "nccl" if on_cuda else "gloo"
+    _join(backend, timeout)
+    deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False)  # takes over that group
     return device
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    """Join the process group, under torchrun with the number of its restarts in front of every key of the store.
+
+    torch 2.13's agents keep one store over all restarts, in which a new rank would find the addresses of dead ones.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def resolve_precision(precision: str) -> str:
