@@ -57,12 +57,9 @@ def sick(recipe, tmp_path):
         if scale is not None:
             environment["SICK_SCALE"] = str(scale)
         script = Path(__file__).with_name("sick_rank.py")
-        command = ["torchrun", "--nproc_per_node", "2", "--standalone", str(script)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(script)]
         command += [str(which.start), str(which.stop), "--config", str(recipe("run", sample_log=True, **overrides))]
-        done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", *command[1:]],
-            env=environment, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
         return done, tmp_path / "run"
 
     return run
