@@ -22,7 +22,9 @@ def failures() -> tuple[type[RuntimeError], ...]:
     """Errors of sound input whose messages say all there is to say: no traceback, and another exit code."""
     from pretrain.errors import UnhealthyError
 
-    return (UnhealthyError,)
+    from .engines.submit import SubmitError
+
+    return (SubmitError, UnhealthyError)
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:

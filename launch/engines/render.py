@@ -1,0 +1,71 @@
+"""From the templates to the scripts; the committed ones are renderings too.
+
+    python -m launch.engines.render        writes launch/slurm, launch/torchrun, ... anew
+
+A script is for reading and for editing: what may have to change stands in its header, and everything below refers to
+that.
+"""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .config import LaunchConfig
+from .environment import variables
+from .fit import fitted
+from .kubernetes import KubernetesConfig
+from .slurm import SlurmConfig
+from .torchrun import TorchrunConfig
+
+ROOM = Path(__file__).parent.parent
+TO_FILL_IN = {"data": "/shared/tokens", "output": "/shared/runs/acn"}
+"""What stands in the header where nothing was given."""
+
+
+def render(config: LaunchConfig) -> str:
+    """The script of `config.engine`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sh"] = shlex.quote
+    header = vars(config) | {name: getattr(config, name) or text for name, text in TO_FILL_IN.items()}
+    return environment.get_template(f"{config.engine}/{getattr(config, config.engine).template}").render(
+        **header | {"options": shlex.join(shlex.split(config.options))},
+        ranks=config.ranks_per_node,
+        threads=max(1, config.kubernetes.cpus // config.ranks_per_node),
+        shell_setup=config.shell_setup,
+        variables=variables(config.interface, config.gpus_per_node),
+    )
+
+
+def committed() -> Iterator[tuple[Path, str]]:
+    """The scripts that lie in the repository, with their places: every engine's, with the defaults."""
+    example = LaunchConfig("slurm", setup="cd /shared/acn-lm && . .venv/bin/activate", interface="eth0", dry_run=True)
+    configs = [
+        example,
+        replace(example, slurm=SlurmConfig("prepare"), config="launch/recipes/acn-base-corpus.yaml", nodes=16),
+        replace(example, slurm=SlurmConfig("glue"), nodes=1),
+        replace(example, engine="torchrun"),
+        replace(example, engine="torchrun", torchrun=TorchrunConfig("head", min_nodes=1)),
+        replace(example, engine="deepspeed"),
+        *(
+            replace(example, engine="kubernetes", setup=None, kubernetes=KubernetesConfig(kind))
+            for kind in ("trainjob", "job")
+        ),
+        replace(example, engine="skypilot", setup=None, interface=None),
+    ]
+    for config in configs:
+        yield ROOM / config.engine / getattr(config, config.engine).template, render(fitted(config)[0])
+
+
+if __name__ == "__main__":
+    for path, text in committed():
+        path.write_text(text)
+        print(path)
