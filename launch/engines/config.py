@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .deepspeed import DeepSpeedConfig
@@ -24,7 +24,8 @@ class LaunchConfig:
     engine: str
     """slurm, torchrun, deepspeed, kubernetes or skypilot."""
     config: str = "launch/recipes/acn-base.yaml"
-    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`). Read on the nodes."""
+    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`); the
+    nodes read it at the same place."""
     data: str | None = None
     """The prepared corpus, as in `acn pretrain --data`: a folder that all nodes see, or a URL."""
     output: str | None = None
@@ -79,7 +80,7 @@ class LaunchConfig:
         return f"cd {here} && export PATH={programs}:$PATH"
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend; whether the recipe fits the ranks is `recipe_problems`' to say."""
+        """Every bad value, each with its mend; `header_problems` has more once these are mended."""
         if self.engine not in ENGINES:
             return [f"engine={self.engine!r} must be one of: {', '.join(ENGINES)}"]
         found = [
@@ -98,18 +99,5 @@ class LaunchConfig:
             shlex.split(self.options)
         except ValueError as error:
             found.append(f"options={self.options!r}: {error}")
-        for name in ("data", "output"):
-            if getattr(self, name) is None and not self.dry_run:
-                found.append(f"{name} is missing: only with dry_run the script may be left to be filled in")
-        return found + self._engine_problems()
-
-    def _engine_problems(self) -> list[str]:
-        own = getattr(self, self.engine)
-        found: list[str] = own.problems(self.nodes)
-        for other in ENGINES:
-            if other == self.engine:
-                continue
-            given, default = getattr(self, other), type(getattr(self, other))()
-            changed = [f.name for f in fields(given) if getattr(given, f.name) != getattr(default, f.name)]
-            found += [f"{other}.{name} does nothing on {self.engine}: leave it out" for name in changed]
-        return found
+        own: list[str] = getattr(self, self.engine).problems(self.nodes)
+        return found + own

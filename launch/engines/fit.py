@@ -20,15 +20,17 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     Raises:
         LaunchError: the recipe, or its global batch on so many ranks, is wrong.
     """
-    if not Path(config.config).exists():
+    job = config.slurm.job if config.engine == "slurm" else "pretrain"
+    if job != "glue" and not Path(config.config).exists():
         raise LaunchError(f"config={config.config}: there is no such file here")
-    if config.engine == "slurm" and config.slurm.job != "pretrain":
+    if job != "pretrain":
         return config, []
     from ..cli import read_args  # which imports the verbs
 
     flags = ["--config", config.config, "--data", config.data or "DATA", "--output", config.output or "OUTPUT"]
     recipe = read_args("pretrain", [*flags, *shlex.split(config.options)])
-    worlds = [nodes * config.ranks_per_node for nodes in range(config.torchrun.min_nodes or config.nodes, config.nodes + 1)]
+    fewest = config.torchrun.min_nodes or config.nodes
+    worlds = [nodes * config.ranks_per_node for nodes in range(fewest, config.nodes + 1)]
     found = recipe.problems()
     for world in worlds:
         lanes = recipe.stream.lanes or world  # which the corpus decides
@@ -42,7 +44,7 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     if micro == recipe.micro_batch_size:
         return config, []
     note = (
-        f"options has --micro_batch_size {micro}: the recipe's {recipe.micro_batch_size} does not divide a rank's share "
-        f"of {recipe.global_batch_size // worlds[-1]} blocks"
+        f"options has --micro_batch_size {micro}: the recipe's {recipe.micro_batch_size} does not divide a rank's "
+        f"share of {recipe.global_batch_size // worlds[-1]} blocks"
     )
     return replace(config, options=f"{config.options} --micro_batch_size {micro}".strip()), [note]

@@ -36,7 +36,7 @@ class KubernetesConfig:
         """Every bad value, each with its mend."""
         name = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
         found = [
-            f"kubernetes.{field}={getattr(self, field)!r} must be a name of Kubernetes: lower-case letters, digits and -"
+            f"kubernetes.{field}={getattr(self, field)!r} must be a name of lower-case letters, digits and -"
             for field in ("volume", "namespace")
             if not re.fullmatch(name, getattr(self, field))
         ]

@@ -8,8 +8,9 @@ that.
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -23,6 +24,8 @@ from .torchrun import TorchrunConfig
 ROOM = Path(__file__).parent.parent
 TO_FILL_IN = {"data": "/shared/tokens", "output": "/shared/runs/acn"}
 """What stands in the header where nothing was given."""
+NOT_IN_THE_SCRIPT = {"engine", "nodes", "gpus_per_node", "dry_run", "script"}
+"""Fields that are never without effect: a hostfile has the nodes, but they decide whether the recipe fits."""
 
 
 def render(config: LaunchConfig) -> str:
@@ -43,6 +46,35 @@ def render(config: LaunchConfig) -> str:
         shell_setup=config.shell_setup,
         variables=variables(config.interface, config.gpus_per_node),
     )
+
+
+def header_problems(config: LaunchConfig) -> list[str]:
+    """Fields that the script wants and are missing, and fields that were given and change nothing in it."""
+    script = render(config)
+    found = []
+    for name in () if config.dry_run else TO_FILL_IN:
+        if getattr(config, name) is None and render(_altered(config, name, "given")) != script:
+            found.append(f"{name} is missing: only with dry_run the script may be left to be filled in")
+    for name, without in _without(config, LaunchConfig(config.engine)):
+        if is_dataclass(getattr(config, name)):
+            own = _without(getattr(config, name), without)
+            changes = {f"{name}.{field}": _altered(getattr(config, name), field, value) for field, value in own}
+        else:
+            changes = {name: without}
+        for dotted, value in changes.items():
+            if render(_altered(config, name, value)) == script:
+                found.append(f"{dotted} does nothing on {config.engine}: leave it out")
+    return found
+
+
+def _without(given: Any, default: Any) -> list[tuple[str, Any]]:
+    """The fields of a dataclass that are not as in `default`, with what they are there."""
+    both = [(field.name, getattr(given, field.name), getattr(default, field.name)) for field in fields(given)]
+    return [(name, usual) for name, value, usual in both if value != usual and name not in NOT_IN_THE_SCRIPT]
+
+
+def _altered(config: Any, name: str, value: Any) -> Any:
+    return replace(config, **{name: value})
 
 
 def committed() -> Iterator[tuple[Path, str]]:

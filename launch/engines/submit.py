@@ -28,7 +28,7 @@ def said(command: list[str]) -> str:
     Raises:
         SubmitError: it failed; the message is what it said.
     """
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SubmitError(f"{' '.join(command)} failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()

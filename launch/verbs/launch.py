@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..engines.config import LaunchConfig
 from ..engines.fit import fitted
-from ..engines.render import render
+from ..engines.render import header_problems, render
 from ..errors import LaunchError
 
 
@@ -18,7 +18,7 @@ class Args(LaunchConfig):
 
 def run(args: Args) -> int:
     """Check, render, and hand the script to the engine; with `dry_run` it is only printed, or written to `script`."""
-    if problems := args.problems():
+    if problems := args.problems() or header_problems(args):
         raise LaunchError("\n".join(problems))
     config, notes = fitted(args)
     for note in notes:
@@ -27,15 +27,13 @@ def run(args: Args) -> int:
     if args.script is not None:
         _write(Path(args.script), text)
     if args.dry_run:
-        print(f"script: {args.script}" if args.script is not None else text, end="" if args.script is None else "\n")
+        print(text if args.script is None else f"script: {args.script}\n", end="")
         return 0
     engine = getattr(args, args.engine)
-    if args.script is not None:
-        print(engine.submit(Path(args.script)))
-        return 0
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / engine.template
-        script.write_text(text)
+        script = Path(args.script or f"{folder}/{engine.template}")
+        if args.script is None:
+            script.write_text(text)
         print(engine.submit(script))
     return 0
 

@@ -1,0 +1,105 @@
+"""The scripts for plain torchrun, on nodes of their own."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from launch.engines.torchrun import TorchrunConfig
+from pretrain.figures import read_metrics
+from tests.launch.cluster.conftest import assert_each_sample_once
+from tests.launch.cluster.nodes import Job, Nodes
+
+AT_NODE1 = TorchrunConfig(head="node1")
+ELASTIC = TorchrunConfig(head="head", min_nodes=1)
+PORT = "29500"
+
+
+def start(cluster: Nodes, script: Path, names: Sequence[str]) -> dict[str, Job]:
+    """The same script on several nodes."""
+    return {name: cluster.start(name, ["bash", str(script)]) for name in names}
+
+
+def test_two_nodes_train_together(cluster, script, tmp_path):
+    jobs = start(cluster, script("torchrun", steps=6, torchrun=AT_NODE1), ["node1", "node2"])
+    assert [job.end() for job in jobs.values()] == [0, 0], said(jobs)
+    assert "2 rank(s), ZeRO stage 2" in said(jobs)
+    assert_each_sample_once(tmp_path / "run", steps=6)
+
+
+@pytest.mark.slow
+def test_three_nodes_compute_what_one_process_does(cluster, script, tmp_path):
+    jobs = start(cluster, script("torchrun", steps=20, nodes=3, torchrun=AT_NODE1), ["node1", "node2", "node3"])
+    alone = start(cluster, script("torchrun", steps=20, run="alone", nodes=1, torchrun=AT_NODE1), ["head"])
+    assert [job.end() for job in (*jobs.values(), *alone.values())] == [0, 0, 0, 0], said(jobs)
+    assert "3 rank(s), ZeRO stage 2" in said(jobs)
+    assert_each_sample_once(tmp_path / "run", steps=20)
+    losses = [read_metrics(tmp_path / run)["train/loss"] for run in ("run", "alone")]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-5)
+
+
+@pytest.fixture
+def elastic(cluster, script):
+    """Start the store on the head and an elastic job of three nodes; returns it when it has trained some steps."""
+
+    def begin(steps: int, **fields) -> tuple[dict[str, Job], Path]:
+        store = cluster.start("head", ["python", "-m", "launch.engines.store", PORT])
+        store.wait_for("rendezvous store on head")
+        written = script("torchrun", steps=steps, nodes=3, torchrun=ELASTIC, **fields)
+        jobs = start(cluster, written, ["node1", "node2", "node3"])
+        await_step(jobs, 25, "3 rank")
+        return jobs, written
+
+    return begin
+
+
+def said(jobs: dict[str, Job]) -> str:
+    """What all nodes printed."""
+    return "".join(job.output for job in jobs.values())
+
+
+def await_step(
+    jobs: dict[str, Job], step: int, ranks: str, timeout: float = 120.0, since: Mapping[str, int] | None = None
+) -> float:
+    """Until a run of `ranks` that began after the first `since` letters has logged that step; the time it took."""
+    began = time.monotonic()
+    while time.monotonic() - began < timeout:
+        for name, job in jobs.items():
+            text = job.output[(since or {}).get(name, 0) :]
+            last = text.rpartition(ranks)[2] if ranks in text else ""
+            if any(int(found) >= step for found in re.findall(r"^step +(\d+)/", last, re.MULTILINE)):
+                return time.monotonic() - began
+        assert any(job.process.poll() is None for job in jobs.values()), said(jobs)
+        time.sleep(0.05)
+    raise AssertionError(f"no step {step} of {ranks} within {timeout} s:\n{said(jobs)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill", "unplug"])
+def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, fault):
+    """Also the first node, which has rank 0 and the store of the process group."""
+    jobs, _ = elastic(steps=1000)
+    rank0 = next(name for name, job in jobs.items() if re.search(r"^step +\d", job.output, re.MULTILINE))
+    getattr(cluster, fault)(rank0)
+    left = {name: job for name, job in jobs.items() if name != rank0}
+    waited = await_step(left, 1, "2 rank", timeout=90.0)
+    print(f"\n{fault}: {waited:.1f} s to the next step")
+    assert [job.end(300) for job in left.values()] == [0, 0], said(left)
+    assert_each_sample_once(tmp_path / "run", steps=1000)
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_back_joins_after_a_checkpoint(cluster, elastic, tmp_path):
+    jobs, written = elastic(steps=2000)
+    cluster.kill("node3")
+    left = {name: job for name, job in jobs.items() if name != "node3"}
+    print(f"\ndown: {await_step(left, 1, '2 rank'):.1f} s")
+    since = {name: len(job.output) for name, job in left.items()}
+    back = left | start(cluster, written, ["node3"])
+    began = time.monotonic()
+    await_step(back, 1, "3 rank", since=since)
+    print(f"up: {time.monotonic() - began:.1f} s")
+    assert [job.end(300) for job in back.values()] == [0, 0, 0], said(back)
+    assert_each_sample_once(tmp_path / "run", steps=2000)
