@@ -29,6 +29,8 @@ def failures() -> tuple[type[RuntimeError], ...]:
 
 def reported(verb: str, run: Callable[[], int]) -> int:
     """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
+    from pretrain.errors import LostRankError
+
     try:
         return run()
     except mistakes() as error:
@@ -37,6 +39,9 @@ def reported(verb: str, run: Callable[[], int]) -> int:
         return 2
     except failures() as error:
         _print(verb, str(error))
+        return 1
+    except LostRankError as error:  # each rank has its own
+        print(f"acn {verb}: error: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         print(f"acn {verb}: interrupted", file=sys.stderr)

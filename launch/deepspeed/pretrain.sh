@@ -32,15 +32,20 @@ head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 DS_ENV_FILE=$(mktemp)
 export DS_ENV_FILE
 trap 'rm -f "$DS_ENV_FILE"' EXIT
-for name in OMP_NUM_THREADS TORCH_DISABLE_SHARE_RDZV_TCP_STORE PYTHONUNBUFFERED GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME NCCL_DEBUG; do
-    echo "$name=${!name}" >>"$DS_ENV_FILE"
-done
+echo "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=$TORCH_DISABLE_SHARE_RDZV_TCP_STORE" >>"$DS_ENV_FILE"
+echo "PYTHONUNBUFFERED=$PYTHONUNBUFFERED" >>"$DS_ENV_FILE"
+echo "GLOO_SOCKET_IFNAME=$GLOO_SOCKET_IFNAME" >>"$DS_ENV_FILE"
+echo "NCCL_SOCKET_IFNAME=$NCCL_SOCKET_IFNAME" >>"$DS_ENV_FILE"
+echo "NCCL_DEBUG=$NCCL_DEBUG" >>"$DS_ENV_FILE"
+echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
 
 on_all_nodes() { # VERB OPTIONS...
-    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank --module launch.cli "$@"
+    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
+        --module launch.cli "$@"
 }
 
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
 if [ "$PREFLIGHT" = yes ]; then
-    on_all_nodes preflight --config "$CONFIG" --data "$DATA" || exit
+    on_all_nodes preflight "${arguments[@]}" || exit
 fi
-on_all_nodes pretrain --config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}"
+on_all_nodes pretrain "${arguments[@]}"

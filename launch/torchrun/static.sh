@@ -39,7 +39,8 @@ run() { # PORT RESTARTS VERB OPTIONS...
         -m launch.cli "$@"
 }
 
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
 if [ "$PREFLIGHT" = yes ]; then
-    (run $((PORT + 1)) 0 preflight --config "$CONFIG" --data "$DATA") || exit
+    (run $((PORT + 1)) 0 preflight "${arguments[@]}") || exit
 fi
-run "$PORT" "$MAX_RESTARTS" pretrain --config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}"
+run "$PORT" "$MAX_RESTARTS" pretrain "${arguments[@]}"

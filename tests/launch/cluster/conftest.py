@@ -18,6 +18,7 @@ from pretrain.checkpoint import CheckpointConfig
 from tests.launch.cluster.nodes import Nodes, nodes, why_not
 
 GLOBAL_BATCH = 12
+TIMEOUT_SECONDS = 20.0
 NAMES = ("head", "node1", "node2", "node3")
 
 
@@ -69,7 +70,7 @@ def write_recipe(data: Path, run: Path, steps: int, fields: dict[str, Any]) -> P
         sample_log=True,
         validation=ValidationConfig(every=0, blocks=4),
         tracking=TrackingConfig(mlflow=None),
-        **({"checkpoint": CheckpointConfig(every=10, keep=2), "timeout_seconds": 20.0} | fields),
+        **({"checkpoint": CheckpointConfig(every=10, keep=2), "timeout_seconds": TIMEOUT_SECONDS} | fields),
     )
     path = run.with_suffix(".yaml")
     write_config(args, path)

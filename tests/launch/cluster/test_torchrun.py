@@ -9,7 +9,7 @@ import pytest
 
 from launch.engines.torchrun import TorchrunConfig
 from pretrain.figures import read_metrics
-from tests.launch.cluster.conftest import assert_each_sample_once
+from tests.launch.cluster.conftest import TIMEOUT_SECONDS, assert_each_sample_once
 from tests.launch.cluster.nodes import Job, Nodes
 
 AT_NODE1 = TorchrunConfig(head="node1")
@@ -60,6 +60,14 @@ def said(jobs: dict[str, Job]) -> str:
     return "".join(job.output for job in jobs.values())
 
 
+def await_text(jobs: dict[str, Job], text: str, timeout: float) -> None:
+    """Until one of the nodes has printed it."""
+    deadline = time.monotonic() + timeout
+    while text not in said(jobs):
+        assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{said(jobs)}"
+        time.sleep(0.05)
+
+
 def await_step(
     jobs: dict[str, Job], step: int, ranks: str, timeout: float = 120.0, since: Mapping[str, int] | None = None
 ) -> float:
@@ -77,15 +85,40 @@ def await_step(
 
 
 @pytest.mark.slow
+def test_a_fixed_job_waits_for_the_node_that_was_lost_and_ends_without_the_head(cluster, script, tmp_path):
+    """Started again by somebody, the node is taken back; the head has the rendezvous and cannot be missed."""
+    written = script("torchrun", steps=600, torchrun=AT_NODE1)
+    jobs = start(cluster, written, ["node1", "node2"])
+    await_step(jobs, 25, "2 rank")
+    cluster.kill("node2")
+    jobs["node1"].wait_for(r"acn pretrain: error: rank \d on node1 lost another rank \(.+\)", timeout=5)
+    since = {"node1": len(jobs["node1"].output)}
+    jobs |= start(cluster, written, ["node2"])
+    await_step(jobs, 1, "2 rank", since=since)
+    cluster.kill("node1")
+    began = time.monotonic()
+    assert jobs["node2"].end(60) == 1
+    print(f"\nhead lost: ended after {time.monotonic() - began:.1f} s")
+    assert re.search(r"rank \d on node2 lost another rank", jobs["node2"].output)
+    assert "RendezvousConnectionError" in jobs["node2"].output
+    jobs = start(cluster, written, ["node1", "node2"])
+    assert [job.end() for job in jobs.values()] == [0, 0], said(jobs)
+    assert_each_sample_once(tmp_path / "run", steps=600)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "unplug"])
 def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, fault):
     """Also the first node, which has rank 0 and the store of the process group."""
     jobs, _ = elastic(steps=1000)
     rank0 = next(name for name, job in jobs.items() if re.search(r"^step +\d", job.output, re.MULTILINE))
-    getattr(cluster, fault)(rank0)
     left = {name: job for name, job in jobs.items() if name != rank0}
-    waited = await_step(left, 1, "2 rank", timeout=90.0)
-    print(f"\n{fault}: {waited:.1f} s to the next step")
+    getattr(cluster, fault)(rank0)
+    lost = time.monotonic()
+    await_text(left, "lost another rank", timeout=TIMEOUT_SECONDS + 10)
+    noticed = time.monotonic() - lost
+    await_step(left, 1, "2 rank", timeout=120.0)
+    print(f"\n{fault}: noticed after {noticed:.1f} s, next step after {time.monotonic() - lost:.1f} s")
     assert [job.end(300) for job in left.values()] == [0, 0], said(left)
     assert_each_sample_once(tmp_path / "run", steps=1000)
 

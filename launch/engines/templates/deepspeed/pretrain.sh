@@ -22,15 +22,18 @@ head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 DS_ENV_FILE=$(mktemp)
 export DS_ENV_FILE
 trap 'rm -f "$DS_ENV_FILE"' EXIT
-for name in OMP_NUM_THREADS{% for variable in variables %} {{ variable.name }}{% endfor %}; do
-    echo "$name=${!name}" >>"$DS_ENV_FILE"
-done
+{% for variable in variables %}
+echo "{{ variable.name }}=${{ variable.name }}" >>"$DS_ENV_FILE"
+{% endfor %}
+echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
 
 on_all_nodes() { # VERB OPTIONS...
-    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank --module launch.cli "$@"
+    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
+        --module launch.cli "$@"
 }
 
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
 if [ "$PREFLIGHT" = yes ]; then
-    on_all_nodes preflight --config "$CONFIG" --data "$DATA" || exit
+    on_all_nodes preflight "${arguments[@]}" || exit
 fi
-on_all_nodes pretrain --config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}"
+on_all_nodes pretrain "${arguments[@]}"
