@@ -39,7 +39,8 @@ def test_an_array_prepares_a_corpus_and_a_later_job_fine_tunes_with_accelerate(s
         "head", [*launch, "--slurm.job", "prepare", "--config", str(corpus), "--data", str(data), "--name", "tokens"],
         **here,
     )  # fmt: skip
-    assert (jobs := re.search(r"array (\d+), and job (\d+) that merges its parts", said)), said
+    jobs = re.search(r"array (\d+), and job (\d+) that merges its parts", said)
+    assert jobs is not None, said
     model, tasks = tmp_path / "run" / "model", tmp_path / "tasks"
     tiny_model(model, prepared / "tokenizer")
     tiny_task(tasks)
@@ -49,7 +50,8 @@ def test_an_array_prepares_a_corpus_and_a_later_job_fine_tunes_with_accelerate(s
                  "--output", str(tmp_path / "run"), "--name", "glue"],
         **here,
     )  # fmt: skip
-    assert (glue := re.search(r"job (\d+):", said)), said
+    glue = re.search(r"job (\d+):", said)
+    assert glue is not None, said
     assert slurm.await_end(glue[1], timeout=240)["JobState"] == "COMPLETED", outputs(tmp_path)
     assert verify(str(data), workers=1) == []
     results = json.loads((tmp_path / "run-glue" / "colour" / "results.json").read_text())

@@ -9,12 +9,13 @@ import pytest
 
 from launch.engines.torchrun import TorchrunConfig
 from pretrain.figures import read_metrics
-from tests.launch.cluster.conftest import TIMEOUT_SECONDS, assert_each_sample_once
+from tests.launch.cluster.conftest import GLOBAL_BATCH, TIMEOUT_SECONDS, assert_each_sample_once, samples
 from tests.launch.cluster.nodes import Job, Nodes
 
 AT_NODE1 = TorchrunConfig(head="node1")
 ELASTIC = TorchrunConfig(head="head", min_nodes=1)
 PORT = "29500"
+ENDLESS = 1_000_000
 
 
 def start(cluster: Nodes, script: Path, names: Sequence[str]) -> dict[str, Job]:
@@ -44,15 +45,24 @@ def test_three_nodes_compute_what_one_process_does(cluster, script, tmp_path):
 def elastic(cluster, script):
     """Start the store on the head and an elastic job of three nodes; returns it when it has trained some steps."""
 
-    def begin(steps: int, **fields) -> tuple[dict[str, Job], Path]:
+    def begin() -> tuple[dict[str, Job], Path]:
         store = cluster.start("head", ["python", "-m", "launch.engines.store", PORT])
         store.wait_for("rendezvous store on head")
-        written = script("torchrun", steps=steps, nodes=3, torchrun=ELASTIC, **fields)
+        written = script("torchrun", steps=ENDLESS, nodes=3, torchrun=ELASTIC)
         jobs = start(cluster, written, ["node1", "node2", "node3"])
         await_step(jobs, 25, "3 rank")
         return jobs, written
 
     return begin
+
+
+def assert_ends_well(jobs: dict[str, Job], run: Path) -> None:
+    """Stop the run by its file: all nodes end without an error, and every sample up to there was used exactly once."""
+    (run / "STOP").touch()
+    assert [job.end() for job in jobs.values()] == [0] * len(jobs), said(jobs)
+    stopped = re.findall(r"stopped by the file STOP at step (\d+)", said(jobs))
+    assert len(stopped) == 1, "torchrun does not start ranks again that were asked to stop"
+    assert samples(run) == list(range(int(stopped[0]) * GLOBAL_BATCH))
 
 
 def said(jobs: dict[str, Job]) -> str:
@@ -87,7 +97,7 @@ def await_step(
 @pytest.mark.slow
 def test_a_fixed_job_waits_for_the_node_that_was_lost_and_ends_without_the_head(cluster, script, tmp_path):
     """Started again by somebody, the node is taken back; the head has the rendezvous and cannot be missed."""
-    written = script("torchrun", steps=600, torchrun=AT_NODE1)
+    written = script("torchrun", steps=ENDLESS, torchrun=AT_NODE1)
     jobs = start(cluster, written, ["node1", "node2"])
     await_step(jobs, 25, "2 rank")
     cluster.kill("node2")
@@ -98,19 +108,18 @@ def test_a_fixed_job_waits_for_the_node_that_was_lost_and_ends_without_the_head(
     cluster.kill("node1")
     began = time.monotonic()
     assert jobs["node2"].end(60) == 1
-    print(f"\nhead lost: ended after {time.monotonic() - began:.1f} s")
-    assert re.search(r"rank \d on node2 lost another rank", jobs["node2"].output)
-    assert "RendezvousConnectionError" in jobs["node2"].output
+    print(f"\nhead lost: node2 ended after {time.monotonic() - began:.1f} s")
+    assert "RendezvousConnectionError: The connection to the C10d store has failed" in jobs["node2"].output
     jobs = start(cluster, written, ["node1", "node2"])
-    assert [job.end() for job in jobs.values()] == [0, 0], said(jobs)
-    assert_each_sample_once(tmp_path / "run", steps=600)
+    await_step(jobs, 1, "2 rank")
+    assert_ends_well(jobs, tmp_path / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "unplug"])
 def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, fault):
     """Also the first node, which has rank 0 and the store of the process group."""
-    jobs, _ = elastic(steps=1000)
+    jobs, _ = elastic()
     rank0 = next(name for name, job in jobs.items() if re.search(r"^step +\d", job.output, re.MULTILINE))
     left = {name: job for name, job in jobs.items() if name != rank0}
     getattr(cluster, fault)(rank0)
@@ -119,13 +128,12 @@ def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, 
     noticed = time.monotonic() - lost
     await_step(left, 1, "2 rank", timeout=120.0)
     print(f"\n{fault}: noticed after {noticed:.1f} s, next step after {time.monotonic() - lost:.1f} s")
-    assert [job.end(300) for job in left.values()] == [0, 0], said(left)
-    assert_each_sample_once(tmp_path / "run", steps=1000)
+    assert_ends_well(left, tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_a_node_that_comes_back_joins_after_a_checkpoint(cluster, elastic, tmp_path):
-    jobs, written = elastic(steps=2000)
+    jobs, written = elastic()
     cluster.kill("node3")
     left = {name: job for name, job in jobs.items() if name != "node3"}
     print(f"\ndown: {await_step(left, 1, '2 rank'):.1f} s")
@@ -134,5 +142,4 @@ def test_a_node_that_comes_back_joins_after_a_checkpoint(cluster, elastic, tmp_p
     began = time.monotonic()
     await_step(back, 1, "3 rank", since=since)
     print(f"up: {time.monotonic() - began:.1f} s")
-    assert [job.end(300) for job in back.values()] == [0, 0, 0], said(back)
-    assert_each_sample_once(tmp_path / "run", steps=2000)
+    assert_ends_well(back, tmp_path / "run")
