@@ -131,19 +131,19 @@ class Nodes:
 
 
 @contextmanager
-def nodes(names: Sequence[str], folder: Path) -> Iterator[Nodes]:
-    """Make nodes, and take away all of them afterwards, with everything that runs there."""
+def nodes(names: Sequence[str], folder: Path, domain: str = "cluster") -> Iterator[Nodes]:
+    """Make nodes, known as NAME and NAME.DOMAIN; take them away afterwards, with everything that runs there."""
     tag = f"acn{secrets.token_hex(3)}"
     subnet = _free_subnet()
     made = Nodes(tag, folder, {name: f"{subnet}.{number}" for number, name in enumerate(names, 1)})
     try:
-        _build(made)
+        _build(made, domain)
         yield made
     finally:
         _take_away(made)
 
 
-def _build(made: Nodes) -> None:
+def _build(made: Nodes, domain: str) -> None:
     bridge = f"{made.tag}b"
     _ip("link", "add", bridge, "type", "bridge")
     _ip("link", "set", bridge, "up")
@@ -157,7 +157,7 @@ def _build(made: Nodes) -> None:
         _ip("-n", namespace, "link", "set", "lo", "up")
         etc = Path("/etc/netns") / namespace  # `ip netns exec` lays these over /etc
         etc.mkdir(parents=True)
-        hosts = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in made.addresses.items())]
+        hosts = ["127.0.0.1 localhost", *(f"{ip} {name} {name}.{domain}" for name, ip in made.addresses.items())]
         (etc / "hosts").write_text("\n".join(hosts) + "\n")
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
         (etc / "resolv.conf").write_text("")  # no name server: looking up a peer would wait for it
