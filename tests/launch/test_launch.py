@@ -217,3 +217,9 @@ def test_an_elastic_job_needs_a_batch_for_every_number_of_nodes(acn):
     code, out, err = acn("launch", "torchrun", *given, "--dry_run")
     assert code == 0, err
     assert "--micro_batch_size 16" in out, "the largest that divides the shares of 8, 16, 24 and 32 ranks"
+
+
+def test_the_handbook_explains_every_variable():
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    names = [variable.name for gpus in (0, 8) for variable in variables("eth0", gpus)]
+    assert [name for name in names if f"`{name}`" not in text] == []

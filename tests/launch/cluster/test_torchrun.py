@@ -33,8 +33,9 @@ def test_two_nodes_train_together(cluster, script, tmp_path):
 @pytest.mark.slow
 def test_three_nodes_compute_what_one_process_does(cluster, script, tmp_path):
     jobs = start(cluster, script("torchrun", steps=20, nodes=3, torchrun=AT_NODE1), ["node1", "node2", "node3"])
-    alone = start(cluster, script("torchrun", steps=20, run="alone", nodes=1, torchrun=AT_NODE1), ["head"])
-    assert [job.end() for job in (*jobs.values(), *alone.values())] == [0, 0, 0, 0], said(jobs)
+    one = script("torchrun", steps=20, run="alone", nodes=1, torchrun=TorchrunConfig(head="head"))
+    alone = start(cluster, one, ["head"])
+    assert [job.end() for job in (*jobs.values(), *alone.values())] == [0, 0, 0, 0], said(jobs | alone)
     assert "3 rank(s), ZeRO stage 2" in said(jobs)
     assert_each_sample_once(tmp_path / "run", steps=20)
     losses = [read_metrics(tmp_path / run)["train/loss"] for run in ("run", "alone")]
