@@ -96,7 +96,9 @@ class LaunchConfig:
             if "\n" in (getattr(self, name) or ""):
                 found.append(f"{name} must be one line")
         try:
-            shlex.split(self.options)
+            words = shlex.split(self.options)
+            if self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words):
+                found.append(f"options={self.options!r}: values that need quotes have to stand in the recipe")
         except ValueError as error:
             found.append(f"options={self.options!r}: {error}")
         own: list[str] = getattr(self, self.engine).problems(self.nodes)

@@ -131,6 +131,7 @@ MISTAKES = {
     "torchrun.min_nodes=3 must be from 1 to nodes=2": ["torchrun", "--torchrun.min_nodes", "3"],
     "kubernetes.volume='A B'": ["kubernetes", "--kubernetes.volume", "A B"],
     'options="--seed \'3"': ["slurm", "--options=--seed '3"],
+    "values that need quotes": ["kubernetes", "--options=--init_from 'my run'"],
     "there is no such file here": ["slurm", "--config", "missing.yaml", "--dry_run"],
     "global_batch_size=2048 is not a multiple of the 24 ranks": ["slurm", "--nodes", "3", "--dry_run"],
     "of the 3 ranks": ["torchrun", "--nodes=4", "--gpus_per_node=1", "--torchrun.min_nodes=1", "--dry_run"],
