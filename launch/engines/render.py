@@ -14,6 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pretrain.files import write_text
+
 from .config import LaunchConfig
 from .environment import variables
 from .fit import fitted
@@ -99,5 +101,5 @@ def committed() -> Iterator[tuple[Path, str]]:
 
 if __name__ == "__main__":
     for path, text in committed():
-        path.write_text(text)
+        write_text(path, text)
         print(path)

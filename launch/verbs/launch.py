@@ -5,6 +5,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretrain.files import write_text
+
 from ..engines.config import LaunchConfig
 from ..engines.fit import fitted
 from ..engines.render import header_problems, render
@@ -42,4 +44,4 @@ def _write(path: Path, text: str) -> None:
     if path.exists() and path.read_text() != text:
         raise LaunchError(f"script={path} exists and is another one: choose another name or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
