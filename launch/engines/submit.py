@@ -1,6 +1,7 @@
 """Handing a script to the program that runs it."""
 
 import shutil
+import signal
 import subprocess
 
 from ..errors import LaunchError
@@ -8,6 +9,9 @@ from ..errors import LaunchError
 
 class SubmitError(RuntimeError):
     """The engine's program refused or failed; it has said why."""
+
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def program(name: str, mend: str = "install it") -> str:
@@ -35,12 +39,19 @@ def said(command: list[str]) -> str:
 
 
 def passed_on(command: list[str], end: str) -> str:
-    """Run a command at the terminal to its end; `end` when it succeeded.
+    """Run a command at the terminal to its end, and pass signals on to it; `end` when it succeeded.
 
     Raises:
         SubmitError: it failed; it has said why itself.
     """
-    code = subprocess.run(command, check=False).returncode
+    process = subprocess.Popen(command)
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in _PASSED_ON}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command too
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if code:
         raise SubmitError(f"{command[0]} ended with {code}: the reason is above")
     return end

@@ -1,11 +1,13 @@
 """The scripts for plain torchrun, on nodes of their own."""
 
 import re
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launch.engines.torchrun import TorchrunConfig
 from pretrain.figures import read_metrics
@@ -40,6 +42,22 @@ def test_three_nodes_compute_what_one_process_does(cluster, script, tmp_path):
     assert_each_sample_once(tmp_path / "run", steps=20)
     losses = [read_metrics(tmp_path / run)["train/loss"] for run in ("run", "alone")]
     assert losses[0] == pytest.approx(losses[1], rel=2e-5)
+
+
+@pytest.mark.slow
+def test_acn_launch_runs_this_node_s_part_and_passes_signals_on(cluster, script, tmp_path):
+    script("torchrun", steps=ENDLESS, nodes=1)  # for its recipe
+    given = {
+        "config": tmp_path / "run.yaml", "data": yaml.safe_load((tmp_path / "run.yaml").read_text())["data"],
+        "output": tmp_path / "run", "nodes": 1, "gpus_per_node": 0, "torchrun.head": "node1", "preflight": "false",
+    }  # fmt: skip
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    job = cluster.start("node1", ["python", "-m", "launch.cli", "launch", "torchrun", *options])
+    job.wait_for(r"^step +10/")
+    job.process.send_signal(signal.SIGTERM)
+    assert job.end() == 1
+    assert re.search(r"stopped by SIGTERM at step \d+", job.output)
+    assert re.search("acn launch: error: .*bash ended with 1", job.output)
 
 
 @pytest.fixture
