@@ -38,9 +38,8 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
         found += [f"{problem} (options: --global_batch_size N)" for problem in problems]
     if found:
         raise LaunchError("\n".join(found))
-    micro = recipe.micro_batch_size
-    for world in worlds:
-        micro = gcd(micro, recipe.global_batch_size // world)
+    batches = [recipe.global_batch_size, recipe.batch_warmup.start or 0]
+    micro = gcd(recipe.micro_batch_size, *(batch // world for batch in batches for world in worlds))
     if micro == recipe.micro_batch_size:
         return config, []
     note = (
