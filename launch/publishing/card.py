@@ -1,12 +1,14 @@
 """The card of a published model: what it is, how to load it at any depth, what it scores, and where it comes from."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from eval.card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
 from eval.results import Results, read_results
+from eval.tasks import HUB_DATASET
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
 
@@ -32,6 +34,8 @@ _PIPELINES = {
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForMultipleChoice": "multiple-choice",
 }
+# of what results.json states about a training, where the field's name alone would puzzle
+_NAMES = {"samples": "training examples", "ranks": "processes", "seconds": "seconds of training"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,11 @@ def model_card(facts: CardFacts, only: CutModel | None = None) -> str:
 def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     scores, name = _scores(facts, only), (only.repo_id.partition("/")[2] if only else facts.name)
     results = facts.source.cut or facts.source.results
+    datasets = hub_datasets(facts.run.corpus if facts.run else None)
     if results is not None:
         front = classifier_front(results["task"], scores, name)
+        front.datasets = [*(front.datasets or []), *datasets] or None
     else:
-        datasets = hub_datasets(facts.run.corpus if facts.run else None)
         front = ModelCardData(
             model_name=name,
             library_name="transformers",
@@ -128,7 +133,7 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
         ]  # fmt: skip
     if run is None or not run.whole or facts.pipeline != "fill-mask" or not run.by_depth():
         return []
-    corpus = public_path(run.config["data"])
+    corpus = Path(run.config["data"]).name  # with a slash it would look like a data set on the Hub
     return [
         EvalResult(
             task_type="fill-mask",
@@ -169,7 +174,7 @@ def _about(facts: CardFacts, only: CutModel | None) -> str:
 def _loading(facts: CardFacts, only: CutModel | None) -> str:
     """Code that runs as it stands, which the tests do."""
     layers = only.depth if only else facts.model.num_hidden_layers
-    depth = facts.cuts[0].depth if facts.cuts and not only else (layers + 1) // 2
+    depth = facts.cuts[0].depth if facts.cuts and not only else layers // 2
     repo, auto = only.repo_id if only else facts.config.repo_id, facts.auto_class
     lines = [f"from transformers import {auto}, AutoTokenizer, pipeline", "", f'name = "{repo}"']
     if facts.pipeline == "fill-mask":
@@ -187,10 +192,14 @@ def _loading(facts: CardFacts, only: CutModel | None) -> str:
         f"model = {auto}.from_pretrained(name, trust_remote_code=True)",
         'inputs = tokenizer("a sentence", return_tensors="pt")',
         "model(**inputs)",
+    ]
+    depths = [
         f"model(**inputs, depth={depth})  # run {depth} layers only: any depth 0..{layers}, chosen at run time",
         "# never load the other layers",
         f"small = {auto}.from_pretrained(name, num_hidden_layers={depth}, trust_remote_code=True)",
     ]
+    if layers > 0:  # embeddings alone have one depth
+        lines += depths
     if facts.cuts and not only:
         where = facts.cuts[0]
         chosen = f'"{where.repo_id}"' if facts.config.cuts == "siblings" else f'name, revision="{where.revision}"'
@@ -257,9 +266,26 @@ def _finetuning(facts: CardFacts) -> str:
     train = results["train"]
     named = ("samples", "epochs", "steps", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay",
              "warmup_fraction", "max_length", "device", "ranks", "seconds")  # fmt: skip
-    rows = [("task", results["task"]), ("seed of this model", results["seed"])]
-    rows += [(name.replace("_", " "), train.get(name)) for name in named]
+    rows = [("task", results["task"]), ("data", _finetuning_data(results)), ("seed of this model", results["seed"])]
+    rows += [(_NAMES.get(name, name.replace("_", " ")), train.get(name)) for name in named]
     return title + fact_table(rows) + "\n"
+
+
+def _finetuning_data(results: Results) -> str | None:
+    """Where the task's data came from, and how much of it was left out."""
+    settings = results.get("settings")
+    if settings is None:
+        return None
+    if settings["dataset"] is not None:
+        where = f"`{public_path(settings['dataset']['path'])}`"
+    elif settings["glue_dir"] is None:
+        where = f"[{HUB_DATASET}](https://huggingface.co/datasets/{HUB_DATASET})"
+    else:
+        where = f"local folder `{public_path(settings['glue_dir'])}/{results['task']}`"
+    for split, name in (("training", "max_train_samples"), ("validation", "max_eval_samples")):
+        if settings[name] is not None:
+            where += f", at most {settings[name]:,} {split} examples"
+    return where
 
 
 def _limits(facts: CardFacts) -> str:

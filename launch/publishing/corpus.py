@@ -20,8 +20,8 @@ _SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<
 _FORMAT = """## Format
 
 Tokenized text, ready for pretraining, as `acn prepare` of acn-lm writes it. Each Parquet shard has one column,
-`tokens`: lists of {seq_length} ids (`{dtype}`), whole blocks `[CLS] ... [SEP]`; {packing}. Row groups hold
-{row_group_blocks} blocks. `manifest.json` lists every shard with its SHA-256, and `tokenizer/` made
+`tokens`: lists of {seq_length} ids (`{dtype}`), whole blocks `[CLS] ... [SEP]`; {packing}.
+Row groups hold {row_group_blocks} blocks. `manifest.json` lists every shard with its SHA-256, and `tokenizer/` made
 the ids (fingerprint `{fingerprint}...`).
 """
 _USE = """## How to use it

@@ -24,7 +24,7 @@ _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 _AGAIN = "run the same command again: what has arrived is not sent twice"
 # What this program writes and a later publication may lack. Everything else in a repository is somebody's own.
 STALE = {
-    "model": ["*.safetensors", "*.safetensors.index.json", "*.onnx", "figures/*", "results/*", "results.json"],
+    "model": ["*.safetensors", "*.safetensors.index.json", "*.onnx", "figures/depth-*.png", "results/*.json"],
     "dataset": ["train/*.parquet", "validation/*.parquet"],
 }
 

@@ -57,6 +57,11 @@ def number(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
+def count(size: int, thing: str) -> str:
+    """1 file, 2 files."""
+    return f"{size:,} {thing}" + ("" if size == 1 else "s")
+
+
 def licence_section(config: PublishConfig, thing: str) -> str:
     """What may be done with the `thing`."""
     if config.license is None:
@@ -83,7 +88,7 @@ def describe_source(source: Mapping[str, Any]) -> str:
         details = ", ".join(part for part in parts if part)
         return f"[{source['path']}](https://huggingface.co/datasets/{source['path']}) ({details})"
     size = sum(file["bytes"] for file in source["files"]) / 1e6
-    return f"`{public_path(source['path'])}` ({len(source['files'])} local files, {size:,.1f} MB)"
+    return f"`{public_path(source['path'])}` ({count(len(source['files']), 'local file')}, {size:,.1f} MB)"
 
 
 def hub_datasets(manifest: Manifest | None) -> list[str]:
@@ -150,7 +155,7 @@ def _course_rows(run: Pretraining) -> list[tuple[str, Any]]:
     progress, tags, metrics = run.progress, run.tags, run.metrics
     seconds = progress.get("seconds")
     hosts = tags.get("hosts")
-    machines = f" on {hosts.count(',') + 1} machine(s)" if hosts else ""
+    machines = f" on {count(hosts.count(',') + 1, 'machine')}" if hosts else ""
     hardware = f"{tags['world_size']} x {tags['device']}{machines}" if "device" in tags else None
     versions = ", ".join(
         f"{name.removeprefix('version.')} {value}" for name, value in tags.items() if name.startswith("version.")
