@@ -91,6 +91,16 @@ class PublishConfig:
         found += self._licence_problems()
         if self.language is not None and not _LANGUAGE.fullmatch(self.language):
             found.append(f"language={self.language!r}: give an ISO 639 code such as en")
+        found += self.number_problems()
+        if self.dry_run and self.output is None:
+            found.append("dry_run writes a folder: name it with --output")
+        if self.dry_run and self.public:
+            found.append("dry_run sends nothing, so nothing becomes public: leave one of dry_run and public out")
+        return found if self.dry_run else found + hub_problems()
+
+    def number_problems(self) -> list[str]:
+        """Depths and steps that are no numbers: nothing can be said of them then."""
+        found = []
         for name, wanted in (("depths", "3,6, or none"), ("steps", "500,1000, or all")):
             try:
                 value = getattr(self, f"wanted_{name}")
@@ -99,11 +109,7 @@ class PublishConfig:
                 continue
             if value and value != "all" and min(value) < 0:
                 found.append(f"{name}={getattr(self, name)}: give 0 or more")
-        if self.dry_run and self.output is None:
-            found.append("dry_run writes a folder: name it with --output")
-        if self.dry_run and self.public:
-            found.append("dry_run sends nothing, so nothing becomes public: leave one of dry_run and public out")
-        return found if self.dry_run else found + hub_problems()
+        return found
 
     def _licence_problems(self) -> list[str]:
         other = (self.license_name, self.license_link)

@@ -155,15 +155,19 @@ def _add_shared(main: Path, folder: Path) -> None:
             place(path, target)
 
 
+def _depths(facts: CardFacts) -> list[int]:
+    """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
+    results = facts.source.results
+    if results is None or facts.source.kind != "finetuned" or results["cut_depth"] == facts.model.num_hidden_layers:
+        return []
+    return [results["cut_depth"]]
+
+
 def _write_cuts(folder: Path, model: Any, facts: CardFacts) -> Iterator[Target]:
     """Cut `model` at one depth after the other, deepest first, and note each in `facts`."""
-    config, results = facts.config, facts.source.results
-    depths = config.wanted_depths
-    if depths is None:
-        swept = facts.source.kind == "finetuned" and results is not None
-        depths = [results["cut_depth"]] if swept and results["cut_depth"] < facts.source.layers else []  # type: ignore[index]
-    layers = facts.source.layers
+    config, layers = facts.config, model.config.num_hidden_layers
     facts.model = AcnConfig.from_dict(model.config.to_dict())  # the whole model's: cutting changes its own
+    depths = _depths(facts) if config.wanted_depths is None else config.wanted_depths
     for depth in depths:
         name = f"depth-{depth:0{max(2, len(str(layers)))}d}"
         sibling = config.cuts == "siblings"

@@ -13,7 +13,7 @@ from eval.results import RESULTS_FILE, Results, check_results, is_cut_model, rea
 from .config import PublishConfig
 
 Kind = Literal["pretrained", "finetuned", "cut", "dataset"]
-RUN_CONFIG, MANIFEST = "config.yaml", "manifest.json"
+RUN_CONFIG, MANIFEST, TOKENIZER = "config.yaml", "manifest.json", "tokenizer.json"
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Source:
     """The weights, or those that were fine-tuned, are the ones `run` ended with."""
     suite: list[Path] = field(default_factory=list)
     """TASK folders for the table of results."""
-    layers: int = 0
+    layers: int | None = None
+    """Of a model whose configuration can be read."""
     notes: list[str] = field(default_factory=list)
     """What the user should know of what was looked for in vain."""
 
@@ -115,17 +116,24 @@ def _model_problems(source: Source, config: PublishConfig) -> list[str]:
     try:
         model_config = read_model_config(str(folder))
         source.layers = model_config.num_hidden_layers
-        load_tokenizer(str(folder), model_config)
+        if (folder / TOKENIZER).is_file():
+            load_tokenizer(str(folder), model_config)
+        else:
+            found.append(f"{folder} has no tokenizer ({TOKENIZER}): save it there with save_pretrained")
     except EvalError as error:
         found.append(str(error))
-    too_deep = [depth for depth in config.wanted_depths or [] if depth >= source.layers] if source.layers else []
-    if too_deep:
-        last = source.layers - 1
-        found.append(f"depths={config.depths}: {folder} has {source.layers} layers, it can be cut at 0..{last}")
-    found += _step_problems(Path(config.model), config)
+    if not config.number_problems():
+        found += _depth_problems(source, config) + _step_problems(Path(config.model), config)
     if config.base_model is not None and source.kind == "pretrained":
         found.append("base_model is for a fine-tuned model: leave it out")
     return found
+
+
+def _depth_problems(source: Source, config: PublishConfig) -> list[str]:
+    if source.layers is None or all(depth < source.layers for depth in config.wanted_depths or []):
+        return []
+    deepest = source.layers - 1
+    return [f"depths={config.depths}: {source.folder} has {source.layers} layers, it can be cut at 0..{deepest}"]
 
 
 def _step_problems(run: Path, config: PublishConfig) -> list[str]:
