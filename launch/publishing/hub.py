@@ -123,20 +123,31 @@ class Hub:
         """Errors of the Hub, its client and the network in words, with the mend."""
         try:
             yield
-        except HfHubHTTPError as error:
-            raise _explain(error, repo_id, self.api.endpoint) from error
-        except (_TRANSPORT_ERROR, OSError) as error:
-            raise HubError(
-                f"{self.api.endpoint} cannot be reached ({_without_token(error)}): check the network and HF_ENDPOINT, "
-                f"then {_AGAIN}"
-            ) from error
-        except ValueError as error:
-            if isinstance(error, LaunchError):
+        except (LaunchError, HubError):
+            raise
+        except Exception as error:  # the client has many classes of its own, and its threads wrap them
+            cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
+            explained = _explain(cause, repo_id, self.api.endpoint)
+            if explained is None:
                 raise
-            raise HubError(f"{self.api.endpoint} refused the publication: {_without_token(error)}") from error
+            raise explained from error
 
 
-def _explain(error: HfHubHTTPError, repo_id: str, endpoint: str) -> Exception:
+def _explain(error: BaseException, repo_id: str, endpoint: str) -> Exception | None:
+    """The error for the user, or None for one that nobody foresaw."""
+    if isinstance(error, HfHubHTTPError):
+        return _explain_answer(error, repo_id, endpoint)
+    if isinstance(error, _TRANSPORT_ERROR | ConnectionError):
+        why = _without_token(error)
+        return HubError(f"{endpoint} cannot be reached ({why}): check the network and HF_ENDPOINT, then {_AGAIN}")
+    if isinstance(error, ValueError):
+        return HubError(f"{endpoint} refused the publication: {_without_token(error)}")
+    if isinstance(error, RuntimeError):
+        return HubError(f"the upload to {endpoint} failed ({_without_token(error)}): {_AGAIN}")
+    return None
+
+
+def _explain_answer(error: HfHubHTTPError, repo_id: str, endpoint: str) -> Exception:
     """The error for the user, by the status that the Hub answered."""
     status, said = error.response.status_code, _without_token(error.server_message or error)
     if status == 401:

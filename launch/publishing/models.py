@@ -84,6 +84,7 @@ def write_model(source: Path, folder: Path) -> PreTrainedModel:
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(source)
     with quiet_transformers():
+        # what `model.save_pretrained` does besides writing the weights, which are taken over byte by byte
         custom_object_save(model, folder, config=model.config)
         model.config.save_pretrained(folder)
     for path in [*weight_files(source), *source.glob("*.safetensors.index.json"), *source.glob("*.onnx")]:

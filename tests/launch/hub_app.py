@@ -3,7 +3,7 @@
     python hub_app.py PORT
 
 Speaks as much of the Hub's HTTP as `huggingface_hub` needs to create, upload, validate, list and download. `/_state`,
-`/_log` and `/_fault` are the tests' own.
+`/_log`, `/_fault` and `/_reset` are the tests' own.
 """
 
 import asyncio
@@ -68,6 +68,13 @@ def take_log() -> list[str]:
     lines = list(LOG)
     LOG.clear()
     return lines
+
+
+@app.post("/_reset")
+def reset() -> None:
+    """As after the start."""
+    for everything in (REPOS, BLOBS, LOG, FAULT):
+        everything.clear()
 
 
 @app.get("/_state")
@@ -229,7 +236,10 @@ async def lfs_batch(repo: str, request: Request) -> Any:
 
 @app.put("/_lfs/{oid}")
 async def lfs_put(oid: str, request: Request) -> Response:
-    if FAULT and FAULT["puts"] <= 0:
+    left = FAULT.get("puts", 1)
+    if FAULT:
+        FAULT["puts"] -= 1
+    if left <= 0:
         if FAULT.get("hold"):
             LOG.append("holding")
             await RELEASED.wait()
@@ -238,8 +248,6 @@ async def lfs_put(oid: str, request: Request) -> Response:
     if hashlib.sha256(data).hexdigest() != oid:
         return Response(status_code=400)
     BLOBS[oid] = data
-    if FAULT:
-        FAULT["puts"] -= 1
     return Response(headers={"ETag": f'"{oid}"'})
 
 

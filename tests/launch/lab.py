@@ -56,6 +56,7 @@ def _save(model: Any, corpus: Path, folder: Path) -> None:
 
 def _picture(path: Path) -> None:
     figure = plt.figure(figsize=(1, 1))
+    figure.text(0, 0, path.stem)
     figure.savefig(path)
     plt.close(figure)
 
