@@ -179,9 +179,10 @@ def _course_rows(run: Pretraining) -> list[tuple[str, Any]]:
 def _energy(run: Pretraining) -> str:
     if run.energy_kwh is None:
         return "not measured"
+    measured = " and ".join(f"{what} ({watts:.0f} W)" for what, watts in run.watts.items())
     return (
-        f"about {run.energy_kwh:.3g} kWh, an estimate: the mean power of the GPUs of the first machine "
-        f"({run.watts:.0f} W together) over the time of training; processors, cooling and other machines are not in it"
+        f"about {run.energy_kwh:.3g} kWh, an estimate: the mean power of the {measured} of the first machine over the "
+        "time of training; the rest of it, cooling and other machines are not in it"
     )
 
 

@@ -1,5 +1,6 @@
 """What is known of a pretraining run: read from its own files, and None where they do not say."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,8 @@ class Pretraining:
     """How the record says that it ended."""
     progress: Mapping[str, Any]
     """step, samples, seconds (of training, all restarts together), precision and zero_stage of the last checkpoint."""
-    watts: float | None
-    """Mean power of the GPUs of the first machine, all of them together."""
+    watts: Mapping[str, float]
+    """Mean power of what was measured on the first machine: "GPUs", "processors"; empty where nothing was."""
     corpus: Manifest | None
     """The manifest of the corpus, if it is still where it was."""
     whole: bool
@@ -49,9 +50,9 @@ class Pretraining:
 
     @property
     def energy_kwh(self) -> float | None:
-        """Mean power times the time of training; of the first machine's GPUs only."""
+        """Mean power times the time of training: of the first machine only."""
         seconds = self.progress.get("seconds")
-        return self.watts * seconds / 3.6e6 if self.watts is not None and seconds else None
+        return sum(self.watts.values()) * seconds / 3.6e6 if self.watts and seconds else None
 
     @property
     def sources(self) -> list[Mapping[str, Any]]:
@@ -95,15 +96,19 @@ def read_pretraining(source: Source) -> Pretraining | None:
     )
 
 
-def _read_metrics(path: Path) -> tuple[dict[str, float], float | None]:
-    """The last value of every metric, and the mean of the GPUs' power taken together."""
+def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """The last value of every metric, and the mean power of the GPUs together and of the processors together."""
     last: dict[str, float] = {}
-    powers: list[float] = []
+    samples: dict[str, list[float]] = defaultdict(list)
     for _, points in read_points(path):
         last |= {name: value for name, value, _, _ in points}
-        watts = [value for name, value, _, _ in points if name.endswith("_power_usage_watts")]
-        powers += [sum(watts)] if watts else []
-    return last, sum(powers) / len(powers) if powers else None
+        for name, value, _, _ in points:
+            if name.endswith("_power_usage_watts"):
+                samples[name].append(value)
+    means: dict[str, float] = defaultdict(float)
+    for name, values in samples.items():
+        means["processors" if name.startswith("system/cpu") else "GPUs"] += sum(values) / len(values)
+    return last, dict(means)
 
 
 def _manifest(data: str, run: Path) -> Manifest | None:

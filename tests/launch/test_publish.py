@@ -98,7 +98,7 @@ def test_energy_is_mean_power_times_time_and_otherwise_not_measured(written, lab
     text = (written("runs/acn") / "README.md").read_text()
     kwh = ((300 + 310) + (500 + 490)) / 2 / 1000 * SECONDS / 3600
     assert row(text, "energy")[0].startswith(f"about {kwh:.3g} kWh, an estimate")
-    assert "(800 W together)" in row(text, "energy")[0]
+    assert "the GPUs (800 W) of the first machine" in row(text, "energy")[0]
     run = tmp_path / "runs" / "acn"
     shutil.copytree(lab / "runs/acn", run)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
