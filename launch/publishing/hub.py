@@ -5,12 +5,14 @@ by their hash before the commit that names them, so an interrupted upload goes o
 again sends only what is missing.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from huggingface_hub.utils import logging as hub_logging
 
 from launch.errors import HubError, LaunchError
@@ -184,10 +186,14 @@ def _without_token(error: object) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The client's remarks on commits of nothing are said by `_send` in its own words."""
-    before = hub_logging.get_verbosity()
+    """No remarks of the client on commits of nothing, which `_send` says itself; progress bars on a screen only."""
+    before, hide_bars = hub_logging.get_verbosity(), not sys.stderr.isatty() and not are_progress_bars_disabled()
     hub_logging.set_verbosity_error()
+    if hide_bars:
+        disable_progress_bars()
     try:
         yield
     finally:
         hub_logging.set_verbosity(before)
+        if hide_bars:
+            enable_progress_bars()
