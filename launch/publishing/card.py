@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from eval.card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
 from eval.results import Results, read_results
@@ -86,7 +86,9 @@ def model_card(facts: CardFacts, only: CutModel | None = None) -> str:
     parts = [_about(facts, only), _loading(facts, only), _revisions(facts, only), _results(facts)]
     parts += [_finetuning(facts), pretraining_section(facts.run), _limits(facts)]
     parts += [licence_section(facts.config, "model"), CITATION]
-    return f"---\n{front.to_yaml()}\n---\n\n" + "\n".join(part for part in parts if part)
+    text = f"---\n{front.to_yaml()}\n---\n\n" + "\n".join(part for part in parts if part)
+    ModelCard(text)  # raises where the Hub could not read the metadata
+    return text
 
 
 def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
@@ -265,8 +267,9 @@ def _finetuning(facts: CardFacts) -> str:
         return title + "The record of the fine-tuning was not at hand when this card was written.\n"
     train = results["train"]
     named = ("samples", "epochs", "steps", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay",
-             "warmup_fraction", "max_length", "device", "ranks", "seconds")  # fmt: skip
+             "warmup_fraction", "device", "ranks", "seconds")  # fmt: skip
     rows = [("task", results["task"]), ("data", _finetuning_data(results)), ("seed of this model", results["seed"])]
+    rows += [("tokens per example, at most", results.get("seq_length"))]
     rows += [(_NAMES.get(name, name.replace("_", " ")), train.get(name)) for name in named]
     return title + fact_table(rows) + "\n"
 

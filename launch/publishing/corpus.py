@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData
+from huggingface_hub import DatasetCard, DatasetCardData
 
 from data_pipeline import Manifest
 from eval.card import markdown_table
@@ -94,7 +94,9 @@ def corpus_card(config: PublishConfig, corpus: Manifest) -> str:
         "- Nothing was measured of what the text says: bias, personal data, safety.\n",
         licence_section(config, "corpus"),
     ]
-    return f"---\n{_front(config, corpus).to_yaml()}\n---\n\n" + "\n".join(parts)
+    text = f"---\n{_front(config, corpus).to_yaml()}\n---\n\n" + "\n".join(parts)
+    DatasetCard(text)  # raises where the Hub could not read the metadata
+    return text
 
 
 def _front(config: PublishConfig, corpus: Manifest) -> DatasetCardData:

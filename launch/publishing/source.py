@@ -105,6 +105,7 @@ def _identify(path: Path) -> Source | str:
 
 def _options_of_models(config: PublishConfig) -> list[str]:
     given = [name for name in ("depths", "steps", "run", "glue", "base_model") if getattr(config, name) is not None]
+    given += ["cuts"] if config.cuts != "revisions" else []
     return [f"{', '.join(given)}: for models only, {config.model} is a corpus: leave out"] if given else []
 
 
@@ -130,7 +131,10 @@ def _model_problems(source: Source, config: PublishConfig) -> list[str]:
 
 
 def _depth_problems(source: Source, config: PublishConfig) -> list[str]:
-    if source.layers is None or all(depth < source.layers for depth in config.wanted_depths or []):
+    wanted = config.wanted_depths
+    if config.cuts == "siblings" and not wanted and (wanted is not None or source.kind != "finetuned"):
+        return ["cuts=siblings: there is nothing to cut: give --depths, or leave it out"]
+    if source.layers is None or all(depth < source.layers for depth in wanted or []):
         return []
     deepest = source.layers - 1
     return [f"depths={config.depths}: {source.folder} has {source.layers} layers, it can be cut at 0..{deepest}"]

@@ -288,6 +288,8 @@ DRY = [*REPO, "--dry_run", "--output", "OUT"]
         (["runs/acn", *DRY, "--glue", "runs/tokens"], ["glue=runs/tokens holds no results"]),
         (["runs/acn", *DRY, "--base_model", "x"], ["base_model='x'", "is for a fine-tuned model"]),
         (["runs/tokens", *DRY, "--depths", "1"], ["depths: for models only"]),
+        (["runs/acn", *DRY, "--cuts", "siblings"], ["there is nothing to cut", "--depths"]),
+        (["runs/tokens", *DRY, "--cuts", "siblings"], ["cuts: for models only"]),
         (["runs/acn", *REPO, "--dry_run"], ["name it with --output"]),
         (["runs/acn", *DRY, "--public"], ["leave one of dry_run and public out"]),
         (["runs/acn", *REPO], ["there is no token for the Hub", "hf auth login", "HF_TOKEN"]),
