@@ -3,7 +3,7 @@
     python hub_app.py PORT
 
 Speaks as much of the Hub's HTTP as `huggingface_hub` needs to create, upload, validate, list and download. `/_state`,
-`/_log`, `/_fault` and `/_reset` are the tests' own.
+`/_log`, `/_fault`, `/_held` and `/_reset` are the tests' own.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ REPOS: dict[tuple[str, str], dict[str, Any]] = {}
 BLOBS: dict[str, bytes] = {}
 LOG: list[str] = []
 FAULT: dict[str, Any] = {}
-RELEASED = asyncio.Event()
+HELD, RELEASED = asyncio.Event(), asyncio.Event()
 
 
 def refuse(status: int, code: str, message: str) -> JSONResponse:
@@ -94,7 +94,14 @@ async def set_fault(request: Request) -> None:
     """{"puts": 1, "status": 507}: answer so after that many large files; {"puts": 1, "hold": true}: answer no more."""
     FAULT.clear()
     FAULT.update(await request.json())
+    HELD.clear()
     RELEASED.set() if not FAULT else RELEASED.clear()
+
+
+@app.get("/_held")
+async def wait_for_hold() -> bool:
+    """Answers once an upload is held."""
+    return await HELD.wait()
 
 
 def find(kind: str, name: str, revision: str, request: Request) -> tuple[Any, Any, Response | None]:
@@ -241,7 +248,7 @@ async def lfs_put(oid: str, request: Request) -> Response:
         FAULT["puts"] -= 1
     if left <= 0:
         if FAULT.get("hold"):
-            LOG.append("holding")
+            HELD.set()
             await RELEASED.wait()
         return Response(status_code=FAULT.get("status", 500))
     data = await request.body()

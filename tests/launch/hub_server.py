@@ -41,11 +41,13 @@ class HubServer:
             return False
         return True
 
-    def ask(self, path: str, body: Any = None) -> Any:
+    def ask(self, path: str, body: Any = None, seconds: float = 10) -> Any:
         """The JSON answer of the tests' own part of the server."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{path}", data, headers), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}/{path}", data, headers), timeout=seconds
+        ) as answer:
             return json.loads(answer.read())
 
     def state(self) -> dict[str, Any]:

@@ -163,6 +163,17 @@ def test_what_is_not_known_is_said_to_be_missing(written, publish, lab, tmp_path
     assert "record of the fine-tuning was not at hand" in text
 
 
+def test_a_damaged_folder_beside_a_run_is_left_out_with_a_word(publish, lab, tmp_path):
+    shutil.copytree(lab / "runs", tmp_path / "runs")
+    (tmp_path / "runs" / "broken" / "sst2").mkdir(parents=True)
+    (tmp_path / "runs" / "broken" / "sst2" / "results.json").write_text("{")
+    code, out, err = publish(tmp_path / "runs/acn", "--repo_id", "a/b", "--dry_run", "--output", tmp_path / "hub")
+    assert code == 0, err
+    assert "note: left out: " in out
+    assert "broken/sst2/results.json" in out
+    assert row((tmp_path / "hub" / "README.md").read_text(), TASK)[0] == "accuracy"
+
+
 def test_a_run_is_not_claimed_for_weights_that_it_did_not_make(written, lab, tmp_path):
     place = tmp_path / "copy"
     shutil.copytree(lab / "runs", place / "runs")

@@ -276,12 +276,10 @@ def test_a_machine_without_the_project_loads_the_whole_and_the_cut_model(hub, pu
 def test_a_killed_upload_goes_on(hub, place, tmp_path):
     hub.ask("_fault", {"puts": 1, "hold": True})
     first = acn_publish(hub, tmp_path / "hf", MODEL, "--repo_id", REPO)
-    seen: list[str] = []
-    while "holding" not in seen:
-        assert first.poll() is None, first.communicate()
-        seen += hub.requests()
+    assert hub.ask("_held", seconds=300)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
+    seen = hub.requests()
     hub.ask("_fault", {})
     assert hub.state()[f"model/{REPO}"]["refs"] == {"main": [".gitattributes"]}
     arrived = {line.split()[1] for line in seen if line.startswith("PUT /_lfs/") and line.endswith(" 200")}
@@ -299,12 +297,12 @@ def test_a_killed_upload_goes_on(hub, place, tmp_path):
 def test_the_token_is_in_no_output_and_no_file(hub, place, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_VERBOSITY", "debug")
     monkeypatch.setenv("HF_DEBUG", "1")
-    outputs = []
-    for token, repo_id in ((WRITER, REPO), (WRONG, REPO), (NARROW, "tester/other"), (WRITER, "someone/model")):
-        done = acn_publish(
-            hub, tmp_path / "hf", MODEL, "--repo_id", repo_id, "--output", f"out-{len(outputs)}", token=token
-        )
-        outputs.append((token, "".join(done.communicate(timeout=300))))
+    cases = ((WRITER, REPO), (WRONG, REPO), (NARROW, "tester/other"), (WRITER, "someone/model"))
+    started = [
+        (token, acn_publish(hub, tmp_path / "hf", MODEL, "--repo_id", repo, "--output", f"out-{n}", token=token))
+        for n, (token, repo) in enumerate(cases)
+    ]
+    outputs = [(token, "".join(process.communicate(timeout=300))) for token, process in started]
     assert "published" in outputs[0][1]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) + hub.log.read_bytes()
     for token, output in outputs:
