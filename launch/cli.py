@@ -63,10 +63,8 @@ def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
     for name in verb.positionals:
         parser.add_argument(name, nargs="+" if types[name].startswith("list") else None, type=str)
     parser.add_class_arguments(args_class, skip=set(verb.positionals))
-    for (
-        action
-    ) in parser._actions:  # `--dry_run` alone says true, as people type it; jsonargparse wants `--dry_run true`
-        if getattr(action, "_typehint", None) is bool:
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:  # `--dry_run` alone says true
             action.nargs, action.const = "?", True
     return parser
 

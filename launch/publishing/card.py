@@ -16,6 +16,7 @@ from .config import PublishConfig
 from .sections import (
     CITATION,
     PAPER,
+    count,
     fact_table,
     hub_datasets,
     licence_metadata,
@@ -196,7 +197,7 @@ def _loading(facts: CardFacts, only: CutModel | None) -> str:
         "model(**inputs)",
     ]
     depths = [
-        f"model(**inputs, depth={depth})  # run {depth} layers only: any depth 0..{layers}, chosen at run time",
+        f"model(**inputs, depth={depth})  # run {count(depth, 'layer')} only: any depth 0..{layers}, chosen at run time",
         "# never load the other layers",
         f"small = {auto}.from_pretrained(name, num_hidden_layers={depth}, trust_remote_code=True)",
     ]
@@ -221,7 +222,7 @@ def _revisions(facts: CardFacts, only: CutModel | None) -> str:
     rows: list[list[Any]] = [["`main`", f"all {facts.model.num_hidden_layers} layers", f"{facts.params:,}"]]
     for cut in facts.cuts:
         where = f"[{cut.repo_id}](https://huggingface.co/{cut.repo_id})" if siblings else f"`{cut.revision}`"
-        rows.append([where, f"the first {cut.depth} layers", f"{cut.params:,}"])
+        rows.append([where, f"the first {count(cut.depth, 'layer')}", f"{cut.params:,}"])
     for name in facts.steps:
         step = int(name.removeprefix("step-"))
         rows.append([f"`{name}`", f"all layers, after {step:,} steps of pretraining", f"{facts.params:,}"])

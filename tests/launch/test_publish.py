@@ -203,7 +203,10 @@ def test_cut_models_are_revisions_with_the_same_card_and_the_whole_models_predic
             assert torch.equal(cut(**inputs).logits, whole(**inputs, depth=depth).logits)
         params = sum(parameter.numel() for parameter in cut.parameters())
         card = (folder / "README.md").read_text()
-        assert row(card, f"`depth-{depth:02d}`") == [f"the first {depth} layers", f"{params:,}"]
+        assert row(card, f"`depth-{depth:02d}`") == [
+            "the first " + ("1 layer" if depth == 1 else f"{depth} layers"),
+            f"{params:,}",
+        ]
 
 
 def test_a_task_folder_is_cut_at_its_cut_depth_unless_none_is_wanted(written):
