@@ -197,7 +197,7 @@ def _loading(facts: CardFacts, only: CutModel | None) -> str:
         "model(**inputs)",
     ]
     depths = [
-        f"model(**inputs, depth={depth})  # run {count(depth, 'layer')} only: any depth 0..{layers}, chosen at run time",
+        f"model(**inputs, depth={depth})  # run {count(depth, 'layer')} only: any depth 0..{layers}, at run time",
         "# never load the other layers",
         f"small = {auto}.from_pretrained(name, num_hidden_layers={depth}, trust_remote_code=True)",
     ]
