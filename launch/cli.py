@@ -38,6 +38,7 @@ VERBS = {
         "write, and submit, the script of an engine: slurm, torchrun, deepspeed, kubernetes or skypilot",
         positionals=("engine",),
     ),
+    "publish": Verb("publish a model or a corpus on the Hugging Face Hub, with its card", positionals=("model",)),
     "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }
@@ -97,9 +98,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_args(verb: str, argv: list[str]) -> Any:
-    """The `Args` of a verb from `acn`'s command line (the verb's name in it, or its options alone)."""
+    """The `Args` of a verb from the whole command line after `acn`."""
     parser = build_parser(verb)
-    values = vars(parser.instantiate(parser.parse_args(argv if verb in argv else [verb, *argv]))[verb])
+    values = vars(parser.instantiate(parser.parse_args(argv))[verb])
     args_class = _module(verb).Args
     return args_class(**{field.name: values[field.name] for field in fields(args_class)})
 

@@ -9,6 +9,10 @@ class LaunchError(ValueError):
     """A user's mistake in this room: the message names the field or file and the mend."""
 
 
+class HubError(RuntimeError):
+    """The Hub cannot be reached, or failed: nothing that the user gave is wrong. The message says how to go on."""
+
+
 def mistakes() -> tuple[type[ValueError], ...]:
     """The error classes of all rooms; their messages are written for users."""
     from data_pipeline.errors import DataError
@@ -24,7 +28,7 @@ def failures() -> tuple[type[RuntimeError], ...]:
 
     from .engines.submit import SubmitError
 
-    return (SubmitError, UnhealthyError)
+    return (HubError, SubmitError, UnhealthyError)
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:

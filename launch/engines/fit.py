@@ -27,8 +27,16 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
         return config, []
     from ..cli import read_args  # which imports the verbs
 
-    flags = ["--config", config.config, "--data", config.data or "DATA", "--output", config.output or "OUTPUT"]
-    recipe = read_args("pretrain", [*flags, *shlex.split(config.options)])
+    command = [
+        "pretrain",
+        "--config",
+        config.config,
+        "--data",
+        config.data or "DATA",
+        "--output",
+        config.output or "OUTPUT",
+    ]
+    recipe = read_args("pretrain", [*command, *shlex.split(config.options)])
     fewest = config.torchrun.min_nodes or config.nodes
     worlds = [nodes * config.ranks_per_node for nodes in range(fewest, config.nodes + 1)]
     found = recipe.problems()
