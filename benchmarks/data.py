@@ -7,12 +7,12 @@ the machine disturbs both alike. Without --corpus the text is made here: words d
 import argparse
 import json
 import os
-import platform
 import random
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from benchmarks.data_plan import plan_growth
+from benchmarks.timing import Benchmark, Goal, Report, interleave, ratio
 from data_pipeline import (
     CorpusConfig,
     Manifest,
@@ -36,38 +36,44 @@ from data_pipeline import (
     prepare,
 )
 
+Work = Callable[[], float]
+"""Does something and returns how many units of it, always as many."""
+
 BATCH = 256
 SAMPLE_FAR = 10**9
 
 
-def main() -> None:
-    """Measure everything and print, or write, the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--corpus", help="text to use: files or a glob, as corpus.train of `acn prepare`")
-    parser.add_argument("--megabytes", type=float, default=16, help="size of the text made here")
-    parser.add_argument("--repeats", type=int, default=5, help="alternations of each comparison")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    figures: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
-        "corpus": args.corpus or f"{args.megabytes:g} MB of random words, seed 0",
-    }
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Every comparison on one prepared corpus, then planning."""
+    megabytes = 2.0 if options.quick else options.megabytes
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        corpus = args.corpus or str(write_text(work / "text.jsonl", args.megabytes))
+        corpus = options.corpus or str(write_text(work / "text.jsonl", megabytes))
         prepared = first_prepare(work, corpus)
-        figures["prepare"] = against_encoding(work, corpus, prepared, args.repeats)
-        figures["stream"] = against_reading(prepared, args.repeats)
-        figures["datasets"] = against_datasets(prepared, args.repeats)
-        figures["first_batch"] = first_batches(prepared, args.repeats)
-    figures["plan"] = plan_growth()
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if args.json:
-        aside = args.json.with_name(args.json.name + ".partial")
-        aside.write_text(text + "\n")
-        os.replace(aside, args.json)
+        results: dict[str, Any] = {
+            "corpus": options.corpus or f"{megabytes:g} MB of random words, seed 0",
+            "prepare": against_encoding(work, corpus, prepared, options.rounds),
+            "stream": against_reading(prepared, options.rounds),
+            "datasets": against_datasets(prepared, options.rounds),
+            "first_batch": first_batches(prepared, options.rounds),
+        }
+    results["plan"] = plan_growth((3,) if options.quick else (3, 4, 5, 6))
+    rows = [
+        [name, *(f"{figure}={value:.4g}" for figure, value in found.items())]
+        for name, found in results.items()
+        if isinstance(found, dict) and "ratio" in found
+    ]
+    report.show(f"per CPU second; {results['corpus']}", ["comparison", "this", "against", "ratio"], rows)
+    first = results["first_batch"]
+    print(f"first batch: {first['sample_0_ms']:.0f} ms at sample 0, {first['sample_1e9_ms']:.0f} ms at sample 10^9")
+    stream = results["stream"]
+    report.goals += [
+        Goal("tokenize + pack + write over bare encode_batch_fast, MB/s", results["prepare"]["ratio"], 0.85),
+        Goal("masked int64 batches, million tokens per CPU second", stream["stream_tokens_per_s"] / 1e6, 10),
+        Goal("masked int64 batches over bare row group -> numpy", stream["ratio"], 0.1),
+        Goal("masked batches over datasets + collator + DataLoader", results["datasets"]["ratio"], 20),
+    ]
+    report.results |= results
 
 
 def write_text(file: Path, megabytes: float) -> Path:
@@ -91,19 +97,22 @@ def first_prepare(work: Path, corpus: str) -> Path:
     return Path(config.output)
 
 
-def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median speed of each side: units of work per CPU second, each side returning its units."""
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name, work in sides.items():
-            began = time.process_time()
-            units = work()
-            if turn:  # the first is warm-up
-                speeds[name].append(units / (time.process_time() - began))
-    return {name: statistics.median(found) for name, found in speeds.items()}
+def alternate(this: Work, against: Work, names: tuple[str, str], rounds: int) -> dict[str, float]:
+    """Units of work per CPU second of both sides under their names, and the median of the rounds' ratios."""
+    units: dict[str, float] = {}
+
+    def counted(name: str, work: Work) -> None:
+        units[name] = work()
+
+    sides = dict(zip(names, (this, against), strict=True))
+    cases = {name: partial(counted, name, work) for name, work in sides.items()}
+    times = interleave(cases, rounds, warmup=1, clock=time.process_time)
+    speeds = {name: units[name] / timing.median for name, timing in times.items()}
+    ours, theirs = names
+    return speeds | {"ratio": units[ours] / units[theirs] * ratio(times[theirs], times[ours])}
 
 
-def against_encoding(work: Path, corpus: str, prepared: Path, repeats: int) -> dict[str, float]:
+def against_encoding(work: Path, corpus: str, prepared: Path, rounds: int) -> dict[str, float]:
     """Tokenize + pack + write, with reading the text, against bare encode_batch_fast of the same text in memory."""
     from transformers import AutoTokenizer
 
@@ -124,13 +133,7 @@ def against_encoding(work: Path, corpus: str, prepared: Path, repeats: int) -> d
             backend.encode_batch_fast(texts[start : start + 256], add_special_tokens=False)
         return megabytes
 
-    speeds = alternate({"prepare": whole, "encode_batch_fast": bare}, repeats)
-    return {
-        "prepare_mb_per_s": speeds["prepare"],
-        "encode_batch_fast_mb_per_s": speeds["encode_batch_fast"],
-        "ratio": speeds["prepare"] / speeds["encode_batch_fast"],
-        "goal": 0.85,
-    }
+    return alternate(whole, bare, ("prepare_mb_per_s", "encode_batch_fast_mb_per_s"), rounds)
 
 
 def stream_tokens(prepared: Path, tokens: int) -> float:
@@ -143,7 +146,7 @@ def stream_tokens(prepared: Path, tokens: int) -> float:
     return taken
 
 
-def against_reading(prepared: Path, repeats: int) -> dict[str, float]:
+def against_reading(prepared: Path, rounds: int) -> dict[str, float]:
     """An epoch of masked batches, opening and prefetching included, against every row group once as a numpy view."""
     manifest = Manifest.load(prepared)
     split = manifest.split("train")
@@ -157,18 +160,11 @@ def against_reading(prepared: Path, repeats: int) -> dict[str, float]:
                 tokens += column.combine_chunks().flatten().to_numpy(zero_copy_only=True).size
         return tokens
 
-    wanted = max(split.tokens, 10_000_000)
-    speeds = alternate({"stream": lambda: stream_tokens(prepared, wanted), "read": bare}, repeats)
-    return {
-        "stream_tokens_per_s": speeds["stream"],
-        "read_tokens_per_s": speeds["read"],
-        "ratio": speeds["stream"] / speeds["read"],
-        "goal_tokens_per_s": 10e6,
-        "goal": 0.1,
-    }
+    ours = partial(stream_tokens, prepared, max(split.tokens, 10_000_000))
+    return alternate(ours, bare, ("stream_tokens_per_s", "read_tokens_per_s"), rounds)
 
 
-def against_datasets(prepared: Path, repeats: int) -> dict[str, float]:
+def against_datasets(prepared: Path, rounds: int) -> dict[str, float]:
     """The stream against the usual way: `datasets` streaming, shuffle buffer, collator, DataLoader."""
     from datasets import load_dataset
     from torch.utils.data import DataLoader
@@ -186,19 +182,14 @@ def against_datasets(prepared: Path, repeats: int) -> dict[str, float]:
         loader = DataLoader(rows.shuffle(seed=0, buffer_size=1000), batch_size=BATCH, collate_fn=collator)
         return sum(batch["input_ids"].numel() for batch in islice(loader, 60))
 
-    speeds = alternate({"stream": lambda: stream_tokens(prepared, 5_000_000), "datasets": usual}, repeats)
-    return {
-        "stream_tokens_per_s": speeds["stream"],
-        "datasets_tokens_per_s": speeds["datasets"],
-        "ratio": speeds["stream"] / speeds["datasets"],
-        "goal": 20,
-    }
+    ours = partial(stream_tokens, prepared, 5_000_000)
+    return alternate(ours, usual, ("stream_tokens_per_s", "datasets_tokens_per_s"), rounds)
 
 
-def first_batches(prepared: Path, repeats: int) -> dict[str, float]:
+def first_batches(prepared: Path, rounds: int) -> dict[str, float]:
     """Milliseconds from opening the stream to its first batch of 32 blocks, at the beginning and far on."""
     found: dict[int, list[float]] = {0: [], SAMPLE_FAR: []}
-    for turn in range(4 * repeats + 1):
+    for turn in range(4 * rounds + 1):
         for start, times in found.items():
             began = time.perf_counter()
             batches = TokenStream(prepared, StreamConfig(), MaskingConfig()).micro_batches(start, 32)
@@ -215,5 +206,12 @@ def first_batches(prepared: Path, repeats: int) -> dict[str, float]:
     }
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", help="text to use: files or a glob, as corpus.train of `acn prepare`")
+    parser.add_argument("--megabytes", type=float, default=16, help="size of the text made here (2 with --quick)")
+
+
+BENCHMARK = Benchmark("data", __doc__, measure, rounds=5, add_options=_add_options)
+
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +50,13 @@ class NoFiles:
         """Nothing to close."""
 
 
-def plan_growth() -> list[dict[str, float]]:
-    """One measurement for each size."""
+def plan_growth(powers: Sequence[int]) -> list[dict[str, float]]:
+    """One measurement for each size, 10^power shards."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_tokenizer(["a few words for a tokenizer that nobody will use"], 64, SEQ_LENGTH)
         tokenizer.save_pretrained(Path(folder) / TOKENIZER_FOLDER)
         found = []
-        for power in (3, 4, 5, 6):
+        for power in powers:
             _write_manifest(Path(folder), 10**power, vocabulary_of(tokenizer))
             command = [sys.executable, "-m", "benchmarks.data_plan", folder]
             found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))

@@ -8,10 +8,9 @@ half of them after one and half after twelve, or all depths alike. Interleaved r
 """
 
 import argparse
+import sys
 import time
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 from eval.studies.early_exit import Leave, early_exit, exit_flops
 from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
-from .timing import Goal, Step, interleave, machine, ratio, table, write_json
+from .timing import Benchmark, Goal, Report, Step, interleave, ratio
 
 LAYERS, BATCH = 12, 16
 ORDINARY, NEVER = "ordinary forward pass", "nothing leaves early"
@@ -37,7 +36,7 @@ def _leave_at(stops: np.ndarray) -> Leave:
     return lambda depth, logits, rows: at[rows] == depth
 
 
-def measure(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
+def measure_length(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
     """One row per profile: speed-up in FLOPs and in time over the ordinary forward pass."""
     torch.manual_seed(0)
     config = AcnConfig(hidden_size=256, num_hidden_layers=LAYERS, num_attention_heads=4, intermediate_size=1024)
@@ -70,23 +69,17 @@ def measure(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
     return rows, goals
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print the table and whether the goals were met, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write every measurement to this file")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count (default: 7)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    print(" ".join(f"{name}={value}" for name, value in machine().items()), flush=True)
-    measured = [measure(length, args.rounds) for length in (32, 128)]
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Short and long texts."""
+    measured = [measure_length(length, options.rounds) for length in ((32,) if options.quick else (32, 128))]
     rows = [row for found, _ in measured for row in found]
-    goals = [goal for _, found in measured for goal in found]
+    report.goals += [goal for _, goals in measured for goal in goals]
     lines = [[f"{r['length']} tokens, {r['case']}", f"{r['flops']:.2f}", f"{r['time']:.2f}"] for r in rows]
-    print(table(["batch of 16", "speed-up in FLOPs", "speed-up in time"], lines))
-    print("\n" + "\n".join(map(str, goals)))
-    if args.json:
-        write_json(args.json, goals, results=rows)
+    report.show(f"batch of {BATCH}", ["case", "speed-up in FLOPs", "speed-up in time"], lines)
+    report.results["results"] = rows
 
+
+BENCHMARK = Benchmark("early_exit", __doc__, measure, rounds=7)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -7,16 +7,15 @@ evaluation go over the same batches (padding, order); the naive sum evaluates th
 """
 
 import argparse
+import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
-from benchmarks.timing import Goal, interleave, machine, ratio, table, write_json
+from benchmarks.timing import Benchmark, Goal, Report, interleave, ratio
 from eval import TASKS
 from eval.depth import sweep_logits
 from modeling import AcnConfig, AcnForSequenceClassification
@@ -64,7 +63,7 @@ def full_logits(model: AcnForSequenceClassification, data: datasets.Dataset) -> 
     return logits
 
 
-def measure(connectivity: str, rounds: int) -> tuple[list[dict[str, Any]], list[Goal]]:
+def measure_sweep(connectivity: str, rounds: int) -> tuple[list[dict[str, Any]], list[Goal]]:
     """The three cases in turn; the sweep's answers must be those of the copies."""
     data, model = make_examples(), make_model(connectivity)
     copies = [make_model(connectivity) for _ in range(LAYERS + 1)]
@@ -94,27 +93,20 @@ def measure(connectivity: str, rounds: int) -> tuple[list[dict[str, Any]], list[
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print the table and whether the goals were met, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write every measurement to this file")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    print(" ".join(f"{name}={value}" for name, value in machine().items()), flush=True)
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Both connectivities."""
     rows: list[dict[str, Any]] = []
-    goals: list[Goal] = []
-    for connectivity in ("acn", "residual"):
-        found, aims = measure(connectivity, args.rounds)
+    for connectivity in ("acn",) if options.quick else ("acn", "residual"):
+        found, goals = measure_sweep(connectivity, options.rounds)
         rows += found
-        goals += aims
+        report.goals += goals
     columns = [[f"{row['connectivity']}: {row['case']}", f"{np.median(row['seconds']):.2f}", f"{row['times_full']:.2f}"]
                for row in rows]  # fmt: skip
-    print(table(["case", "CPU s", "x one evaluation"], columns), flush=True)
-    print("\n" + "\n".join(map(str, goals)))
-    if args.json:
-        write_json(args.json, goals, sweep=rows)
+    report.show(f"{EXAMPLES} examples", ["case", "CPU s", "x one evaluation"], columns)
+    report.results["sweep"] = rows
 
+
+BENCHMARK = Benchmark("eval", __doc__, measure, rounds=5)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -29,7 +29,7 @@ from data_pipeline import CorpusConfig, PrepareConfig, prepare
 from pretrain.checkpoint import MARKER, newest_complete
 from pretrain.figures import read_metrics
 
-from .timing import Goal, table, write_json
+from .timing import Benchmark, Goal, Report
 
 GLOBAL_BATCH = 8
 VICTIMS = ("one rank", "all ranks", "launcher")
@@ -53,28 +53,21 @@ class Round:
     """Seconds from the restart to the first new step."""
 
 
-def main() -> int:
-    """Run both, compare, print, write the JSON; 0 when the two runs are equal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="kills")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--json", type=Path, help="file to write")
-    args = parser.parse_args()
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Run both and compare; a round is a kill."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         data = corpus(work)
-        steps = 12 * args.rounds + 20
+        steps = 12 * options.rounds + 20
         _finish(command(data, work / "calm", steps))
-        rounds = list(disturb(command(data, work / "killed", steps), work / "killed", args.rounds, args.seed))
-        goals = compare(work / "calm", work / "killed", steps)
+        rounds = list(disturb(command(data, work / "killed", steps), work / "killed", options.rounds, options.seed))
+        report.goals += compare(work / "calm", work / "killed", steps)
     rows = [
         [str(value) if not isinstance(value, float) else f"{value:.1f}" for value in asdict(r).values()] for r in rounds
     ]
-    print(table(["victim", "moment", "killed at step", "resumed at", "ended after (s)", "back after (s)"], rows))
-    print(*goals, sep="\n")
-    if args.json:
-        write_json(args.json, goals, rounds=[asdict(one) for one in rounds], steps=steps, seed=args.seed)
-    return 0 if all(goal.met for goal in goals) else 1
+    headers = ["victim", "moment", "killed at step", "resumed at", "ended after (s)", "back after (s)"]
+    report.show(f"{options.rounds} kills", headers, rows)
+    report.results |= {"kills": [asdict(one) for one in rounds], "steps": steps, "seed": options.seed}
 
 
 def corpus(work: Path) -> Path:
@@ -191,5 +184,11 @@ def _samples(run: Path) -> Iterator[list[int]]:
             yield json.loads(line)["samples"]
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+
+
+BENCHMARK = Benchmark("faults", __doc__, measure, rounds=20, add_options=_add_options, exact=True)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

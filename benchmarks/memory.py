@@ -25,7 +25,7 @@ from pretrain import ModelConfig, PretrainConfig
 from pretrain.engine import build_engine, checkpoint_activations, init_distributed, step
 from pretrain.memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
 
-from .timing import Goal, table, write_json
+from .timing import Benchmark, Goal, Report
 
 RANKS = 2
 VOCABULARY = 4096
@@ -33,26 +33,20 @@ MODEL = ModelConfig(hidden_size=128, num_hidden_layers=6, num_attention_heads=2,
 STATES: list[tuple[int, Precision]] = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16")]
 
 
-def main() -> int:
-    """Measure, print both tables, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the results there")
-    args = parser.parse_args()
-    states = [measured_states(stage, precision) for stage, precision in STATES]
-    print(table(["ZeRO stage", "precision", "bytes per parameter", "planned", "on disk", "planned"], map(_row, states)))
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Every stage in both precisions, then activations; each is counted once, whatever the number of rounds."""
+    states = [measured_states(stage, precision) for stage, precision in (STATES[:1] if options.quick else STATES)]
+    headers = ["ZeRO stage", "precision", "bytes per parameter", "planned", "on disk", "planned"]
+    report.show(f"states, {RANKS} ranks", headers, map(_row, states))
     activations = [measured_activations(*case) for case in activation_cases()]
     rows = [[row["case"], f"{row['measured']:,}", f"{row['planned']:,}"] for row in activations]
-    print(table(["activations", "bytes kept", "planned"], rows))
-    goals = [
+    report.show("activations of a forward pass", ["case", "bytes kept", "planned"], rows)
+    report.goals += [
         _worst("states, largest deviation", states, "measured", "planned", 0.02),
         _worst("checkpoint, largest deviation", states, "on_disk", "planned_on_disk", 0.02),
         _worst("activations, largest deviation", activations, "measured", "planned", 0.1),
     ]
-    for goal in goals:
-        print(goal)
-    if args.json:
-        write_json(args.json, goals, states=states, activations=activations)
-    return 0
+    report.results |= {"states": states, "activations": activations}
 
 
 def _row(row: dict[str, Any]) -> list[str]:
@@ -167,5 +161,7 @@ def measured_activations(name: str, config: AcnConfig, precision: Precision, che
     }
 
 
+BENCHMARK = Benchmark("memory", __doc__, measure, rounds=1)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

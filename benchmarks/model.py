@@ -8,17 +8,16 @@ do on the machine hardly enters.
 """
 
 import argparse
+import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from modeling import AcnConfig, AcnForMaskedLM, AcnForSequenceClassification
 
-from .timing import Goal, Step, interleave, machine, peak_memory, ratio, table, write_json
+from .timing import Benchmark, Goal, Report, Step, interleave, peak_memory, ratio
 
 SEQ_LENGTH = 128
 TARGETS = round(0.15 * SEQ_LENGTH)
@@ -141,36 +140,30 @@ def measure_depths(size: Size, rounds: int) -> tuple[list[dict], list[Goal]]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print the tables and whether the goals were met, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write every measurement to this file")
-    parser.add_argument("--rounds", type=int, default=11, help="rounds that count (default: 11)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    print(" ".join(f"{name}={value}" for name, value in machine().items()), flush=True)
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Training steps of every size, then forward passes of the larger ones."""
     training: list[dict] = []
     depths: list[dict] = []
-    goals: list[Goal] = []
-    for size in SIZES:
-        rows, found = measure_training(size, args.rounds)
+    sizes = SIZES[:1] if options.quick else SIZES
+    for size in sizes:
+        rows, goals = measure_training(size, options.rounds)
         training += rows
-        goals += found
+        report.goals += goals
         columns = [[r["case"], f"{r['tokens_per_second']:,.0f}", f"{r['times_bert']:.2f}", f"{r['peak_mib']:,.0f}"]
                    for r in rows]  # fmt: skip
-        print(f"\n{size.name}, batch {size.batch} x {SEQ_LENGTH}, forward + backward", flush=True)
-        print(table(["case", "tokens/CPU s", "x BERT", "peak MiB"], columns), flush=True)
-    for size in SIZES[1:]:
-        rows, found = measure_depths(size, args.rounds)
+        title = f"{size.name}, batch {size.batch} x {SEQ_LENGTH}, forward + backward"
+        report.show(title, ["case", "tokens/CPU s", "x BERT", "peak MiB"], columns)
+    for size in sizes[-2:]:
+        rows, goals = measure_depths(size, options.rounds)
         depths += rows
-        goals += found
+        report.goals += goals
         columns = [[r["case"], f"{r['tokens_per_second']:,.0f}", f"{r['times_full_depth']:.2f}"] for r in rows]
-        print(f"\n{size.name}, batch {size.batch} x {SEQ_LENGTH}, sequence classifier, forward only")
-        print(table(["case", "tokens/CPU s", "x full depth"], columns), flush=True)
-    print("\n" + "\n".join(map(str, goals)))
-    if args.json:
-        write_json(args.json, goals, training=training, depths=depths)
+        title = f"{size.name}, batch {size.batch} x {SEQ_LENGTH}, sequence classifier, forward only"
+        report.show(title, ["case", "tokens/CPU s", "x full depth"], columns)
+    report.results |= {"training": training, "depths": depths}
 
+
+BENCHMARK = Benchmark("model", __doc__, measure, rounds=11)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -1,9 +1,10 @@
-"""What the benchmarks share: interleaved timing, peak memory of a fresh process, tables, goals and JSON.
+"""What the benchmarks share: interleaved timing, peak memory of a fresh process, tables, goals, options and JSON.
 
 A machine's speed drifts (other programs, heat), so the cases of a comparison run in turn, round after round, and are
 compared within each round: `ratio` is the median of the rounds' ratios, which drift does not touch.
 """
 
+import argparse
 import ctypes
 import datetime
 import gc
@@ -15,7 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +119,17 @@ class Goal:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure has to name: processors, threads, versions, date."""
-    return {
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
+    """What a figure has to name: processors, device, threads, versions, date."""
+    found: dict[str, Any] = {"cpu_cores": os.cpu_count()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    found |= {"threads": torch.get_num_threads(), "python": sys.version.split()[0]}
+    for library in ("torch", "transformers", "deepspeed"):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = None
+    return found | {"date": datetime.date.today().isoformat()}
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -140,8 +145,63 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_json(path: Path, goals: Sequence[Goal], **results: Any) -> None:
-    """Write machine, results and goals; aside first, then renamed."""
-    content = {"machine": machine(), **results, "goals": [asdict(goal) | {"met": goal.met} for goal in goals]}
+    """Write machine, results and goals."""
+    write_whole(path, {"machine": machine(), **results, "goals": [asdict(goal) | {"met": goal.met} for goal in goals]})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, aside first and then renamed."""
     aside = path.with_name(f".{path.name}.tmp")
     aside.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(aside, path)
+
+
+@dataclass
+class Report:
+    """What a benchmark finds: it shows tables as it goes, and leaves its goals and measurements here."""
+
+    goals: list[Goal] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def show(self, title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table."""
+        print(f"\n{title}\n{table(headers, rows)}", flush=True)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A member of the suite, whose module can be run alone: `sys.exit(BENCHMARK.main())`."""
+
+    name: str
+    """That of its module in this package."""
+    doc: str
+    """Its help."""
+    measure: Callable[[argparse.Namespace, Report], None]
+    """Measures with the options of the command line, of which it has at least `rounds` and `quick`."""
+    rounds: int
+    """Rounds that count, unless the command line says otherwise."""
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None
+    """Adds options of its own."""
+    exact: bool = False
+    """Its goals are no question of speed: exit code 1 when one is missed."""
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Measure, print tables and whether the goals were met, and write JSON if asked; returns the exit code."""
+        parser = argparse.ArgumentParser(description=self.doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--json", type=Path, help="write every measurement to this file")
+        parser.add_argument("--rounds", type=int, help=f"rounds that count (default: {self.rounds}; 1 with --quick)")
+        parser.add_argument("--quick", action="store_true", help="as little as shows that everything runs")
+        if self.add_options is not None:
+            self.add_options(parser)
+        options = parser.parse_args(argv)
+        if options.rounds is None:
+            options.rounds = 1 if options.quick else self.rounds
+        torch.set_num_threads(1)
+        print(" ".join(f"{name}={value}" for name, value in machine().items()), flush=True)
+        report = Report()
+        self.measure(options, report)
+        print("\n" + "\n".join(map(str, report.goals)), flush=True)
+        if options.json:
+            head = {"benchmark": self.name, "quick": options.quick, "rounds": options.rounds}
+            write_json(options.json, report.goals, **head, **report.results)
+        return int(self.exact and not all(goal.met for goal in report.goals))

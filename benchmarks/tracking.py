@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Goal, interleave, ratio, table, write_json
+from benchmarks.timing import Benchmark, Goal, Report, interleave, ratio
 from launch.tracking import Tracker, TrackingConfig, open_tracker
 from modeling import AcnConfig, AcnForMaskedLM
 
@@ -31,13 +31,8 @@ METRICS = 100
 SERVER_SECONDS = 120
 
 
-def main() -> None:
-    """Measure every store, print the figures and the goals, write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--rounds", type=int, default=20, help="steps of each kind")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Every store."""
     step = training_step()
     figures = {}
     with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as (uri, process):
@@ -53,10 +48,10 @@ def main() -> None:
             tracker.mlflow_run_id  # noqa: B018  the first connection, with the tables of a new database, is no step
             if "hanging" in name:
                 os.killpg(process.pid, signal.SIGSTOP)
-            figures[name] = measure(step, tracker, args.rounds)
+            figures[name] = measure_tracker(step, tracker, options.rounds)
             tracker.close()
         os.killpg(process.pid, signal.SIGCONT)
-    report(figures, args.json, args.rounds)
+    show(figures, report)
 
 
 def training_step() -> Callable[[], None]:
@@ -78,7 +73,7 @@ def training_step() -> Callable[[], None]:
     return step
 
 
-def measure(step: Callable[[], None], tracker: Tracker, rounds: int) -> dict[str, float]:
+def measure_tracker(step: Callable[[], None], tracker: Tracker, rounds: int) -> dict[str, float]:
     """CPU time of a step, time and share of the calls of `log_metrics`, and the ratio of tracked to bare steps."""
     calls: list[float] = []
     waits: list[float] = []
@@ -136,8 +131,8 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         process.wait()
 
 
-def report(figures: dict[str, dict[str, float]], json: Path | None, rounds: int) -> None:
-    """Print a table and the goals; write both."""
+def show(figures: dict[str, dict[str, float]], report: Report) -> None:
+    """The table and the goals."""
     headers = ["recorded in", "step, ms", "log_metrics, ms", "longest, ms", "share of a step", "all CPU, times bare"]
     rows = [
         [
@@ -150,17 +145,15 @@ def report(figures: dict[str, dict[str, float]], json: Path | None, rounds: int)
         ]
         for name, found in figures.items()
     ]
-    print(table(headers, rows))
-    print("in brackets: two bare steps against each other, which is the noise")
-    goals = [
+    report.show("in brackets: two bare steps against each other, which is the noise", headers, rows)
+    report.goals += [
         Goal(f"{name}: share of a step that logging {METRICS} metrics takes", found["log_share"], 0.01, at_least=False)
         for name, found in figures.items()
     ]
-    for goal in goals:
-        print(goal)
-    if json:
-        write_json(json, goals, figures=figures, rounds=rounds, metrics=METRICS)
+    report.results |= {"figures": figures, "metrics": METRICS}
 
+
+BENCHMARK = Benchmark("tracking", __doc__, measure, rounds=20)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())
