@@ -3,8 +3,8 @@
     python -m benchmarks --json benchmarks/results/cpu.json
     python -m benchmarks model training --quick
 
-Each runs in a process of its own (`python -m benchmarks.NAME`), so one that fails costs only its own figures: the others
-are shown and written, and the exit code is 1.
+Each runs in a process of its own (`python -m benchmarks.NAME`), so one that fails costs only its own figures: the
+others are shown and written, and the exit code is 1.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 from .timing import machine, table, write_whole
 
-DEFAULT = ("model", "eval", "early_exit", "data", "memory", "tracking")
+DEFAULT = ("model", "eval", "early_exit", "data", "memory", "tracking", "training")
 """What runs when no name is given: 25 minutes on two cores."""
 LONG = ("faults",)
 """What runs only by name."""

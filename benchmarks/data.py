@@ -5,9 +5,7 @@ the machine disturbs both alike. Without --corpus the text is made here: words d
 """
 
 import argparse
-import json
 import os
-import random
 import sys
 import tempfile
 import time
@@ -23,8 +21,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.corpus import write_text
 from benchmarks.data_plan import plan_growth
-from benchmarks.timing import Benchmark, Goal, Report, interleave, ratio
+from benchmarks.timing import Benchmark, Goal, Report, Step, interleave, ratio
 from data_pipeline import (
     CorpusConfig,
     Manifest,
@@ -76,20 +75,6 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     report.results |= results
 
 
-def write_text(file: Path, megabytes: float) -> Path:
-    """Documents of words with Zipf's frequencies, as JSON lines."""
-    rng = random.Random(0)
-    letters = "eeeeetttaaaoooiiinnnssshhhrrrdddlllcccuuummmwwwfffggyyppbbvk"
-    words = ["".join(rng.choices(letters, k=rng.randint(2, 10))) for _ in range(20_000)]
-    weights = [1 / rank for rank in range(1, len(words) + 1)]
-    written = 0
-    with file.open("w") as stream:
-        while written < megabytes * 1e6:
-            text = " ".join(rng.choices(words, weights, k=rng.randint(50, 1500)))
-            written += stream.write(json.dumps({"text": text}) + "\n")
-    return file
-
-
 def first_prepare(work: Path, corpus: str) -> Path:
     """Train a tokenizer and prepare the corpus once."""
     config = PrepareConfig(CorpusConfig(train=corpus), str(work / "prepared"), vocab_size=8192, tokenizer_sample_mb=8)
@@ -105,7 +90,7 @@ def alternate(this: Work, against: Work, names: tuple[str, str], rounds: int) ->
         units[name] = work()
 
     sides = dict(zip(names, (this, against), strict=True))
-    cases = {name: partial(counted, name, work) for name, work in sides.items()}
+    cases: dict[str, Step] = {name: partial(counted, name, work) for name, work in sides.items()}
     times = interleave(cases, rounds, warmup=1, clock=time.process_time)
     speeds = {name: units[name] / timing.median for name, timing in times.items()}
     ours, theirs = names

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers.utils import is_flash_attn_2_available
 
 from data_pipeline import DataError, TokenStream, world_problems
 from modeling import AcnConfig
@@ -23,6 +25,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
     """
     found = config.problems() + _output_problems(Path(config.output))
     found += precision_problems(config.precision) + _override_problems(config.deepspeed)
+    found += _kernel_problems(config)
     offloaded = config.offload.optimizer != "none"
     found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
     if not config.problems():
@@ -30,6 +33,22 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
         found += _data_problems(config, world_size)
     if found:
         raise PretrainError("\n".join(found))
+
+
+def _kernel_problems(config: PretrainConfig) -> list[str]:
+    """Why this machine cannot run the attention or the compiled layers that are asked for."""
+    found = []
+    if config.attention == "flash_attention_2":
+        if not is_flash_attn_2_available():
+            found.append("attention=flash_attention_2 needs a GPU and the package flash-attn: install it, or use auto")
+        if resolve_precision(config.precision) == "fp32":
+            found.append("attention=flash_attention_2 computes in half precision: set precision bf16, or use auto")
+    if not torch.cuda.is_available():
+        if config.attention == "flex_attention":
+            found.append("attention=flex_attention cannot train on a CPU: use auto")
+        if config.compile and config.optim.name == "muon":
+            found.append("compile=true does not go with optim.name=muon on a CPU: leave one of them out")
+    return found
 
 
 def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:

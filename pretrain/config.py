@@ -117,6 +117,13 @@ class PretrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights. auto: bf16 on GPUs that
     have it, fp32 elsewhere. fp16 scales the loss dynamically."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
+    """Implementation of the attention, by transformers' names. auto: sdpa, torch's own choice among its kernels, flash
+    attention on GPUs included. flash_attention_2 needs the package flash-attn. The model is the same with any of them,
+    and a run may change it when it is resumed."""
+    compile: bool = False
+    """Compile each layer with torch.compile: fewer kernels and less memory traffic, mostly on GPUs, for a wait at the
+    first step. Needs a C++ compiler on CPU, Triton on GPUs."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed ZeRO shards over the ranks: 0 nothing, 1 optimizer states, 2 gradients too, 3 weights too. A run
     may change it, and its number of ranks, whenever it is resumed."""
@@ -170,6 +177,10 @@ class PretrainConfig:
         parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
+        if self.compile and self.zero_stage == 3:
+            found.append(
+                "compile=true does not go with zero_stage=3, which gathers weights inside the layers: use 0 to 2"
+            )
         return found + self.offload.problems(self.zero_stage)
 
     def _course_problems(self) -> list[str]:

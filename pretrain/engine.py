@@ -159,6 +159,22 @@ def checkpoint_activations(model: Any) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
+def attention(config: PretrainConfig) -> str:
+    """transformers' name of the attention's implementation."""
+    return "sdpa" if config.attention == "auto" else config.attention
+
+
+def compile_layers(model: Any) -> None:
+    """Have torch compile the layers of an ACN model, in place: one compilation serves all of them.
+
+    Whole layers hold nearly all element-wise work; compiling the model at once takes several times as long to start and
+    would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
+    always of one shape in training; the shapes of validation are compiled for once more.
+    """
+    for layer in model.acn.layers:
+        layer.compile(dynamic=False)
+
+
 def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     """The DeepSpeed engine around `model` with its optimizer."""
     import deepspeed

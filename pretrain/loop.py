@@ -68,17 +68,7 @@ class Training(Run):
         stopped = 0
         with StopRequest(self.folder, config.stop_after_hours) as request, self.watchdog:
             while not self.finished and not stopped:
-                self.train_step()
-                if self.ema is not None:
-                    self.ema.update(self.engine, self.progress.step)
-                if self.progress.health.sick_in_a_row >= config.health.patience:
-                    self.roll_back()
-                if self.due(config.log_every):
-                    self.log_training()
-                if self.due(config.validation.every):
-                    self.validate()
-                stopped = self.agree(request)
-                self.save_if_due(stopping=bool(stopped))
+                stopped = self.advance(request)
             if self.progress.step > self.saved_step:  # resumed past the last step of a shorter configuration otherwise
                 self.save_or_fail()
             if stopped and self.is_main:
@@ -88,6 +78,22 @@ class Training(Run):
         if stopped:
             self.say(f"stopped by {reason(stopped)} at step {self.progress.step}")
         return self.finished
+
+    def advance(self, request: StopRequest) -> int:
+        """One optimizer step and whatever is due after it; returns the code of a stop agreed on, or 0."""
+        config = self.config
+        self.train_step()
+        if self.ema is not None:
+            self.ema.update(self.engine, self.progress.step)
+        if self.progress.health.sick_in_a_row >= config.health.patience:
+            self.roll_back()
+        if self.due(config.log_every):
+            self.log_training()
+        if self.due(config.validation.every):
+            self.validate()
+        stopped = self.agree(request)
+        self.save_if_due(stopping=bool(stopped))
+        return stopped
 
     def agree(self, request: StopRequest) -> int:
         """The code of the stop that any rank asks for, or 0; and finish a checkpoint that all have written.

@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, Saver
 from .config import PretrainConfig
 from .console import Console
 from .ema import Ema
-from .engine import build_engine, checkpoint_activations, clips_outside
+from .engine import attention, build_engine, checkpoint_activations, clips_outside, compile_layers
 from .errors import UnhealthyError
 from .export import export, tokenizer_folder
 from .files import write_text
@@ -57,12 +57,14 @@ class Run:
         resumed = checkpoints.newest_sound(self.folder, self.say)
         origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
         set_seed(config.seed)
-        model = AcnForMaskedLM(AcnConfig(**self.progress.model))
+        model = AcnForMaskedLM(AcnConfig(**self.progress.model, attn_implementation=attention(config)))
         if origin is not None:
             origin.give_weights(model, self.rank, self.world_size)
             self.say(f"starting from {origin.checkpoint.path}")
         if config.activation_checkpointing:
             checkpoint_activations(model)
+        if config.compile:
+            compile_layers(model)
         parameters = sum(p.numel() for p in model.parameters())
         self.engine = build_engine(model.to(self.device), config)
         self.clip_outside = config.optim.grad_clip if clips_outside(config) else None

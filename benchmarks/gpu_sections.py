@@ -1,0 +1,244 @@
+"""The parts of `benchmarks.gpu`, each in a process of its own: `python -m benchmarks.gpu_sections PART CASE`."""
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from data_pipeline import Manifest, MaskingConfig, StreamConfig, TokenStream
+from modeling import AcnConfig, AcnForMaskedLM, AcnForSequenceClassification, forward_flops
+from pretrain.checkpoint import newest_complete
+from pretrain.engine import init_distributed
+from pretrain.loop import Training
+from pretrain.meter import peak_memory
+from pretrain.optim import OptimConfig
+from pretrain.peak import peak_flops
+
+from .contenders import AfterSteps, Setting, bert, blocks_dataset, our_loop, trainer
+from .corpus import prepared_corpus
+from .timing import Timing, machine, ratio, write_whole
+
+ROUNDS = 3
+OURS: dict[str, Any] = {"compile": True, "precision": "bf16", "zero_stage": 1}
+EVERY_POSITION = "every position decoded"
+SWITCHED_OFF: dict[str, dict[str, Any]] = {
+    "not compiled": {"compile": False},
+    "attention written out": {"attention": "eager"},
+    "AdamW not fused": {"optim": OptimConfig(fused=False)},
+    EVERY_POSITION: {},
+    "ZeRO 0": {"zero_stage": 0},
+}
+
+
+class Bench:
+    """One case on one device: its corpus, its configurations, and how its steps are timed."""
+
+    def __init__(self, case: str, folder: Path, quick: bool) -> None:
+        size, length = case.split("/")
+        self.folder, self.quick, self.length = folder, quick, int(length)
+        if quick:
+            self.length //= 8
+        hidden, layers = {"base": (768, 12), "large": (1024, 24)}[size]
+        if quick:
+            hidden, layers = hidden // 12, layers // 6
+        tokens = 256 if quick else {"base": 32768, "large": 16384}[size]  # of a micro-batch
+        data = prepared_corpus(folder, 0.5 if quick else 4, 512 if quick else 32768, self.length)
+        self.turn = 2 if quick else 5  # optimizer steps
+        blocks = tokens // self.length
+        self.setting = Setting(str(data), hidden, layers, "bf16", blocks, 4 * blocks, log_every=self.turn)
+        self.model = AcnConfig(**self.setting.config("").model.acn_fields(Manifest.load(data)))
+        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+    @property
+    def tokens(self) -> int:
+        """Of a turn."""
+        return self.turn * self.setting.global_batch * self.length
+
+    def now(self) -> float:
+        """The time at which the device has done all it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def timed(self, work: Callable[[], Any]) -> float:
+        """Seconds of `work`."""
+        began = self.now()
+        work()
+        return self.now() - began
+
+    @contextmanager
+    def loop(
+        self, name: str, connectivity: str = "acn", **fields: Any
+    ) -> Iterator[tuple[Training, Callable[[int], None]]]:
+        """The loop of `acn pretrain`, warmed up."""
+        config = self.setting.config(str(self.folder / f"run-{self.length}-{name}"), connectivity, **(OURS | fields))
+        with our_loop(config, self.device) as (training, advance):
+            if name == EVERY_POSITION:
+                decode_every_position(training.engine.module)
+            advance(self.turn)
+            yield training, advance
+
+    def row(self, seconds: list[float], peak: int) -> dict[str, Any]:
+        """Speed, MFU and memory of a case, all by the FLOPs that our model needs."""
+        speed = self.tokens / Timing(seconds).median
+        targets = MaskingConfig().targets(self.length)
+        flops = 3 * forward_flops(self.model, self.length, masked_positions=targets) / self.length
+        return {
+            "tokens_per_second": speed,
+            "mfu": speed * flops / peak_flops(self.device, "bf16"),
+            "peak_gib": peak / 2**30,
+            "seconds": seconds,
+        }
+
+    def memory(self) -> int:
+        """The most bytes so far, since `forget_memory` on a GPU."""
+        return peak_memory(self.device)
+
+    def forget_memory(self) -> None:
+        """Measure the peak anew, with what other cases left given back."""
+        gc.collect()  # engines are cycles
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def decode_every_position(model: AcnForMaskedLM) -> None:
+    """Have the decoder see the whole sequence, as BERT's does; the loss stays the same."""
+    inner = model.forward
+
+    def forward(masked_positions: torch.Tensor, labels: torch.Tensor, input_ids: torch.Tensor, **inputs: Any) -> Any:
+        everywhere = torch.full_like(input_ids, -100).scatter(1, masked_positions, labels)
+        outputs = inner(input_ids=input_ids, labels=everywhere, **inputs)
+        index = masked_positions.unsqueeze(-1).expand(-1, -1, outputs.logits.shape[-1])
+        outputs.logits = outputs.logits.detach().gather(1, index)  # for the masked accuracy of logging steps
+        return outputs
+
+    model.forward = forward
+
+
+def ours(bench: Bench) -> dict[str, Any]:
+    """acn and its residual twin in turns, then acn with each feature switched off, and the loader alone."""
+    init_distributed(600.0)
+    cases: dict[str, Any] = {}
+    with ExitStack() as stack:
+        _, acn = stack.enter_context(bench.loop("acn"))
+        peak = bench.memory()
+        _, residual = stack.enter_context(bench.loop("residual", "residual"))
+        seconds: dict[str, list[float]] = {"acn": [], "residual": []}
+        for _ in range(ROUNDS):
+            seconds["acn"].append(bench.timed(lambda: acn(bench.turn)))
+            seconds["residual"].append(bench.timed(lambda: residual(bench.turn)))
+    times = {name: Timing(values) for name, values in seconds.items()}
+    cases["acn"], cases["residual"] = bench.row(seconds["acn"], peak), bench.row(seconds["residual"], peak)
+    for name, fields in SWITCHED_OFF.items():
+        bench.forget_memory()
+        with bench.loop(name, **fields) as (_, advance):
+            found = [bench.timed(lambda: advance(bench.turn)) for _ in range(ROUNDS)]
+            cases[name] = bench.row(found, bench.memory())
+    return {
+        "cases": cases,
+        "time_over_residual": ratio(times["acn"], times["residual"]),
+        "loader_tokens_per_second": loader(bench),
+    }
+
+
+def loader(bench: Bench) -> float:
+    """Tokens per second of masked micro-batches that nobody trains on."""
+    batches = TokenStream(bench.setting.data, StreamConfig(), MaskingConfig()).micro_batches(
+        0, bench.setting.micro_batch
+    )
+    next(batches)
+    count = 4 if bench.quick else 200
+    seconds = bench.timed(lambda: [next(batches) for _ in range(count)])
+    batches.close()
+    return count * bench.setting.micro_batch * bench.length / seconds
+
+
+def against(bench: Bench) -> dict[str, Any]:
+    """Trainer on the same blocks, with four processes that collate where there is a GPU to feed."""
+    marks: list[float] = []
+
+    def mark() -> bool:
+        marks.append(bench.now())
+        return len(marks) == ROUNDS + 1  # the first turn is warm-up
+
+    dataset = blocks_dataset(bench.setting.data)
+    fields = {"dataloader_num_workers": 4 if bench.device.type == "cuda" else 0}
+    callback = AfterSteps(bench.turn, mark)
+    trainer(bench.setting, bert(bench.setting), dataset, callback, str(bench.folder / "trainer"), 1, **fields).train()
+    seconds = [after - before for before, after in pairwise(marks)]
+    return {"cases": {"Hugging Face Trainer": bench.row(seconds, bench.memory())}}
+
+
+def profiled(bench: Bench) -> dict[str, Any]:
+    """The three kernels (operators on a CPU) in which a step spends most time."""
+    init_distributed(600.0)
+    with bench.loop("profile") as (_, advance):
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.device.type == "cuda" else [])]
+        with profile(activities=activities) as trace:
+            seconds = bench.timed(lambda: advance(1))
+    averages = trace.key_averages()
+    field = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
+    spent = {event.key: getattr(event, field) for event in averages}
+    total = sum(spent.values())
+    costliest = sorted(spent, key=spent.__getitem__, reverse=True)[:3]
+    return {"step_seconds": seconds, "costliest": {name: spent[name] / total for name in costliest}}
+
+
+def checkpoint(bench: Bench) -> dict[str, Any]:
+    """Seconds to save a checkpoint, and to be back from it."""
+    init_distributed(600.0)
+    with bench.loop("checkpoint") as (training, advance):
+        saving = bench.timed(training.save)
+        saved = newest_complete(training.folder)
+        assert saved is not None
+        loading = bench.timed(lambda: training.load(saved))
+        advance(1)  # it goes on
+    return {"save_seconds": saving, "resume_seconds": loading, "gib": saved.bytes / 2**30}
+
+
+@torch.inference_mode()
+def inference(bench: Bench) -> dict[str, Any]:
+    """Tokens per second of a classifier cut at every depth, in bf16."""
+    model = AcnForSequenceClassification(bench.model).to(bench.device, torch.bfloat16).eval()
+    blocks, repeats = (4, 3) if bench.quick else (256, 20)
+    ids = torch.randint(5, bench.model.vocab_size, (blocks, bench.length), device=bench.device)
+    found = {}
+    for depth in range(bench.model.num_hidden_layers, -1, -1):
+        model.truncate(depth)
+        model(input_ids=ids)
+        seconds = [bench.timed(lambda: model(input_ids=ids)) for _ in range(repeats)]
+        found[depth] = ids.numel() / Timing(seconds).median
+    return {"tokens_per_second_by_depth": found}
+
+
+PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "ours": ours,
+    "trainer": against,
+    "profile": profiled,
+    "checkpoint": checkpoint,
+    "inference": inference,
+}
+
+
+def main() -> None:
+    """Run one part and write what it found to FOLDER/found.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("case", help="base/128, ...")
+    parser.add_argument("--folder", type=Path, required=True, help="for corpora, runs and the result")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    found = PARTS[options.part](Bench(options.case, options.folder, options.quick))
+    write_whole(options.folder / "found.json", found | {"machine": machine()})
+
+
+if __name__ == "__main__":
+    main()

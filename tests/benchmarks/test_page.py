@@ -1,0 +1,56 @@
+"""docs/performance.md is what the committed measurements say, and says what was not measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.aims import all_aims
+from benchmarks.page import PAGE, RESULTS, page
+
+
+def record(file: Path, date: str, value: float, **fields: Any) -> None:
+    """A file with one measurement."""
+    goal = {"what": "a speed", "value": value, "bound": 2.0, "at_least": True, "met": value >= 2.0}
+    machine = {"cpu_cores": 3, "torch": "9.9", "date": date}
+    file.write_text(json.dumps({"machine": machine, "benchmark": "model", "quick": False, "goals": [goal], **fields}))
+
+
+def test_the_committed_page_is_the_generated_one() -> None:
+    assert PAGE.read_text() == page(RESULTS), "run `python -m benchmarks.page`"
+
+
+def test_the_newest_measurement_of_a_figure_is_shown_with_machine_and_date(tmp_path: Path) -> None:
+    record(tmp_path / "a.json", "2026-02-02", 2.5)
+    record(tmp_path / "b.json", "2026-01-01", 1.5)
+    text = page(tmp_path)
+    assert "3 CPU cores, torch 9.9, 2026-02-02 ([a.json]" in text
+    assert "2.5 |" in text
+    assert "2026-01-01" not in text
+
+
+def test_a_missed_goal_is_not_hidden(tmp_path: Path) -> None:
+    record(tmp_path / "a.json", "2026-02-02", 1.5)
+    assert "**no** |" in page(tmp_path)
+
+
+def test_everything_aimed_at_is_either_measured_or_listed_as_missing(tmp_path: Path) -> None:
+    text = page(tmp_path)
+    assert text.count("**Not yet measured:**") == 2
+    for aims in all_aims().values():
+        for aim in aims:
+            assert aim.what in text
+    measured = [{"what": aim.what, "value": 1, "bound": aim.bound, "at_least": True, "met": False} for aim in aims]
+    record(tmp_path / "gpu.json", "2026-02-02", 3.0, benchmark="gpu", goals=measured)
+    assert page(tmp_path).count("**Not yet measured:**") == 1
+
+
+def test_a_suite_is_taken_apart_and_quick_runs_are_refused(tmp_path: Path) -> None:
+    record(tmp_path / "one.json", "2026-02-02", 2.5)
+    inner = json.loads((tmp_path / "one.json").read_text())
+    (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "benchmarks": {"model": inner}}))
+    assert "a speed" in page(tmp_path)
+    record(tmp_path / "two.json", "2026-02-02", 2.5, quick=True)
+    with pytest.raises(ValueError, match=r"two.json.*--quick"):
+        page(tmp_path)

@@ -1,0 +1,51 @@
+"""`attention` and `compile` change how fast a run computes, not what."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretrain import PretrainError, check_run
+from pretrain.figures import read_metrics
+from pretrain.optim import OptimConfig
+
+
+def losses(acn: Callable, recipe: Callable[..., Path], name: str, **fields: object) -> dict[int, float]:
+    """The losses of a run of six steps."""
+    config = recipe(name, **fields)
+    done = acn("pretrain", "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    return read_metrics(config.with_suffix(""))["train/loss"]
+
+
+def test_the_losses_are_those_of_any_implementation_of_the_attention(acn: Callable, recipe: Callable) -> None:
+    automatic = losses(acn, recipe, "auto")
+    assert losses(acn, recipe, "eager", attention="eager") == pytest.approx(automatic, rel=1e-5)
+    assert len(automatic) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"activation_checkpointing": True}, {"precision": "bf16"}])
+def test_compiled_layers_give_the_losses_of_plain_ones(acn: Callable, recipe: Callable, fields: dict) -> None:
+    plain = losses(acn, recipe, "plain", **fields)
+    compiled = losses(acn, recipe, "compiled", compile=True, **fields)
+    # in bf16 fused operators round once where plain ones round each time
+    assert compiled == pytest.approx(plain, rel=1e-2 if "precision" in fields else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "mend"),
+    [
+        ({"attention": "flash_attention_2", "precision": "bf16"}, "flash-attn: install it, or use auto"),
+        ({"attention": "flash_attention_2", "precision": "fp32"}, "set precision bf16, or use auto"),
+        ({"attention": "flex_attention"}, "flex_attention cannot train on a CPU: use auto"),
+        ({"compile": True, "zero_stage": 3}, "use 0 to 2"),
+        ({"compile": True, "optim": OptimConfig(name="muon", grad_clip=0.0)}, "leave one of them out"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_refused_with_the_mend(
+    tiny_run: Callable, monkeypatch: pytest.MonkeyPatch, fields: dict, mend: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(PretrainError, match=mend):
+        check_run(tiny_run(**fields), 1)
