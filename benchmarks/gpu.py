@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 record["machine"] = found.pop("machine")
                 record["sections"][name] = found
-            record["goals"] = [vars(goal) | {"met": goal.met} for goal in goals(record["sections"])]
+            record["goals"] = [asdict(goal) | {"met": goal.met} for goal in goals(record["sections"])]
             write_whole(options.json, record)
             print(f"{name}: {why or 'done'}; {max(0, deadline - time.monotonic()):.0f} s left", flush=True)
     show(record)
