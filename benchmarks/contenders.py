@@ -175,8 +175,6 @@ def trainer(
     settings: dict[str, Any] = {
         "output_dir": output,
         "use_cpu": not torch.cuda.is_available(),
-        "ddp_backend": "nccl" if torch.cuda.is_available() else "gloo",
-        "ddp_find_unused_parameters": False,  # faster, and what DDP's warning advises
         "bf16": setting.precision == "bf16",
         "per_device_train_batch_size": setting.micro_batch,
         "gradient_accumulation_steps": setting.global_batch // ranks // setting.micro_batch,
@@ -193,6 +191,9 @@ def trainer(
         "report_to": "none",
         "disable_tqdm": True,
     }
+    if ranks > 1:
+        settings["ddp_backend"] = "nccl" if torch.cuda.is_available() else "gloo"
+        settings["ddp_find_unused_parameters"] = False  # faster, and what DDP's warning advises
     found = Trainer(
         model, TrainingArguments(**(settings | arguments)), data_collator=collator, train_dataset=dataset,
         processing_class=tokenizer, callbacks=[callback],
