@@ -74,7 +74,8 @@ def run_section(
     try:
         done = subprocess.run(
             [*command, "--quick"] if options.quick else command,
-            env=os.environ | hidden, stderr=subprocess.PIPE, text=True, timeout=seconds, check=False,
+            env=os.environ | hidden, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None, "out of time"
@@ -101,8 +102,8 @@ def goals(sections: dict[str, Any]) -> list[Goal]:
     return found
 
 
-def show(record: dict[str, Any]) -> None:
-    """Tables of everything."""
+def details(record: dict[str, Any]) -> str:
+    """What was measured beside the goals: a table of the cases, and lines of the other sections."""
     rows = [
         [
             f"{name.split()[1]}, {case}",
@@ -113,10 +114,21 @@ def show(record: dict[str, Any]) -> None:
         for name, section in record["sections"].items()
         for case, row in section.get("cases", {}).items()
     ]
-    print(f"\n{table(['case', 'tokens/s', 'MFU', 'peak GiB'], rows)}")
-    for name, section in record["sections"].items():
-        if "cases" not in section:
-            print(f"\n{name}: {json.dumps(section)}")
+    lines = [f"{name}: {_line(section)}" for name, section in record["sections"].items() if "cases" not in section]
+    return "\n\n".join([table(["case", "tokens/s", "MFU", "peak GiB"], rows), *lines])
+
+
+def _line(values: dict[str, Any]) -> str:
+    parts = []
+    for name, value in values.items():
+        inner = f"({_line(value)})" if isinstance(value, dict) else f"{value:,.3g}"
+        parts.append(f"{name.replace('_', ' ')} {inner}")
+    return ", ".join(parts)
+
+
+def show(record: dict[str, Any]) -> None:
+    """Everything on the console."""
+    print(f"\n{details(record)}\n")
     for goal in record["goals"]:
         print(Goal(goal["what"], goal["value"], goal["bound"], goal["at_least"]))
     for name, why in record["missing"].items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .aims import Aim, all_aims
+from .gpu import details
 from .timing import table
 
 FOLDER = Path(__file__).parent
@@ -51,7 +52,10 @@ def records(results: Path) -> Iterator[Record]:
 def page(results: Path) -> str:
     """The text of the page."""
     newest: dict[str, dict[str, tuple[Record, dict[str, Any]]]] = {}
+    sections: dict[str, Record] = {}
     for record in records(results):
+        if "sections" in record:
+            sections[record["benchmark"]] = record
         for goal in record["goals"]:
             newest.setdefault(record["benchmark"], {})[goal["what"]] = (record, goal)
     aims = all_aims()
@@ -59,6 +63,8 @@ def page(results: Path) -> str:
     for name in sorted({*newest, *aims}):
         parts.append(f"## {name}\n\n{summary(name)}")
         parts += measured(newest.get(name, {}))
+        if name in sections:
+            parts.append(details(sections[name]))
         if missing := [aim for aim in aims.get(name, []) if aim.what not in newest.get(name, {})]:
             parts.append(f"**Not yet measured:**\n\n{table(['figure', 'goal'], map(_open, missing))}")
     return "\n\n".join(parts) + "\n"

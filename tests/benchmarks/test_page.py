@@ -42,8 +42,15 @@ def test_everything_aimed_at_is_either_measured_or_listed_as_missing(tmp_path: P
         for aim in aims:
             assert aim.what in text
     measured = [{"what": aim.what, "value": 1, "bound": aim.bound, "at_least": True, "met": False} for aim in aims]
-    record(tmp_path / "gpu.json", "2026-02-02", 3.0, benchmark="gpu", goals=measured)
-    assert page(tmp_path).count("**Not yet measured:**") == 1
+    sections = {
+        "ours base/128": {"cases": {"not compiled": {"tokens_per_second": 1234.0, "mfu": 0.25, "peak_gib": 7.0}}},
+        "checkpoint base/128": {"save_seconds": 1.5},
+    }
+    record(tmp_path / "gpu.json", "2026-02-02", 3.0, benchmark="gpu", goals=measured, sections=sections)
+    text = page(tmp_path)
+    assert text.count("**Not yet measured:**") == 1
+    assert "| base/128, not compiled |    1,234 | 25.0% |      7.0 |" in text
+    assert "checkpoint base/128: save seconds 1.5" in text
 
 
 def test_a_suite_is_taken_apart_and_quick_runs_are_refused(tmp_path: Path) -> None:
