@@ -123,7 +123,7 @@ class PretrainConfig:
     and a run may change it when it is resumed."""
     compile: bool = False
     """Compile each layer with torch.compile: fewer kernels and less memory traffic, mostly on GPUs, for a wait at the
-    first step. Needs a C++ compiler on CPU, Triton on GPUs."""
+    first step. Needs a C++ compiler on CPU, Triton on GPUs. With dropout it drops other elements than without."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed ZeRO shards over the ranks: 0 nothing, 1 optimizer states, 2 gradients too, 3 weights too. A run
     may change it, and its number of ranks, whenever it is resumed."""

@@ -1,6 +1,7 @@
 """`attention` and `compile` change how fast a run computes, not what."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ def test_the_losses_are_those_of_any_implementation_of_the_attention(acn: Callab
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"activation_checkpointing": True}, {"precision": "bf16"}])
-def test_compiled_layers_give_the_losses_of_plain_ones(acn: Callable, recipe: Callable, fields: dict) -> None:
+def test_compiled_layers_give_the_losses_of_plain_ones(
+    acn: Callable, recipe: Callable, tiny_run: Callable, fields: dict
+) -> None:
+    fields = fields | {"model": replace(tiny_run().model, hidden_dropout_prob=0.0)}  # the draws of dropout differ
     plain = losses(acn, recipe, "plain", **fields)
     compiled = losses(acn, recipe, "compiled", compile=True, **fields)
     # in bf16 fused operators round once where plain ones round each time
