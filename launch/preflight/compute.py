@@ -76,4 +76,4 @@ def flops(rate: float) -> str:
     return f"{rate / 1e12:.0f} TFLOP/s" if rate >= 1e13 else f"{rate / 1e9:,.0f} GFLOP/s"
 
 
-COMPUTE = Check("compute", "rank", _compute, _judge_compute, seconds=15.0)
+COMPUTE = Check("compute", "rank", _compute, _judge_compute, seconds=8.0)

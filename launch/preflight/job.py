@@ -271,7 +271,7 @@ def absence(cards: dict[int, dict[str, Any]], world_size: int) -> list[Finding]:
     missing: dict[str, list[str]] = {}
     for rank in sorted(set(range(world_size)) - set(cards)):
         neighbours = [card["host"] for other, card in cards.items() if other // size == rank // size]
-        node = neighbours[0] if neighbours else f"node number {rank // size}"
+        node = neighbours[0] if neighbours else f"node {rank // size} of 0..{(world_size - 1) // size}"
         missing.setdefault(node, []).append(str(rank))
     slurm = os.environ.get("SLURM_JOB_NODELIST")
     of = f" (the job has {slurm})" if slurm else ""

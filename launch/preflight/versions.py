@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from launch.preflight.checks import Answer, Check, Facts, Site, groups, named, u
 from launch.preflight.findings import Finding, fault, fine, listed, warning
 from launch.provenance import provenance
 from launch.tracking import flatten
+from pretrain import PretrainConfig
 
 _ROOMS = ("modeling", "data_pipeline", "pretrain", "eval", "launch")
 _SECTIONS = ("NCCL_", "TORCH_NCCL_", "GLOO_", "UCX_", "FI_", "TORCH_DISTRIBUTED_", "OMP_NUM_THREADS")
@@ -68,7 +69,9 @@ def _version_mend(name: str, expected: object) -> str:
 
 
 def _settings(site: Site) -> Facts:
-    config = flatten({**asdict(site.config), "tracking": asdict(site.tracking)})
+    given = asdict(site.config)
+    recipe = {field.name: given[field.name] for field in fields(PretrainConfig)}  # without options of preflight's own
+    config = flatten({**recipe, "tracking": asdict(site.tracking)})
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     return {"hash": digest, "config": config}
 

@@ -84,7 +84,8 @@ def _verdict(outcome: Outcome) -> str:
     faults = sum(row.level == "fault" for row in outcome.findings)
     warnings = sum(row.level == "warning" for row in outcome.findings)
     nodes = len({place.index for place in outcome.places})
-    on = f"{len(outcome.places)} rank(s) on {nodes} node(s), {outcome.seconds:.0f} s"
+    ranks = f"{len(outcome.places)} rank(s) on {nodes} node(s)" if nodes else "not all ranks arrived"
+    on = f"{ranks}, {outcome.seconds:.0f} s"
     also = f", {warnings} warning(s)" if warnings else ""
     if outcome.passed:
         return f"preflight: go on{also} ({on})"
