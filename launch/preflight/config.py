@@ -20,7 +20,8 @@ class PreflightConfig:
     free_memory: float = 0.9
     """Share of a GPU's memory that must be free: what is taken belongs to somebody else's process."""
     slow_pair: float = 0.5
-    """Two nodes whose all-reduce has less than this share of the median pair's bandwidth have a bad link."""
+    """Two nodes whose all-reduce has less than this share of the bandwidth that a quarter of the pairs reach have a bad
+    link."""
     bandwidth: float = 0.0
     """GB/s of bus bandwidth (nccl-tests' measure) that the all-reduce over all ranks must reach. 0: any."""
     sample_mb: float = 64.0

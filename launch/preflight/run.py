@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from launch.preflight import collectives, compute, data, devices, network, recipe, storage, tracking, versions
 from launch.preflight.checks import Check, Facts, Site, judge, measure
@@ -81,8 +80,6 @@ def preflight(config: PretrainConfig, tracking: TrackingConfig, limits: Prefligh
             findings += found
             for place, facts in zip(job.places, given, strict=False):
                 measured.setdefault(str(place.rank), {}).update(facts or {})
-    if not site.hung and dist.is_initialized():
-        dist.destroy_process_group()
     passed = _agree(site, findings)
     job.farewell()
     said = merged(findings) if job.me.rank == 0 else []

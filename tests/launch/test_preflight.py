@@ -16,7 +16,7 @@ from rich.console import Console
 
 from launch.preflight import PreflightConfig, show
 from launch.preflight.checks import ERROR, Answer, Check, Site, judge, measure, named
-from launch.preflight.collectives import PAIRS, judge_pairs, pair_figures, time_all_reduce, tournament
+from launch.preflight.collectives import judge_pairs, pair_figures, time_all_reduce, tournament
 from launch.preflight.compute import COMPUTE
 from launch.preflight.devices import DEVICES, ecc_findings
 from launch.preflight.findings import fault, fine, listed, merged
@@ -295,29 +295,40 @@ def test_a_slow_node_is_named_alone_and_a_slow_link_with_both_ends():
     slow_link = rates | {(1, 3): 4.0}
     assert pair_figures(pair_answers(here, slow_link))[1, 3] == (8.0, 1e-5, "")  # two ranks each
     ((where, seen),) = faults(judge_pairs(pair_answers(here, slow_link), here))
-    assert (where, seen) == ("n1 with n3", "8.00 GB/s; median pair 20.00")
+    assert (where, seen) == ("n1 with n3", "8.00 GB/s; upper quartile 20.00")
     slow_node = rates | {pair: 1.0 for pair in rates if 2 in pair}
     ((where, seen),) = faults(judge_pairs(pair_answers(here, slow_node), here))
-    assert (where, seen) == ("n2", "all-reduce with each of 4 nodes at most 2.00 GB/s; median pair 20.00")
+    assert (where, seen) == ("n2", "all-reduce with each of 4 nodes at most 2.00 GB/s; upper quartile 20.00")
     del rates[0, 1]
     assert [row.level for row in judge_pairs(pair_answers(here, rates), here)] == ["warning"]
 
 
-def test_a_pair_that_failed_is_named_with_its_error():
+def test_of_three_nodes_the_one_that_is_slow_with_both_others_is_named():
+    here = site(3)
+    ((where, _),) = faults(judge_pairs(pair_answers(here, {(0, 1): 9.0, (0, 2): 1.0, (1, 2): 1.1}), here))
+    assert where == "n2"
+
+
+def test_pairs_that_failed_are_named_with_their_error_and_nobody_is_blamed_when_all_did():
+    failed = {"error": "Timed out"}
     here = site(2)
-    facts = [{"pairs": [{"node": 1, "error": "Timed out"}]}, {"pairs": [{"node": 0, "error": "Timed out"}]}]
-    assert faults(PAIRS.judge(answers(here, facts), here)) == [("n0 with n1", "all-reduce failed (Timed out)")]
+    facts = [{"pairs": [{"node": 1, **failed}]}, {"pairs": [{"node": 0, **failed}]}]
+    assert faults(judge_pairs(answers(here, facts), here)) == [("n0 with n1", "all-reduce failed (Timed out)")]
+    here = site(3)
+    facts = [{"pairs": [{"node": other, **failed} for other in range(3) if other != index]} for index in range(3)]
+    found = faults(judge_pairs(answers(here, facts), here))
+    assert [where for where, _ in found] == ["n0 with n1", "n0 with n2", "n1 with n2"]
 
 
 def test_bandwidth_is_what_each_link_carries(monkeypatch):
     moments = iter(itertools.count(0, 0.5))  # every all-reduce takes half a second
     monkeypatch.setattr("launch.preflight.collectives.time.perf_counter", lambda: next(moments))
-    monkeypatch.setattr("launch.preflight.collectives.dist.all_reduce", lambda tensor, group: tensor.mul_(4))
-    figures = time_all_reduce(torch.device("cpu"), None, 4)
+    monkeypatch.setattr("launch.preflight.collectives.dist.all_reduce", lambda tensor: tensor.mul_(4))
+    figures = time_all_reduce(torch.device("cpu"), 4)
     assert figures["latency"] == 0.5
     assert figures["bandwidth"] == pytest.approx(2 * 3 / 4 * 8 * 2**20 / 0.5 / 1e9)
     with pytest.raises(ValueError, match="a sum over 3 ranks came out as 4"):
-        time_all_reduce(torch.device("cpu"), None, 3)
+        time_all_reduce(torch.device("cpu"), 3)
 
 
 def test_equal_rows_become_one_and_long_lists_are_cut():
