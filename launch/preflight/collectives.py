@@ -169,15 +169,15 @@ def judge_pairs(answers: Sequence[Answer], site: Site) -> list[Finding]:
     # of three nodes a sick one is in two of three pairs: the median would be sick with it
     good = sorted(rates.values())[math.ceil(0.75 * (len(rates) - 1))]
     bad = {pair for pair, rate in rates.items() if rate < site.limits.slow_pair * good or links[pair][2]}
-    findings = []
+    findings, explained = [], set()
     for index, name in enumerate(nodes):
         own = {pair for pair in rates if index in pair}
-        if 1 < len(own) < len(rates) and own <= bad:
+        if len(own) > 1 and own <= bad < rates.keys():
             best = max(rates[pair] for pair in own)
             seen = f"all-reduce with each of {len(own)} nodes at most {best:.2f} GB/s; upper quartile {good:.2f}"
             findings.append(fault("pairs", name, seen, _NETWORK_MEND))
-            bad -= own
-    for a, b in sorted(bad):
+            explained |= own
+    for a, b in sorted(bad - explained):
         rate, _, error = links[a, b]
         seen = f"all-reduce failed ({error})" if error else f"{rate:.2f} GB/s; upper quartile {good:.2f}"
         findings.append(fault("pairs", f"{nodes[a]} with {nodes[b]}", seen, _NETWORK_MEND))

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,11 +24,17 @@ _FAREWELL_SECONDS = 5.0
 
 
 class ArrivalError(RuntimeError):
-    """The ranks did not all find each other; `findings` say who is missing, and are empty where rank 0 says it."""
+    """The ranks did not all find each other.
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    Args:
+        findings: who is missing; none where rank 0 says it.
+        dismiss: to be called once they are shown; lets those who did come go, too.
+    """
+
+    def __init__(self, findings: Sequence[Finding], dismiss: Callable[[], None] = lambda: None) -> None:
         super().__init__("; ".join(f"{row.where}: {row.seen}" for row in findings if row.level == "fault"))
         self.findings = list(findings)
+        self.dismiss = dismiss
 
 
 class LostError(RuntimeError):
@@ -108,10 +114,7 @@ class Job:
         if self.me.rank:
             self.store.set(f"left/{self.me.rank}", "1")
             return
-        until = time.monotonic() + _FAREWELL_SECONDS
-        for place in self.places[1:]:
-            if place.rank not in self.lost:
-                _wait(self.store, f"left/{place.rank}", until - time.monotonic())
+        _await_farewells(self.store, {place.rank for place in self.places[1:]} - self.lost)
 
     def _read(self, key: str, seconds: float) -> Any:
         return json.loads(self.store.get(key)) if _wait(self.store, key, seconds) else None
@@ -143,8 +146,7 @@ def join(seconds: float) -> tuple[Job, Finding]:
         cards = _arrivals(store, world_size, until)
         if len(cards) < world_size:
             rows = absence(cards, world_size)
-            store.set("roster", json.dumps({"absent": True}))
-            raise ArrivalError(rows)
+            raise ArrivalError(rows, lambda: _dismiss(store, cards))
         store.set("roster", json.dumps({"places": [asdict(place) for place in roster(cards)]}))
     elif not _wait(store, "roster", until - time.monotonic() + _FAREWELL_SECONDS):
         raise ArrivalError(absence(_arrivals(store, world_size, until=0.0), world_size))
@@ -155,6 +157,17 @@ def join(seconds: float) -> tuple[Job, Finding]:
     job = Job(store, rank, [Place(**place) for place in said["places"]])
     found = f"{world_size} rank(s) on {len(job.nodes)} node(s) met at {address}:{port}"
     return job, fine("arrival", listed(job.nodes), found)
+
+
+def _dismiss(store: Any, cards: Iterable[int]) -> None:
+    store.set("roster", json.dumps({"absent": True}))
+    _await_farewells(store, [rank for rank in cards if rank])
+
+
+def _await_farewells(store: Any, ranks: Iterable[int]) -> None:
+    until = time.monotonic() + _FAREWELL_SECONDS
+    for rank in ranks:
+        _wait(store, f"left/{rank}", until - time.monotonic())
 
 
 def _environment() -> tuple[str, int, int, int]:

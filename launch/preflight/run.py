@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,10 +57,19 @@ class Outcome:
     """A thread of a check, in a call that does not return, is still there."""
 
 
-def preflight(config: PretrainConfig, tracking: TrackingConfig, limits: PreflightConfig) -> Outcome:
+def preflight(
+    config: PretrainConfig,
+    tracking: TrackingConfig,
+    limits: PreflightConfig,
+    tell: Callable[[Outcome], None],
+) -> Outcome:
     """Make all checks with the other ranks of the job that RANK, WORLD_SIZE and MASTER_* describe.
 
     Every wait is bounded, and the whole by `limits.seconds`.
+
+    Args:
+        tell: shows the outcome, on rank 0 and where there is something to say. It is called before any rank leaves: a
+            launcher ends rank 0 as soon as another one has left with an error.
 
     Raises:
         LaunchError: a variable of the launcher is missing.
@@ -70,20 +79,36 @@ def preflight(config: PretrainConfig, tracking: TrackingConfig, limits: Prefligh
     try:
         job, arrival = join(limits.arrival_seconds)
     except ArrivalError as error:
-        return Outcome(False, error.findings, [], {}, time.monotonic() - began, hung=False)
+        outcome = Outcome(False, error.findings, [], {}, time.monotonic() - began, hung=False)
+        if error.findings:
+            tell(outcome)
+        error.dismiss()
+        return outcome
     site = Site(config, tracking, limits, job, _device(), until=began + limits.seconds)
-    findings, measured = [arrival], dict[str, dict[str, Facts]]()
+    findings, measured = _all_stages(site)
+    findings = merged([arrival, *findings]) if job.me.rank == 0 else []
+    passed = all(row.level != "fault" for row in findings)
+    outcome = Outcome(passed, findings, job.places, measured, time.monotonic() - began, site.hung)
+    if job.me.rank == 0:
+        tell(outcome)
+        job.announce("passed", passed)
+    outcome = replace(outcome, passed=bool(job.hear("passed", site.left() + _SLACK_SECONDS)))
+    job.farewell()
+    return outcome
+
+
+def _all_stages(site: Site) -> tuple[list[Finding], dict[str, dict[str, Facts]]]:
+    """On rank 0 all findings, and what was measured by rank and check."""
+    findings: list[Finding] = []
+    measured: dict[str, dict[str, Facts]] = {}
     failed: set[str] = set()
     with site.cleanup:
         for number, stage in enumerate(STAGES):
             found, given = _stage(f"stage/{number}", stage, site, failed)
             findings += found
-            for place, facts in zip(job.places, given, strict=False):
+            for place, facts in zip(site.job.places, given, strict=False):
                 measured.setdefault(str(place.rank), {}).update(facts or {})
-    passed = _agree(site, findings)
-    job.farewell()
-    said = merged(findings) if job.me.rank == 0 else []
-    return Outcome(passed, said, job.places, measured, time.monotonic() - began, site.hung)
+    return findings, measured
 
 
 def _device() -> torch.device:
@@ -126,12 +151,6 @@ def _lost(place: Place, stage: Sequence[Check]) -> Finding:
     during = ", ".join(check.name for check in stage)
     mend = "look at its output: it has died, or hangs"
     return fault("everybody", place.name, f"stopped answering during: {during}", mend)
-
-
-def _agree(site: Site, findings: Sequence[Finding]) -> bool:
-    if site.job.me.rank == 0:
-        site.job.announce("passed", all(row.level != "fault" for row in findings))
-    return bool(site.job.hear("passed", _SLACK_SECONDS + site.left()))
 
 
 def report(outcome: Outcome) -> dict[str, Any]:

@@ -61,23 +61,27 @@ def _run_rank(args: Args) -> int:
 
 
 def _check(args: Args) -> int:
-    """Check, and show the findings where they are: on rank 0, or on a rank that does not find it."""
     try:
-        outcome = preflight(args, args.tracking, args.preflight)
+        outcome = preflight(args, args.tracking, args.preflight, lambda outcome: _tell(outcome, args))
     except LostError as error:
         print(f"acn preflight: rank {os.environ['RANK']} on {socket.gethostname()}: {error}", file=sys.stderr)
         return 1
-    if os.environ["RANK"] == "0":
-        show(outcome.findings, _verdict(outcome), Console(highlight=False))
-        if args.json is not None:
-            write_json(Path(args.json), report(outcome))
-    else:
-        show(outcome.findings, "", Console(stderr=True, highlight=False))
     code = 0 if outcome.passed else 1
     if outcome.hung:  # the interpreter would wait for the thread, and the job for this rank
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _tell(outcome: Outcome, args: Args) -> None:
+    """Show the findings: all of them on rank 0, its own on a rank that does not find the others."""
+    if os.environ["RANK"] != "0":
+        show(outcome.findings, "", Console(stderr=True, highlight=False))
+        return
+    show(outcome.findings, _verdict(outcome), Console(highlight=False))
+    sys.stdout.flush()
+    if args.json is not None:
+        write_json(Path(args.json), report(outcome))
 
 
 def _verdict(outcome: Outcome) -> str:
