@@ -65,7 +65,7 @@ def preflight(
 ) -> Outcome:
     """Make all checks with the other ranks of the job that RANK, WORLD_SIZE and MASTER_* describe.
 
-    Every wait is bounded, and the whole by `limits.seconds`.
+    Every wait is bounded: for the ranks to meet by `limits.arrival_seconds`, from then on by `limits.seconds`.
 
     Args:
         tell: shows the outcome, on rank 0 and where there is something to say. It is called before any rank leaves: a
@@ -84,7 +84,7 @@ def preflight(
             tell(outcome)
         error.dismiss()
         return outcome
-    site = Site(config, tracking, limits, job, _device(), until=began + limits.seconds)
+    site = Site(config, tracking, limits, job, _device(), until=time.monotonic() + limits.seconds)
     findings, measured = _all_stages(site)
     findings = merged([arrival, *findings]) if job.me.rank == 0 else []
     passed = all(row.level != "fault" for row in findings)

@@ -38,7 +38,10 @@ def _ask(uri: str, experiment: str) -> str:
     try:
         MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
     except Exception as error:  # whatever MLflow or the network come up with
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        parts = urlsplit(uri)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        unreachable = parts.hostname and reach(parts.hostname, port, until=0.0)  # says it more clearly than MLflow
+        return unreachable or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return ""
 
 

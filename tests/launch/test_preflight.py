@@ -23,6 +23,7 @@ from launch.preflight.findings import fault, fine, listed, merged
 from launch.preflight.job import Job, absence, roster
 from launch.preflight.network import Beacon, judge_address, judge_ports, partners
 from launch.preflight.storage import checkpoint_bytes, judge_shared, space_findings
+from launch.preflight.tracking import MLFLOW
 from launch.preflight.versions import VERSIONS, source_hash
 from launch.tracking import TrackingConfig
 from pretrain import PretrainConfig
@@ -277,6 +278,26 @@ def test_a_disk_without_room_for_the_checkpoints_is_named(prepared):
         f"{3 * size / 1e9:.2f} GB free for temporary files",
         "32 MiB of shared memory",
     ]
+
+
+def test_a_tracking_store_that_does_not_answer_is_a_warning_without_its_password(tmp_path):
+    from tests.launch.preflight_ranks import free_port
+
+    here = site(1)
+    for uri, store in (
+        (f"http://127.0.0.1:{free_port()}", "http://127.0.0.1"),
+        (f"postgresql://me:secret@127.0.0.1:{free_port()}/runs", "postgresql://127.0.0.1"),
+    ):
+        here.tracking.mlflow = uri
+        (row,) = MLFLOW.judge(answers(here, [MLFLOW.measure(here)], per_node=True), here)
+        assert (row.level, row.where) == ("warning", "n0")
+        assert row.seen.startswith(store)
+        assert "refused" in row.seen
+        assert "secret" not in row.seen
+    here.tracking.mlflow = f"sqlite:///{tmp_path}/new/mlruns.db"
+    (row,) = MLFLOW.judge(answers(here, [MLFLOW.measure(here)], per_node=True), here)
+    assert row.level == "fine"
+    assert list(tmp_path.iterdir()) == []
 
 
 def pair_answers(here: Site, rates: dict[tuple[int, int], float]) -> list[Answer]:
