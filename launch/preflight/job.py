@@ -65,7 +65,8 @@ class Job:
         self.store = store
         self.places = list(places)
         self.me = self.places[rank]
-        self.firsts = [place for place in places if place.local_rank == min_local(places, place.index)]
+        first = {place.index: place for place in reversed(self.places)}
+        self.firsts = [first[index] for index in sorted(first)]
         """The first rank of every node, in the order of the nodes."""
         self.lost: set[int] = set()
         """Ranks that have stopped answering; kept by rank 0."""
@@ -118,11 +119,6 @@ class Job:
 
     def _read(self, key: str, seconds: float) -> Any:
         return json.loads(self.store.get(key)) if _wait(self.store, key, seconds) else None
-
-
-def min_local(places: Sequence[Place], index: int) -> int:
-    """The lowest local rank on a node."""
-    return min(place.local_rank for place in places if place.index == index)
 
 
 def join(seconds: float) -> tuple[Job, Finding]:

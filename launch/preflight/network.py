@@ -201,7 +201,7 @@ def _judge_clock(answers: Sequence[Answer], site: Site) -> list[Finding]:
             ahead = answer.facts["ahead"]
             seen = f"{abs(ahead):.2f} s {'ahead of' if ahead > 0 else 'behind'} {first}"
             mend = (
-                "run chrony or ntpd there; elastic torchrun drops nodes that are 15 s off, storage refuses later ones"
+                "run chrony or ntpd there (elastic torchrun takes a node that is 15 s off for dead, S3 refuses 15 min)"
             )
             findings.append(fault("clock", answer.where, seen, mend))
     if findings:

@@ -74,8 +74,10 @@ def test_every_node_is_knocked_at_by_as_many_as_it_knocks_at_and_not_by_all(node
 
 
 def test_nodes_are_told_apart_by_host_and_by_launcher():
-    names = [place.node for place in roster({0: card("a"), 1: card("b"), 2: card("a", 1)})]
-    assert names == ["a", "b", "a"]
+    here = Job(dist.HashStore(), 2, roster({0: card("a"), 1: card("b"), 2: card("a", 1)}))
+    assert [place.node for place in here.places] == ["a", "b", "a"]
+    assert [place.rank for place in here.firsts] == [0, 1]
+    assert not here.speaks_for_node
     places = roster({0: card("x", group="0"), 1: card("x", 1, group="0"), 2: card("x", group="1")})
     assert [(place.node, place.index) for place in places] == [("x#0", 0), ("x#0", 0), ("x#1", 1)]
 

@@ -59,6 +59,7 @@ def test_another_version_of_a_package_is_named_with_its_node(tmp_path, options):
     assert "install transformers 5." in result.out
 
 
+@pytest.mark.slow
 def test_other_options_are_named_with_their_node_and_field(tmp_path, options):
     result = pair(tmp_path, options, options=["--optim.lr", "0.5"])
     assert result.faults() == [("config", "node-b rank 1")]
@@ -78,7 +79,10 @@ def damaged_copy(prepared: Path, target: Path, damage: str) -> Path:
     return target
 
 
-@pytest.mark.parametrize(("damage", "said"), [("missing", "is missing"), ("changed", "has another sha256")])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [("missing", "is missing"), pytest.param("changed", "has another sha256", marks=pytest.mark.slow)],
+)
 def test_a_shard_that_one_node_lacks_or_has_damaged_is_named(tmp_path, options, prepared, damage, said):
     copy = damaged_copy(prepared, tmp_path / "copy", damage)
     result = pair(tmp_path, options, mounts={str(prepared): str(copy)})
@@ -93,6 +97,7 @@ def test_a_folder_that_one_node_cannot_write_to_is_named(tmp_path, options):
     assert "choose another --output" in result.out
 
 
+@pytest.mark.slow
 def test_a_shared_folder_that_is_not_shared_is_named(tmp_path, options):
     (tmp_path / "own").mkdir()
     result = pair(tmp_path, options, mounts={str(tmp_path / "shared"): str(tmp_path / "own")})
@@ -101,7 +106,10 @@ def test_a_shared_folder_that_is_not_shared_is_named(tmp_path, options):
     assert list((tmp_path / "own").iterdir()) == []
 
 
-@pytest.mark.parametrize(("clock", "said"), [(3.0, "3.00 s ahead of node-a"), (-60.0, "60.00 s behind node-a")])
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [(3.0, "3.00 s ahead of node-a"), pytest.param(-60.0, "60.00 s behind node-a", marks=pytest.mark.slow)],
+)
 def test_a_clock_that_is_off_is_named_with_its_direction(tmp_path, options, clock, said):
     result = pair(tmp_path, options, clock=clock)
     assert result.faults() == [("clock", "node-b")]
@@ -138,6 +146,7 @@ def test_a_rank_that_never_comes_is_missed_by_name_and_soon(tmp_path, options):
     assert "refused: nobody listens there" in headless.errors[1]
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_meanwhile_is_named_and_ends_the_others(tmp_path, options):
     def kill(ranks):
         deadline = time.monotonic() + 60
@@ -199,6 +208,7 @@ def three(network, options, tmp_path) -> Result:
     return run([network(1), network(2), network(3)], [*options, *fitting], tmp_path, master="10.79.0.1")
 
 
+@pytest.mark.slow
 def test_nodes_with_a_network_between_them_may_go_on(tmp_path, options, network):
     result = three(network, options, tmp_path)
     assert result.faults() == []
@@ -215,6 +225,7 @@ def test_a_way_that_is_blocked_is_named_with_both_its_ends(tmp_path, options, ne
     assert ("all-reduce", "") in result.rows("skipped")
 
 
+@pytest.mark.slow
 def test_a_slow_link_is_named(tmp_path, options, network):
     limit = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "100mbit", "burst", "256kb", "latency", "50ms"]
     sh("ip", "netns", "exec", "acnpf3", *limit)
@@ -224,6 +235,7 @@ def test_a_slow_link_is_named(tmp_path, options, network):
     assert all(entry["bandwidth"] == pytest.approx(0.0125, rel=0.25) for entry in measured), "100 Mbit/s"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
 def test_a_node_with_a_firewall_is_named(tmp_path, options, network):
     rules = (
@@ -238,6 +250,7 @@ def test_a_node_with_a_firewall_is_named(tmp_path, options, network):
     assert "open all TCP ports" in result.out
 
 
+@pytest.mark.slow
 def test_a_node_that_cannot_reach_the_first_says_so_and_is_missed(tmp_path, options, network):
     sh("ip", "-n", "acnpf1", "route", "add", "blackhole", "10.79.0.3")
     result = three(network, [*options, "--preflight.arrival_seconds", "6"], tmp_path)
@@ -266,6 +279,7 @@ def test_torchrun_with_a_node_in_another_time(tmp_path, options):
         agents.append(subprocess.Popen(named, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     outputs = [agent.communicate(timeout=300)[0].decode() for agent in agents]
     assert all(agent.returncode == 1 for agent in agents), outputs
+    assert report.exists(), outputs
     found = json.loads(report.read_text())["findings"]
     faults = [(row["check"], row["where"], row["seen"]) for row in found if row["level"] == "fault"]
     assert [row for row in faults if row[0] != "compute"] == [("clock", "node-b", "30.00 s ahead of node-a")]
