@@ -106,8 +106,9 @@ class _Measurement(threading.Thread):
 
     def run(self) -> None:
         try:
-            if self._site.device.type == "cuda":
-                torch.cuda.set_device(self._site.device)  # a thread starts with device 0
+            device = self._site.device
+            if device.type == "cuda" and device.index < torch.cuda.device_count():
+                torch.cuda.set_device(device)  # a thread starts with device 0
             self.facts = self._check.measure(self._site)
         except Exception as error:  # a check that fails is a finding, whatever it died of
             self.facts = {ERROR: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}

@@ -14,8 +14,7 @@ import torch.distributed as dist
 from launch.preflight.checks import Answer, Check, Facts, Site, named, synchronize
 from launch.preflight.findings import Finding, fault, fine, warning
 
-_CONNECT_SECONDS = 12.0
-_REDUCE_SECONDS = 10.0
+_GROUP_SECONDS = 15.0  # NCCL takes its time for a thousand ranks
 _PAIR_SECONDS = 5.0
 _PAIRS_SECONDS = 20.0
 _LATENCY_ROUNDS, _BANDWIDTH_ROUNDS = 20, 5
@@ -44,12 +43,13 @@ def tournament(nodes: int) -> list[list[tuple[int, int]]]:
 
 
 def _connect(site: Site) -> Facts:
-    """Form the process group. gloo opens all connections here, NCCL with the first collective."""
+    """Form the process group. gloo opens all connections at once, NCCL with the first collective."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
     # NCCL: raise in the waiting thread when the time is up, instead of ending the process
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     began = time.perf_counter()
-    _form_group(site, "all", list(range(len(site.job.places))), _REDUCE_SECONDS)
+    _form_group(site, "all", list(range(len(site.job.places))), _GROUP_SECONDS)
+    _timed(torch.ones(1, device=site.device), site.device)
     return {"seconds": time.perf_counter() - began}
 
 
@@ -211,6 +211,8 @@ def pair_figures(answers: Sequence[Answer]) -> dict[tuple[int, int], tuple[float
     return figures
 
 
-CONNECT = Check("connect", "rank", _connect, _judge_connect, needs=("everybody", "ports"), seconds=_CONNECT_SECONDS)
-ALL_REDUCE = Check("all-reduce", "rank", _reduce_all, judge_all_reduce, needs=("everybody", "connect"), seconds=15.0)
+CONNECT = Check("connect", "rank", _connect, _judge_connect, needs=("everybody", "ports"), seconds=_GROUP_SECONDS + 5)
+ALL_REDUCE = Check(
+    "all-reduce", "rank", _reduce_all, judge_all_reduce, needs=("everybody", "connect"), seconds=_GROUP_SECONDS + 5
+)
 PAIRS = Check("pairs", "rank", _pairs, judge_pairs, needs=("everybody", "ports"), seconds=_PAIRS_SECONDS + 5)

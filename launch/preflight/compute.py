@@ -13,6 +13,8 @@ from pretrain.peak import DTYPES, known_peak
 
 # Long enough for a GPU to come to the clock that it holds under load, and for a process to feel its neighbours.
 _GEMM_SECONDS = 1.0
+# Below this share of the median rank one is worth a look, though a job can live with it.
+_SUSPECT = 0.8
 _GEMM_SIZE = {"cuda": 8192, "cpu": 512}
 
 
@@ -30,7 +32,7 @@ def sustained_rate(device: torch.device, precision: str, seconds: float = _GEMM_
     """FLOP/s of square matrix products one after the other for a while: the average, which, unlike the best, shows a
     device that is throttled or shared."""
     size = _GEMM_SIZE[device.type]
-    matrix = torch.ones(size, size, device=device, dtype=DTYPES[precision])
+    matrix = torch.randn(size, size, device=device).to(DTYPES[precision])  # of equal numbers a GPU draws less power
     result = torch.empty_like(matrix)
     torch.mm(matrix, matrix, out=result)
     synchronize(device)
@@ -54,6 +56,9 @@ def _judge_compute(answers: Sequence[Answer], site: Site) -> list[Finding]:
             seen = f"{flops(rate)} in matrix products, {rate / median:.0%} of the median rank's {flops(median)}"
             mend = "look for other programs on it, heat and power limits; or leave it out: all ranks wait for it"
             findings.append(fault("compute", answer.where, seen, mend))
+        elif rate < _SUSPECT * median:
+            seen = f"{flops(rate)} in matrix products, {rate / median:.0%} of the median rank's {flops(median)}"
+            findings.append(warning("compute", answer.where, seen, "watch it: all ranks wait for the slowest one"))
         elif peak and rate < site.limits.peak_share * peak:
             seen = f"{flops(rate)}, {rate / peak:.0%} of what the data sheet says"
             mend = "look at power limits and clocks (nvidia-smi -q -d PERFORMANCE), and for MIG or other users"

@@ -37,7 +37,8 @@ class Beacon:
     """Answers every byte with the time of day, as 8 bytes, to whoever connects."""
 
     def __init__(self, address: str) -> None:
-        self._socket = socket.create_server((address, 0), backlog=256)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.create_server((address, 0), family=family, backlog=256)
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, name="beacon", daemon=True).start()
 

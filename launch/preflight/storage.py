@@ -52,6 +52,8 @@ def checkpoint_bytes(site: Site) -> int | None:
 
 def _space(site: Site) -> Facts:
     facts: Facts = {"ranks": len(site.job.on_node(site.job.me.index))}
+    if site.job.me.rank == 0:
+        facts["checkpoint"] = checkpoint_bytes(site)
     folder = existing(run_folder(site))
     facts["output"] = {"folder": str(folder), "free": shutil.disk_usage(folder).free}
     try:
@@ -68,7 +70,7 @@ def _space(site: Site) -> Facts:
 
 
 def _judge_space(answers: Sequence[Answer], site: Site) -> list[Finding]:
-    size = checkpoint_bytes(site)
+    size = next((answer.facts["checkpoint"] for answer in answers if "checkpoint" in answer.facts), None)
     findings = [finding for answer in answers for finding in space_findings(answer, site, size)]
     if findings:
         return findings
@@ -188,6 +190,6 @@ def judge_shared(answers: Sequence[Answer], site: Site) -> list[Finding]:
     return findings or [fine("shared folder", named(answers, answers), same)]
 
 
-SPACE = Check("space", "node", _space, _judge_space)
+SPACE = Check("space", "node", _space, _judge_space, seconds=20.0)
 WRITING = Check("writing", "node", _write_token, _judge_write, seconds=15.0)
 SHARED = Check("shared folder", "node", _read_tokens, judge_shared)

@@ -157,9 +157,10 @@ def test_sources_tell_apart_what_has_one_version_number(tmp_path):
 
 def test_stragglers_are_measured_by_the_median_and_gpus_by_their_data_sheet():
     here = site(4)
-    rates = [700e12, 720e12, 300e12, 690e12]
+    rates = [700e12, 720e12, 300e12, 500e12]
     found = COMPUTE.judge(answers(here, [{"rate": rate, "peak": 989e12, "precision": "bf16"} for rate in rates]), here)
     assert faults(found) == [("n2 rank 2", "300 TFLOP/s in matrix products, 43% of the median rank's 700 TFLOP/s")]
+    assert [row.where for row in found if row.level == "warning"] == ["n3 rank 3"]
     throttled = [{"rate": 200e12, "peak": 989e12, "precision": "bf16"}] * 4
     found = COMPUTE.judge(answers(here, throttled), here)
     assert [row.level for row in found] == ["warning"] * 4
