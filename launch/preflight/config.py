@@ -14,8 +14,8 @@ class PreflightConfig:
     clock_seconds: float = 1.0
     """How far the clock of a node may be from that of the first."""
     straggler: float = 0.5
-    """A rank whose matrix products are slower than this share of the median rank's is a straggler. Below 0.8 of it there is
-    a warning."""
+    """A rank whose matrix products are slower than this share of the median rank's is a straggler. Below 0.8 of it
+    there is a warning."""
     peak_share: float = 0.4
     """A GPU that reaches less than this share of its data sheet's peak in large matrix products gets a warning."""
     free_memory: float = 0.9

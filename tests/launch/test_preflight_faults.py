@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,12 @@ def test_a_clock_that_is_off_is_named_with_its_direction(tmp_path, options, cloc
 
 def test_a_rank_that_is_slowed_down_is_a_straggler(tmp_path, options):
     def stop_most_of_the_time(ranks):
-        while ranks[1].is_alive():
-            os.kill(ranks[1].pid, signal.SIGSTOP)
-            time.sleep(0.04)
-            os.kill(ranks[1].pid, signal.SIGCONT)
-            time.sleep(0.01)
+        with suppress(ProcessLookupError):  # it has ended
+            while ranks[1].is_alive():
+                os.kill(ranks[1].pid, signal.SIGSTOP)
+                time.sleep(0.065)
+                os.kill(ranks[1].pid, signal.SIGCONT)
+                time.sleep(0.005)
 
     nodes = [Machine("node-a", environment=LOOPBACK), Machine("node-b", environment=LOOPBACK)]
     result = run(nodes, options, tmp_path, meanwhile=stop_most_of_the_time)
