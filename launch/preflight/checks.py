@@ -1,5 +1,6 @@
 """What a check is, and how several are made without one of them keeping the others, or another rank, waiting."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -73,6 +74,8 @@ class Check:
     """The longest that measuring takes."""
     needs: tuple[str, ...] = ()
     """Checks without a fault before which this one makes no sense; "everybody" is that no rank was lost."""
+    mend: str = "mend what the error names; if it is this check's own mistake, please report it"
+    """What to do when measuring fails."""
 
     def is_mine(self, job: Job) -> bool:
         """Whether this rank measures."""
@@ -111,7 +114,12 @@ class _Measurement(threading.Thread):
                 torch.cuda.set_device(device)  # a thread starts with device 0
             self.facts = self._check.measure(self._site)
         except Exception as error:  # a check that fails is a finding, whatever it died of
-            self.facts = {ERROR: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            self.facts = {ERROR: f"{type(error).__name__}: {reason(error)}"}
+
+
+def reason(error: Exception) -> str:
+    """The message of an exception in one line, without the place in the source that gloo begins with."""
+    return re.sub(r"^\[[^]]*] ", "", " ".join(str(error).split()))[:200]
 
 
 def judge(check: Check, given: Sequence[Mapping[str, Facts] | None], site: Site) -> list[Finding]:
@@ -125,8 +133,7 @@ def judge(check: Check, given: Sequence[Mapping[str, Facts] | None], site: Site)
             continue
         answer = Answer(place, facts[check.name], per_node)
         if ERROR in answer.facts:
-            mend = "mend what the error names; if it is this check's own mistake, please report it"
-            findings.append(fault(check.name, answer.where, f"the check failed: {answer.facts[ERROR]}", mend))
+            findings.append(fault(check.name, answer.where, f"the check failed: {answer.facts[ERROR]}", check.mend))
         else:
             answers.append(answer)
     if answers:

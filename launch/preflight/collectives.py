@@ -11,13 +11,14 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from launch.preflight.checks import Answer, Check, Facts, Site, named, synchronize
+from launch.preflight.checks import Answer, Check, Facts, Site, named, reason, synchronize
 from launch.preflight.findings import Finding, fault, fine, warning
 
 _GROUP_SECONDS = 15.0  # NCCL takes its time for a thousand ranks
 _PAIR_SECONDS = 5.0
 _PAIRS_SECONDS = 20.0
 _LATENCY_ROUNDS, _BANDWIDTH_ROUNDS = 20, 5
+_LONG_SECONDS = 0.5  # a round that takes so long is not made again
 _MEGABYTES = {"cuda": 64, "cpu": 8}
 # So many rounds of disjoint pairs: all pairs of up to 32 nodes, and of more nodes 31 pairs for each.
 _MOST_ROUNDS = 31
@@ -92,7 +93,11 @@ def time_all_reduce(device: torch.device, ranks: int) -> Facts:
     latency = statistics.median(_timed(one, device) for _ in range(_LATENCY_ROUNDS))
     bytes_ = _MEGABYTES[device.type] * 2**20
     many = torch.empty(bytes_ // 4, device=device)
-    best = min(_timed(many.fill_(1.0), device) for _ in range(_BANDWIDTH_ROUNDS))
+    best = _timed(many.fill_(1.0), device)
+    slowest = torch.tensor([best], device=device)
+    dist.all_reduce(slowest, op=dist.ReduceOp.MAX)  # all ranks must make the same number of rounds
+    for _ in range(_BANDWIDTH_ROUNDS - 1 if slowest.item() < _LONG_SECONDS else 0):
+        best = min(best, _timed(many.fill_(1.0), device))
     if not torch.all(many == ranks):
         raise ValueError(f"a sum over {ranks} ranks came out as {many[many != ranks][0]}")
     return {"latency": latency, "bandwidth": 2 * (ranks - 1) / ranks * bytes_ / best / 1e9}
@@ -131,9 +136,9 @@ def _pairs(site: Site) -> Facts:
     found = []
     for number, pairs in enumerate(tournament(len(job.nodes))[:_MOST_ROUNDS]):
         key = f"pairs/{number}"
-        if job.gather(f"{key}/ready", 1, _PAIR_SECONDS) is not None:
-            job.announce(key, time.monotonic() < until)
-        if not job.hear(key, 2 * _PAIR_SECONDS):
+        if job.gather(f"{key}/ready", 1, 3 * _PAIR_SECONDS) is not None:
+            job.announce(key, time.monotonic() < until and not job.lost)
+        if not job.hear(key, 4 * _PAIR_SECONDS):
             break
         partner = next((a + b - job.me.index for a, b in pairs if job.me.index in (a, b)), None)
         there = [] if partner is None else job.on_node(partner)
@@ -153,7 +158,7 @@ def _with(site: Site, peer: int) -> Facts:
         _form_group(site, "-".join(map(str, ranks)), ranks, _PAIR_SECONDS)
         return time_all_reduce(site.device, 2)
     except Exception as error:  # one sick link must not hide what the others are like
-        return {"error": " ".join(str(error).split())[:150]}
+        return {"error": reason(error)}
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -173,8 +178,9 @@ def judge_pairs(answers: Sequence[Answer], site: Site) -> list[Finding]:
     for index, name in enumerate(nodes):
         own = {pair for pair in rates if index in pair}
         if len(own) > 1 and own <= bad < rates.keys():
-            best = max(rates[pair] for pair in own)
+            best, error = max(rates[pair] for pair in own), next((links[pair][2] for pair in own if links[pair][2]), "")
             seen = f"all-reduce with each of {len(own)} nodes at most {best:.2f} GB/s; upper quartile {good:.2f}"
+            seen += f" ({error})" if error else ""
             findings.append(fault("pairs", name, seen, _NETWORK_MEND))
             explained |= own
     for a, b in sorted(bad - explained):
@@ -211,8 +217,22 @@ def pair_figures(answers: Sequence[Answer]) -> dict[tuple[int, int], tuple[float
     return figures
 
 
-CONNECT = Check("connect", "rank", _connect, _judge_connect, needs=("everybody", "ports"), seconds=_GROUP_SECONDS + 5)
+CONNECT = Check(
+    "connect",
+    "rank",
+    _connect,
+    _judge_connect,
+    needs=("everybody", "ports"),
+    seconds=_GROUP_SECONDS + 5,
+    mend=_NETWORK_MEND,
+)
 ALL_REDUCE = Check(
-    "all-reduce", "rank", _reduce_all, judge_all_reduce, needs=("everybody", "connect"), seconds=_GROUP_SECONDS + 5
+    "all-reduce",
+    "rank",
+    _reduce_all,
+    judge_all_reduce,
+    needs=("everybody", "connect"),
+    seconds=_GROUP_SECONDS + 5,
+    mend=_NETWORK_MEND,
 )
 PAIRS = Check("pairs", "rank", _pairs, judge_pairs, needs=("everybody", "ports"), seconds=_PAIRS_SECONDS + 5)

@@ -127,10 +127,10 @@ def _stage(
         On rank 0 the findings, and the facts of all ranks, None for lost ones.
     """
     job = site.job
+    before = set(job.lost)
     possible = [check for check in stage if not failed.intersection(check.needs)]
     facts = measure(possible, site)
     limit = min(max(check.seconds for check in stage), site.left()) + _SLACK_SECONDS
-    before = set(job.lost)
     given = job.gather(key, facts, limit)
     if given is None:
         failed.update(job.hear(f"{key}/failed", 2 * limit + _SLACK_SECONDS))

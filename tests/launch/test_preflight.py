@@ -347,7 +347,7 @@ def test_pairs_that_failed_are_named_with_their_error_and_nobody_is_blamed_when_
 def test_bandwidth_is_what_each_link_carries(monkeypatch):
     moments = iter(itertools.count(0, 0.5))  # every all-reduce takes half a second
     monkeypatch.setattr("launch.preflight.collectives.time.perf_counter", lambda: next(moments))
-    monkeypatch.setattr("launch.preflight.collectives.dist.all_reduce", lambda tensor: tensor.mul_(4))
+    monkeypatch.setattr("launch.preflight.collectives.dist.all_reduce", lambda tensor, op=None: tensor.mul_(4))
     figures = time_all_reduce(torch.device("cpu"), 4)
     assert figures["latency"] == 0.5
     assert figures["bandwidth"] == pytest.approx(2 * 3 / 4 * 8 * 2**20 / 0.5 / 1e9)

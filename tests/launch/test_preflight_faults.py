@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,6 +166,17 @@ def test_a_rank_that_dies_meanwhile_is_named_and_ends_the_others(tmp_path, optio
     assert result.seconds < 60
 
 
+@pytest.mark.slow
+def test_an_mlflow_server_that_hangs_is_a_warning_and_does_not_hold_up_the_job(tmp_path, options):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        result = pair(tmp_path, [*options, "--tracking.mlflow", uri])
+    assert result.faults() == []
+    assert ("mlflow", "node-a") in result.rows("warning")
+    assert f"{uri} does not answer" in result.seen("mlflow")
+    assert result.seconds < 80
+
+
 def sh(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
@@ -235,6 +247,22 @@ def test_a_slow_link_is_named(tmp_path, options, network):
     assert result.faults() == [("all-reduce", "all 3 ranks"), ("pairs", "node-3")]
     measured = result.report["measured"]["2"]["pairs"]["pairs"]
     assert all(entry["bandwidth"] == pytest.approx(0.0125, rel=0.25) for entry in measured), "100 Mbit/s"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
+def test_a_link_that_loses_large_packets_is_named_by_its_pairs(tmp_path, options, network):
+    """As with jumbo frames that a switch does not pass on: connections come about, and then nothing does."""
+    rules = (
+        "add table inet f; add chain inet f c { type filter hook input priority 0; }; "
+        "add rule inet f c meta length > 1400 drop"
+    )
+    sh("ip", "netns", "exec", "acnpf3", "nft", rules)
+    result = three(network, options, tmp_path)
+    assert result.codes == [1, 1, 1]
+    assert {check for check, _ in result.faults()} == {"all-reduce", "pairs"}
+    assert [where for check, where in result.faults() if check == "pairs"] == ["node-3"]
+    assert result.seconds < 80
 
 
 @pytest.mark.slow
