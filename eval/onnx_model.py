@@ -1,4 +1,4 @@
-"""A classifier as an ONNX file, in float32 and with int8 weights, and what such a file answers."""
+"""A model as an ONNX file, in float32 and with int8 weights, and what such a file answers."""
 
 import importlib.util
 import io
@@ -13,8 +13,7 @@ import datasets
 import numpy as np
 import torch
 from torch import nn
-
-from modeling import AcnForSequenceClassification
+from transformers import PreTrainedModel
 
 from .depth import Collate
 from .errors import EvalError
@@ -34,14 +33,14 @@ def check_installed() -> None:
 class _Logits(nn.Module):
     """Token ids, mask and segments in, logits out: the graph that is exported."""
 
-    def __init__(self, model: AcnForSequenceClassification):
+    def __init__(self, model: PreTrainedModel):
         super().__init__()
         self.model = model
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
     ) -> torch.Tensor:
-        """(B, T) each -> (B, num_labels)"""
+        """(B, T) each -> (B, num_labels), or (B, T, vocabulary) of a masked language model"""
         return self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
 
 
@@ -61,8 +60,12 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def export_onnx(model: AcnForSequenceClassification, path: Path) -> None:
-    """Write `model` as an ONNX graph for any batch size and length: [`INPUTS`] (B, T) int64 in, `logits` out."""
+def export_onnx(model: PreTrainedModel, path: Path) -> None:
+    """Write `model` as an ONNX graph for any batch size and length: [`INPUTS`] (B, T) int64 in, `logits` out.
+
+    Args:
+        model: one with logits: a classifier, or a masked language model.
+    """
     example = random_batch(model, 2, min(8, model.config.max_position_embeddings))
     inputs = (example["input_ids"], example["attention_mask"], torch.zeros_like(example["input_ids"]))
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}

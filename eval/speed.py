@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from modeling import AcnForSequenceClassification
 
@@ -26,7 +27,7 @@ def median_seconds(cases: dict[Any, Callable[[], Any]], rounds: int, warmup: int
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def random_batch(model: AcnForSequenceClassification, size: int, seq_length: int) -> dict[str, torch.Tensor]:
+def random_batch(model: PreTrainedModel, size: int, seq_length: int) -> dict[str, torch.Tensor]:
     """A batch of random tokens without padding: (size, seq_length)."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.config.vocab_size, (size, seq_length), generator=generator)

@@ -35,6 +35,7 @@ VERBS = {
         "noise, lesions, pruning, early exit, forgetting and other studies of a model", positionals=("studies",)
     ),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
+    "publish": Verb("publish a model or a corpus on the Hugging Face Hub, with its card", positionals=("model",)),
     "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }
@@ -63,6 +64,9 @@ def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
     for name in verb.positionals:
         parser.add_argument(name, nargs="+" if types[name].startswith("list") else None, type=str)
     parser.add_class_arguments(args_class, skip=set(verb.positionals))
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:  # `--dry_run` alone says true
+            action.nargs, action.const = "?", True
     return parser
 
 

@@ -9,6 +9,10 @@ class LaunchError(ValueError):
     """A user's mistake in this room: the message names the field or file and the mend."""
 
 
+class HubError(RuntimeError):
+    """The Hub cannot be reached, or failed: nothing that the user gave is wrong. The message says how to go on."""
+
+
 def mistakes() -> tuple[type[ValueError], ...]:
     """The error classes of all rooms; their messages are written for users."""
     from data_pipeline.errors import DataError
@@ -22,7 +26,7 @@ def failures() -> tuple[type[RuntimeError], ...]:
     """Errors of sound input whose messages say all there is to say: no traceback, and another exit code."""
     from pretrain.errors import UnhealthyError
 
-    return (UnhealthyError,)
+    return (HubError, UnhealthyError)
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:

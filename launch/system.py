@@ -5,6 +5,8 @@ import time
 import psutil
 import torch
 
+from launch.rapl import PackagePower
+
 _MEGABYTE = 1e6
 
 
@@ -19,6 +21,7 @@ class SystemMonitor:
         self._every = every
         self._due = time.monotonic()
         self._process = psutil.Process()
+        self._package_power = PackagePower()
         psutil.cpu_percent()  # measures since the last call
 
     def sample(self) -> dict[str, float]:
@@ -34,6 +37,9 @@ class SystemMonitor:
             "system/system_memory_usage_megabytes": (memory.total - memory.available) / _MEGABYTE,
             "system/process_memory_usage_megabytes": self._process.memory_info().rss / _MEGABYTE,
         }
+        watts = self._package_power.watts()
+        if watts is not None:
+            values["system/cpu_power_usage_watts"] = watts
         # not before the program itself has begun to use CUDA: a sample must not create a context
         if torch.cuda.is_initialized():
             for gpu in range(torch.cuda.device_count()):

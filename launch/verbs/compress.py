@@ -29,6 +29,7 @@ def run(args: Args) -> int:
     if args.tracking.mlflow is not None:
         _record(args, summary)
     print("\n".join(summary.lines()))
+    print(f"next: acn publish {args.output} --repo_id OWNER/NAME --dry_run --output HUB")
     return 0
 
 

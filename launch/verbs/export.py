@@ -5,6 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from eval.files import new_file
+from eval.onnx_model import ONNX_FILE, check_installed, export_onnx
+from modeling import AcnForMaskedLM
 from pretrain import PretrainError, export, find_checkpoint, tokenizer_folder
 
 
@@ -20,6 +23,8 @@ class Args:
     """Keep only the first `depth` layers."""
     ema: bool = False
     """The running average of the weights (of a run with ema.decay) instead of the weights."""
+    onnx: bool = False
+    """Also write model.onnx, which gives every position's logits (needs the extra: pip install 'acn-lm[onnx]')."""
 
 
 def run(args: Args) -> int:
@@ -31,10 +36,15 @@ def run(args: Args) -> int:
     layers = checkpoint.progress.model["num_hidden_layers"]
     if args.depth is not None and not 0 <= args.depth <= layers:
         raise PretrainError(f"depth={args.depth} is outside 0..{layers}, the depths of this model")
+    if args.onnx:
+        check_installed()
     run_folder = checkpoint.path.parent.parent
     data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
     output.parent.mkdir(parents=True, exist_ok=True)
     export(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
+    if args.onnx:
+        with new_file(output / ONNX_FILE) as aside:
+            export_onnx(AcnForMaskedLM.from_pretrained(output).eval(), aside)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
     return 0

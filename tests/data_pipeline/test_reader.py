@@ -62,7 +62,7 @@ def test_a_short_row_group_stands_in_by_repeating_its_blocks(folder):
 
 def test_all_worlds_see_the_same_replacements_and_each_is_counted_and_logged_once(folder, caplog):
     _spoil(folder, 0)
-    config = StreamConfig(lanes=12, damaged="skip")
+    config = StreamConfig(lanes=12, damaged="skip", prefetch=1)
 
     def epoch(world_size: int) -> tuple[dict[int, list[int]], int]:
         seen, replaced = {}, 0
@@ -78,7 +78,7 @@ def test_all_worlds_see_the_same_replacements_and_each_is_counted_and_logged_onc
     with caplog.at_level(logging.WARNING):
         alone, replaced = epoch(1)
     assert len(alone) == 96
-    assert 8 <= replaced <= 16, "the second epoch may have begun"
+    assert 8 <= replaced <= 24, "row groups of the next epochs may have been read ahead"
     assert [record.message for record in caplog.records if "shard-00000.parquet cannot be read" in record.message]
     assert len(caplog.records) == 1
     assert all(epoch(world_size)[0] == alone for world_size in (2, 4))

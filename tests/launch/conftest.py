@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,18 @@ def _run(capfd, arguments) -> tuple[int, str, str]:
         code = exit.code
     captured = capfd.readouterr()
     return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
+    """A folder with a corpus, a run, a suite and a cut model: see `make_lab`. Tests look at it and change copies."""
+    from tests.launch.lab import make_lab
+
+    return make_lab(tmp_path_factory.mktemp("lab"), prepared)
+
+
+@pytest.fixture
+def publish(lab: Path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """Run `acn publish ARGUMENTS` in this process inside `lab`: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(lab)
+    return lambda *arguments: _run(capfd, ("publish", *map(str, arguments)))

@@ -46,6 +46,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
         ["study", "lesion,similarity", "--model", "glue-acn/cats", "--glue_dir", "glue", "--output", "study"],
         ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small"],
         ["report", "glue-acn", "glue-res", "--output", "report"],
+        ["publish", "small", "--repo_id", "tester/acn-small", "--dry_run", "--output", "hub"],
     ]  # fmt: skip
     for command in chain:
         code, out, err = acn(*command)

@@ -204,17 +204,21 @@ def test_an_unreachable_server_costs_one_warning_and_little_time(
 
 
 def test_points_logged_while_the_store_fails_arrive_when_it_is_back(
-    tmp_path: Path, sqlite_config: TrackingConfig, client
+    tmp_path: Path, sqlite_config: TrackingConfig, client, caplog
 ) -> None:
     database = tmp_path / "store" / "mlruns.db"
     with open_tracker(sqlite_config, tmp_path / "run", "acn", {}, {}) as tracker:
         tracker.log_metrics({"loss": 0.0}, 0)
         with sqlite3.connect(database) as connection:
-            connection.execute("ALTER TABLE metrics RENAME TO metrics_away")
+            connection.execute("CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'full'); END")
         for step in range(1, 1500):
             tracker.log_metrics({"loss": float(step)}, step)
+        deadline = time.monotonic() + 60
+        while "failed" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "failed" in caplog.text
         with sqlite3.connect(database) as connection:
-            connection.execute("ALTER TABLE metrics_away RENAME TO metrics")
+            connection.execute("DROP TRIGGER full")
     history = client().get_metric_history(run_id_of(tmp_path / "run"), "loss")
     assert sorted(point.step for point in history) == list(range(1500))
 

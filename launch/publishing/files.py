@@ -1,0 +1,72 @@
+"""Putting a publication together on disk: large files are linked, not copied, and nobody's own work is replaced."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from eval.files import file_digest, write_json
+
+RECEIPT = ".acn-publication.json"
+"""Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
+REVISIONS, SIBLINGS = "revisions", "siblings"
+"""Folders for what goes to other revisions and repositories; the rest of a publication goes to `main`."""
+_LARGE = (".safetensors", ".parquet", ".onnx")
+
+
+def place(source: Path, target: Path) -> None:
+    """Bring a file into a publication: large ones as hard links where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix in _LARGE:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:
+            pass  # another file system, or one without links
+    shutil.copy2(source, target)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that a folder of a publication sends to its revision, relative to it, sorted."""
+    return sorted(path.relative_to(folder) for path in _walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        if path.is_file() and path.name != RECEIPT and inside[0] not in (REVISIONS, SIBLINGS):
+            yield path
+
+
+def write_receipt(folder: Path, repo_id: str) -> None:
+    """Remember what was written into `folder`."""
+    write_json(folder / RECEIPT, {"repo_id": repo_id, "files": _state(folder)})
+
+
+def _state(folder: Path) -> dict[str, str | int]:
+    """Every file: the digest of small ones, the size of large ones."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != RECEIPT
+    }
+
+
+def output_problems(output: Path, repo_id: str) -> list[str]:
+    """Why `output` may not be replaced: only an unchanged publication of the same repository may."""
+    if not output.exists() and not output.is_symlink():
+        return []
+    try:
+        receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [f"output: {output} exists and is no publication of `acn publish`: choose another --output"]
+    if receipt["repo_id"] != repo_id:
+        return [f"output: {output} is a publication of {receipt['repo_id']}: choose another --output, or remove it"]
+    now, then = _state(output), receipt["files"]
+    changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+    if changed:
+        return [
+            f"output: {output} was changed by hand ({', '.join(changed[:3])}): choose another --output, or remove it"
+        ]
+    return []

@@ -1,0 +1,206 @@
+"""The folders of a published model: the whole one, cut ones, and those of intermediate checkpoints."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
+
+import modeling
+from eval.files import read_json, write_json
+from eval.models import quiet_transformers
+from eval.results import FIGURE_FILE, RESULTS_FILE
+from launch.errors import LaunchError
+from modeling import AcnConfig
+from pretrain import export, find_checkpoint, tokenizer_folder
+
+from .card import CardFacts, CutModel, model_card
+from .config import PublishConfig
+from .files import REVISIONS, SIBLINGS, place
+from .sections import without_places
+from .source import RUN_CONFIG, Source, steps_of, weight_files
+from .training import Pretraining, read_pretraining
+
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")
+_PICTURE = "pretraining.png"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder, and where on the Hub it goes."""
+
+    folder: Path
+    repo_id: str
+    revision: str = "main"
+
+
+@dataclass
+class Publication:
+    """Everything that is sent, in this order: `main` comes first, revisions branch off it."""
+
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_model_publication(folder: Path, config: PublishConfig, source: Source) -> Publication:
+    """Fill `folder` with the model, its card and figures, and `revisions/` or `siblings/` with cut models.
+
+    Raises:
+        LaunchError: the weights are not those of the configuration.
+        DataError: a checkpoint is to be exported, and the corpus with its tokenizer is gone.
+    """
+    model = write_model(source.folder, folder)
+    facts = CardFacts(config, source, model.config, _parameters(model), read_pretraining(source))
+    facts.figures = _write_figures(folder, source)
+    published = Publication([Target(folder, config.repo_id)], list(source.notes))
+    cut_targets = list(_write_cuts(folder, model, facts))
+    step_targets = list(_write_steps(folder, config, source))
+    facts.steps = [target.revision for target in step_targets]
+    _write_records(folder, source, facts.run)
+    (folder / "README.md").write_text(model_card(facts), encoding="utf-8")
+    for target, cut in zip(cut_targets, facts.cuts, strict=True):
+        _add_shared(folder, target.folder)
+        if config.cuts == "siblings":
+            (target.folder / "README.md").write_text(model_card(facts, only=cut), encoding="utf-8")
+    for target in step_targets:
+        _add_shared(folder, target.folder)
+    published.targets += [*cut_targets, *step_targets]
+    return published
+
+
+def write_model(source: Path, folder: Path) -> PreTrainedModel:
+    """Weights, configuration with its full `auto_map`, code and tokenizer of a model folder; returns the model.
+
+    Raises:
+        LaunchError: the weights are not those of the configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(source)
+    with quiet_transformers():
+        # what `model.save_pretrained` does besides writing the weights, which are taken over byte by byte
+        custom_object_save(model, folder, config=model.config)
+        model.config.save_pretrained(folder)
+    for path in [*weight_files(source), *source.glob("*.safetensors.index.json"), *source.glob("*.onnx")]:
+        place(path, folder / path.name)
+    _copy_tokenizer(source, folder)
+    return model
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """The model in `folder`, with the head that its configuration names.
+
+    Raises:
+        LaunchError: the weights are not those of the configuration.
+    """
+    name = (AcnConfig.from_pretrained(folder).architectures or ["AcnModel"])[0]
+    if not hasattr(modeling, name):
+        raise LaunchError(f"{folder}/config.json: architectures={name} is no model of this family: export it again")
+    try:
+        with quiet_transformers():
+            model, info = getattr(modeling, name).from_pretrained(folder, output_loading_info=True)
+    except Exception as error:  # a broken or foreign weights file surfaces in many classes
+        raise LaunchError(f"{folder}: its weights cannot be loaded ({error}): export it again") from error
+    if lacking := sorted(info["missing_keys"]):
+        raise LaunchError(f"{folder}: weights are missing ({', '.join(lacking[:3])}): export it again")
+    return model.eval()
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    for name in _TOKENIZER:
+        if (source / name).is_file():
+            shutil.copy2(source / name, folder / name)
+
+
+def _write_figures(folder: Path, source: Source) -> dict[str, str]:
+    """Copy the depth curves of the results and the picture of the run; what each file shows."""
+    figures = {}
+    for task in source.suite:
+        if (task / FIGURE_FILE).is_file():
+            name = f"figures/depth-{task.name}.png"
+            place(task / FIGURE_FILE, folder / name)
+            figures[name] = f"{task.name}: score of every depth"
+    if source.run is not None and (source.run / _PICTURE).is_file():
+        place(source.run / _PICTURE, folder / "figures" / _PICTURE)
+        figures[f"figures/{_PICTURE}"] = "The pretraining: loss, and masked accuracy of every depth"
+    return figures
+
+
+def _write_records(folder: Path, source: Source, run: Pretraining | None) -> None:
+    """The numbers behind the card: results of every task and seed, and the recipe of the run."""
+    if source.cut is not None:
+        write_json(folder / RESULTS_FILE, without_places(source.cut))
+    for task in source.suite:
+        write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
+    if run is not None:
+        text = yaml.safe_dump(run.recipe(), sort_keys=False)
+        (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+
+
+def _add_shared(main: Path, folder: Path) -> None:
+    """What every revision has alike: the card, figures and records. Files that `folder` has of its own stay."""
+    shared = ["README.md", "recipe.yaml", RESULTS_FILE, *(f"{name}/*" for name in ("figures", "results"))]
+    for path in (path for pattern in shared for path in main.glob(pattern)):
+        target = folder / path.relative_to(main)
+        if not target.exists():
+            place(path, target)
+
+
+def _depths(facts: CardFacts) -> list[int]:
+    """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
+    results = facts.source.results
+    if results is None or facts.source.kind != "finetuned" or results["cut_depth"] == facts.model.num_hidden_layers:
+        return []
+    return [results["cut_depth"]]
+
+
+def _write_cuts(folder: Path, model: Any, facts: CardFacts) -> Iterator[Target]:
+    """Cut `model` at one depth after the other, deepest first, and note each in `facts`."""
+    config, layers = facts.config, model.config.num_hidden_layers
+    facts.model = AcnConfig.from_dict(model.config.to_dict())  # the whole model's: cutting changes its own
+    depths = _depths(facts) if config.wanted_depths is None else config.wanted_depths
+    for depth in depths:
+        name = f"depth-{depth:0{max(2, len(str(layers)))}d}"
+        sibling = config.cuts == "siblings"
+        repo_id, revision = (f"{config.repo_id}-{name}", "main") if sibling else (config.repo_id, name)
+        there = folder / (SIBLINGS if sibling else REVISIONS) / name
+        model.truncate(depth)
+        with quiet_transformers():
+            model.save_pretrained(there)
+        _copy_tokenizer(facts.source.folder, there)
+        facts.cuts.append(CutModel(depth, _parameters(model), repo_id, revision))
+        yield Target(there, repo_id, revision)
+
+
+def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterator[Target]:
+    """The intermediate checkpoints that were asked for, whole."""
+    if config.steps is None:
+        return
+    run, wanted = Path(config.model), config.wanted_steps
+    for step in steps_of(run) if wanted == "all" else wanted:
+        name = f"step-{step:07d}"
+        there = folder / REVISIONS / name
+        with _exported(run, name) as model:
+            write_model(model, there)
+        yield Target(there, config.repo_id, name)
+
+
+@contextmanager
+def _exported(run: Path, name: str) -> Iterator[Path]:
+    """RUN/models/step-N, or the checkpoint of that step exported for the time being."""
+    if (run / "models" / name / "config.json").is_file():
+        yield run / "models" / name
+        return
+    data = Path(yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))["data"])
+    with tempfile.TemporaryDirectory(dir=run, prefix=".publish-") as scratch:
+        yield export(find_checkpoint(run / "checkpoints" / name), Path(scratch) / name, tokenizer_folder(data))

@@ -1,0 +1,194 @@
+"""The parts of a card that models of all kinds share. What the files of a run do not say is said to be missing."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from data_pipeline import Manifest
+from eval.card import markdown_table
+
+from .config import PublishConfig
+from .licences import OTHER
+from .training import Pretraining
+
+PAPER = "[arXiv 2506.09714](https://arxiv.org/abs/2506.09714)"
+UNKNOWN = "not recorded"
+
+CITATION = """## Citation
+
+Auto-Compressing Networks are from this paper:
+
+```bibtex
+@inproceedings{dorovatas2025autocompressing,
+  title         = {Auto-Compressing Networks},
+  author        = {Vaggelis Dorovatas and Georgios Paraskevopoulos and Alexandros Potamianos},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  year          = {2025},
+  eprint        = {2506.09714},
+  archivePrefix = {arXiv},
+  url           = {https://arxiv.org/abs/2506.09714}
+}
+```
+"""
+
+
+def public_path(name: str) -> str:
+    """A path as others may see it: of an absolute one the last two names."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
+
+
+def without_places(value: Any) -> Any:
+    """A JSON value with every absolute path in it shortened to its last two names."""
+    if isinstance(value, Mapping):
+        return {key: without_places(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_places(inner) for inner in value]
+    return public_path(value) if isinstance(value, str) else value
+
+
+def fact_table(rows: Sequence[tuple[str, Any]]) -> str:
+    """A table of two columns; None is a fact that was not recorded."""
+    return markdown_table(["", ""], [[name, UNKNOWN if value is None else str(value)] for name, value in rows])
+
+
+def number(value: float | None) -> str | None:
+    """1,234,567."""
+    return None if value is None else f"{value:,.0f}"
+
+
+def count(size: int, thing: str) -> str:
+    """1 file, 2 files."""
+    return f"{size:,} {thing}" + ("" if size == 1 else "s")
+
+
+def licence_section(config: PublishConfig, thing: str) -> str:
+    """What may be done with the `thing`."""
+    if config.license is None:
+        text = f"No licence was given for this {thing}: ask its publisher before you use it."
+    elif config.license == OTHER:
+        text = f"The {thing} is under [{config.license_name}]({config.license_link})."
+    else:
+        text = f"The {thing} is under `{config.license}`."
+    if thing == "model":
+        text += " The code beside the weights (`*.py`) is part of acn-lm, under `apache-2.0`."
+    return f"## Licence\n\n{text}\n"
+
+
+def licence_metadata(config: PublishConfig) -> dict[str, str]:
+    """The licence as the Hub's metadata state it."""
+    named = {"license": config.license, "license_name": config.license_name, "license_link": config.license_link}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def describe_source(source: Mapping[str, Any]) -> str:
+    """A source of text in a line."""
+    if "files" not in source:
+        parts = [source.get("name"), source.get("split"), f"revision `{source['revision']}`"]
+        details = ", ".join(part for part in parts if part)
+        return f"[{source['path']}](https://huggingface.co/datasets/{source['path']}) ({details})"
+    size = sum(file["bytes"] for file in source["files"]) / 1e6
+    return f"`{public_path(source['path'])}` ({count(len(source['files']), 'local file')}, {size:,.1f} MB)"
+
+
+def hub_datasets(manifest: Manifest | None) -> list[str]:
+    """The Hub data sets that a corpus was made of."""
+    train = manifest.source.get("train", []) if manifest is not None else []
+    return sorted({source["path"] for source in train if "files" not in source})
+
+
+def pretraining_section(run: Pretraining | None) -> str:
+    """How the weights came about."""
+    title = "## How it was pretrained\n\n"
+    if run is None:
+        return title + "The pretraining run was not at hand when this card was written: nothing is known of it here.\n"
+    rows = [*_corpus_rows(run), *_recipe_rows(run.config), *_course_rows(run)]
+    text = title + fact_table(rows) + "\n"
+    if not run.whole:
+        text += (
+            "\nThese are the numbers of the whole run. The weights here are not those that it ended with, but of one "
+            "of its checkpoints, or changed since.\n"
+        )
+    if run.status not in (None, "FINISHED"):
+        text += f"\nThe run was recorded as {run.status}: it had not come to its end.\n"
+    return text + "\n`recipe.yaml` has the settings for `acn pretrain --config recipe.yaml`.\n" + _by_depth(run)
+
+
+def _corpus_rows(run: Pretraining) -> list[tuple[str, Any]]:
+    corpus = run.corpus
+    if corpus is None:
+        return [
+            ("corpus", f"`{public_path(run.config['data'])}`, whose manifest was not at hand: its text is not known")
+        ]
+    train = corpus.split("train")
+    return [
+        ("corpus", "; ".join(describe_source(source) for source in run.sources)),
+        ("its size", f"{train.documents:,} documents, {train.tokens:,} tokens in blocks of {corpus.seq_length}"),
+        ("vocabulary", f"{corpus.tokenizer.vocab_size:,} tokens"),
+    ]
+
+
+def _recipe_rows(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    model, optim, masking = config["model"], config["optim"], config["masking"]
+    schedule = config["schedule"]
+    named = {
+        "lr": optim["lr"], "betas": optim.get("betas"), "eps": optim.get("eps"),
+        "weight decay": optim.get("weight_decay"), "gradient clipping": optim.get("grad_clip"),
+    }  # fmt: skip
+    settings = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+    shape = (
+        f"{model['num_hidden_layers']} layers x {model['hidden_size']}, {model['num_attention_heads']} heads, "
+        f"feed-forward {model['intermediate_size']}"
+    )
+    return [
+        ("connectivity", f"`{model['connectivity']}`"),
+        ("architecture", shape),
+        ("objective", f"masked language modelling, {masking['probability']:.0%} of the tokens"),
+        ("optimizer", f"{optim.get('name', 'adamw')}: {settings}"),
+        ("schedule", f"{schedule.get('name', 'linear')}, warm-up over {schedule['warmup_fraction']:.0%} of the run"),
+        ("global batch", f"{config['global_batch_size']:,} blocks"),
+        ("seed", config["seed"]),
+    ]
+
+
+def _course_rows(run: Pretraining) -> list[tuple[str, Any]]:
+    progress, tags, metrics = run.progress, run.tags, run.metrics
+    seconds = progress.get("seconds")
+    hosts = tags.get("hosts")
+    machines = f" on {count(hosts.count(',') + 1, 'machine')}" if hosts else ""
+    hardware = f"{tags['world_size']} x {tags['device']}{machines}" if "device" in tags else None
+    versions = ", ".join(
+        f"{name.removeprefix('version.')} {value}" for name, value in tags.items() if name.startswith("version.")
+    )
+    commit = tags.get("git.commit", "")[:12] + (" with changes" if tags.get("git.dirty") == "true" else "")
+    epochs = metrics.get("train/epoch")
+    seen = number(run.tokens)
+    return [
+        ("steps", number(progress.get("step"))),
+        ("tokens seen", f"{seen} ({epochs:.3g} epochs)" if seen and epochs is not None else seen),
+        ("precision, ZeRO stage", f"{progress['precision']}, {progress['zero_stage']}" if progress else None),
+        ("hardware", hardware),
+        ("time of training", f"{timedelta(seconds=round(seconds))} (hours:minutes:seconds)" if seconds else None),
+        ("energy", _energy(run)),
+        ("validation loss", metrics.get("validation/loss") and f"{metrics['validation/loss']:.4f}"),
+        ("masked accuracy, validation", metrics.get("validation/accuracy") and f"{metrics['validation/accuracy']:.4f}"),
+        ("software", versions + (f", acn-lm commit {commit}" if commit else "") if versions else None),
+    ]
+
+
+def _energy(run: Pretraining) -> str:
+    if run.energy_kwh is None:
+        return "not measured"
+    measured = " and ".join(f"{what} ({watts:.0f} W)" for what, watts in run.watts.items())
+    return (
+        f"about {run.energy_kwh:.3g} kWh, an estimate: the mean power of the {measured} of the first machine over the "
+        "time of training; the rest of it, cooling and other machines are not in it"
+    )
+
+
+def _by_depth(run: Pretraining) -> str:
+    if not run.whole or not (scores := run.by_depth()):
+        return ""
+    rows = [[depth, f"{score:.4f}"] for depth, score in enumerate(scores)]
+    heading = "\nMasked accuracy of every read-out depth on held-out text, at the end of the run:\n\n"
+    return heading + markdown_table(["depth", "masked accuracy"], rows) + "\n"

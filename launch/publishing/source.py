@@ -1,0 +1,261 @@
+"""What MODEL is, and which run and results belong to it: by its place, by what its files name, and by its weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from eval.errors import EvalError
+from eval.files import file_digest, read_json
+from eval.models import load_tokenizer, read_model_config
+from eval.results import RESULTS_FILE, Results, check_results, is_cut_model, read_results
+
+from .config import PublishConfig
+
+Kind = Literal["pretrained", "finetuned", "cut", "dataset"]
+RUN_CONFIG, MANIFEST, TOKENIZER = "config.yaml", "manifest.json", "tokenizer.json"
+
+
+@dataclass
+class Source:
+    """What is to be published, and where the facts of its card are."""
+
+    kind: Kind
+    folder: Path
+    """The model's (or corpus's) own folder."""
+    cut: dict[str, Any] | None = None
+    """results.json of a model that `acn compress` wrote."""
+    task_folder: Path | None = None
+    """TASK folder with the sweep over the depths: a fine-tuned model's own, or that a cut model came from."""
+    run: Path | None = None
+    """The pretraining run."""
+    whole_run: bool = False
+    """The weights, or those that were fine-tuned, are the ones `run` ended with."""
+    suite: list[Path] = field(default_factory=list)
+    """TASK folders for the table of results."""
+    layers: int | None = None
+    """Of a model whose configuration can be read."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of what was looked for in vain."""
+
+    @property
+    def results(self) -> Results | None:
+        """The sweep over the depths of this very model, or of the one it was cut from."""
+        return read_results(self.task_folder) if self.task_folder is not None else None
+
+
+def find_source(config: PublishConfig) -> tuple[Source | None, list[str]]:
+    """What `config.model` is, and everything that is wrong with it, each with its mend."""
+    path, problems = Path(config.model), []
+    if config.run is not None and not is_run(Path(config.run)):
+        problems.append(f"run={config.run} is no run of `acn pretrain` (no {RUN_CONFIG} with a model in it)")
+    for suite in config.suites or []:
+        if not list(_task_folders(suite)):
+            problems.append(f"glue={suite} holds no results of `acn glue`: give OUTPUT of a suite")
+    source = _identify(path)
+    if isinstance(source, str):
+        return None, [source, *problems]
+    if source.kind == "dataset":
+        return source, problems + _options_of_models(config)
+    problems += _model_problems(source, config)
+    if not problems:
+        _find_run(source, config)
+        _find_suite(source, config)
+    return source, problems
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is the folder of a pretraining run."""
+    try:
+        text = (path / RUN_CONFIG).read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(line.startswith("global_batch_size:") for line in text.splitlines())
+
+
+def _identify(path: Path) -> Source | str:
+    """The source with its kind and folder, or why there is none."""
+    if not path.is_dir():
+        return f"model={path} is no folder: give a run, a model folder or a prepared corpus"
+    if (path / MANIFEST).is_file():
+        return Source("dataset", path)
+    if is_run(path):
+        if not (path / "model" / "config.json").is_file():
+            return (
+                f"model={path} is a run without a model yet: let it finish, or `acn export {path} FOLDER` and publish "
+                f"FOLDER with --run {path}"
+            )
+        return Source("pretrained", path / "model")
+    if not (path / "config.json").is_file():
+        if tasks := [folder.name for folder in _task_folders(path)]:
+            return f"model={path} is a suite: give one of its tasks, {path}/{tasks[0]} ({', '.join(tasks)})"
+        return f"model={path} holds no model (config.json), run or corpus (manifest.json)"
+    results = path / RESULTS_FILE
+    if not results.is_file():
+        return Source("pretrained", path)
+    try:
+        content = read_json(results)
+        if is_cut_model(content):
+            return Source("cut", path, cut=content)
+        check_results(content, results)
+    except EvalError as error:
+        return str(error)
+    return Source("finetuned", path, task_folder=path)
+
+
+def _options_of_models(config: PublishConfig) -> list[str]:
+    given = [name for name in ("depths", "steps", "run", "glue", "base_model") if getattr(config, name) is not None]
+    given += ["cuts"] if config.cuts != "revisions" else []
+    return [f"{', '.join(given)}: for models only, {config.model} is a corpus: leave out"] if given else []
+
+
+def _model_problems(source: Source, config: PublishConfig) -> list[str]:
+    """What a model folder lacks, and options that do not fit it."""
+    folder, found = source.folder, []
+    if not weight_files(folder):
+        found.append(f"{folder} has no weights (*.safetensors): save the model there with save_pretrained")
+    try:
+        model_config = read_model_config(str(folder))
+        source.layers = model_config.num_hidden_layers
+        if (folder / TOKENIZER).is_file():
+            load_tokenizer(str(folder), model_config)
+        else:
+            found.append(f"{folder} has no tokenizer ({TOKENIZER}): save it there with save_pretrained")
+    except EvalError as error:
+        found.append(str(error))
+    if not config.number_problems():
+        found += _depth_problems(source, config) + _step_problems(Path(config.model), config)
+    if config.base_model is not None and source.kind == "pretrained":
+        found.append("base_model is for a fine-tuned model: leave it out")
+    return found
+
+
+def _depth_problems(source: Source, config: PublishConfig) -> list[str]:
+    wanted = config.wanted_depths
+    if config.cuts == "siblings" and not wanted and (wanted is not None or source.kind != "finetuned"):
+        return ["cuts=siblings: there is nothing to cut: give --depths, or leave it out"]
+    if source.layers is None or all(depth < source.layers for depth in wanted or []):
+        return []
+    deepest = source.layers - 1
+    return [f"depths={config.depths}: {source.folder} has {source.layers} layers, it can be cut at 0..{deepest}"]
+
+
+def _step_problems(run: Path, config: PublishConfig) -> list[str]:
+    if config.steps is None:
+        return []
+    if not is_run(run):
+        return [f"steps={config.steps}: {run} is not a run, which has checkpoints: leave it out"]
+    there, wanted = steps_of(run), config.wanted_steps
+    absent = [step for step in wanted if step not in there] if wanted != "all" else []
+    if not absent:
+        return []
+    known = ", ".join(map(str, there)) or "none"
+    return [f"steps={','.join(map(str, absent))}: {run} has no model or checkpoint of that; it has {known}"]
+
+
+def steps_of(run: Path) -> list[int]:
+    """The steps that a run has a model or a complete checkpoint of."""
+    found = [*run.glob("models/step-*/config.json"), *run.glob("checkpoints/step-*/COMPLETE")]
+    return sorted({int(path.parent.name.removeprefix("step-")) for path in found})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _digests(folder: Path) -> list[str]:
+    return [file_digest(path) for path in weight_files(folder)]
+
+
+def _weights_of(results: Results | None) -> list[str] | None:
+    """The digests of the weights that a fine-tuning began with, where its results state them."""
+    return results.get("settings", {}).get("weights") if results is not None else None
+
+
+def _run_of(folder: Path) -> Path | None:
+    """The run that a model folder lies in: RUN/model, RUN/model-ema or RUN/models/step-N."""
+    found = [parent for parent in folder.resolve().parents[:2] if is_run(parent)]
+    return _as_typed(found[0]) if found else None
+
+
+def _as_typed(path: Path) -> Path:
+    """A path below the working folder relative to it, as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _recorded(name: str, near: Path) -> Path | None:
+    """A folder that a results.json names: relative to the folder of that command, which is here or above `near`."""
+    for root in (Path.cwd(), *near.resolve().parents):
+        if (root / name).is_dir():
+            return _as_typed(root / name)
+    return None
+
+
+def _find_run(source: Source, config: PublishConfig) -> None:
+    """Set the task folder that a cut model came from, and the pretraining run."""
+    if source.cut is not None:
+        there = _recorded(source.cut["source"], source.folder)
+        if there is not None and _is_origin(there, source.cut):
+            source.task_folder = there
+        else:
+            source.notes.append(f"{source.cut['source']}, which this model was cut from, is not there any more")
+    results = source.results
+    weights = _weights_of(results)
+    named = source.cut or results
+    base = source.folder if named is None else _recorded(named["model"], source.folder)
+    if config.run is not None:
+        source.run = Path(config.run)
+    elif base is not None:
+        source.run = _run_of(base)
+        if source.run is not None and weights is not None and weights != _digests(base):
+            source.notes.append(
+                f"{base} has other weights than those that were fine-tuned: is it another run? --run RUN"
+            )
+            source.run = None
+    if source.run is None:
+        source.notes.append("no pretraining run was found: the card says so (name it with --run RUN)")
+        return
+    mine = weights if named is not None else _digests(source.folder)
+    source.whole_run = mine is not None and mine == _digests(source.run / "model")
+
+
+def _is_origin(folder: Path, cut: dict[str, Any]) -> bool:
+    """Whether a task folder holds the sweep that a cut was made from."""
+    if not (folder / RESULTS_FILE).is_file():
+        return False
+    there = read_json(folder / RESULTS_FILE)
+    same = all(there.get(name) == cut.get(name) for name in ("task", "seed", "full_score", "connectivity"))
+    return same and there["depth_scores"][cut["depth"]] == cut["score"]
+
+
+def _task_folders(suite: Path) -> Iterator[Path]:
+    """The TASK folders of a suite that are finished, cut models left out."""
+    for path in sorted(suite.glob(f"*/{RESULTS_FILE}")):
+        if "depth_scores" in read_json(path):
+            yield path.parent
+
+
+def _find_suite(source: Source, config: PublishConfig) -> None:
+    """Set the results for the card's table."""
+    if config.suites is not None:
+        source.suite = [folder for suite in config.suites for folder in _task_folders(suite)]
+    elif source.task_folder is not None:
+        weights = _weights_of(source.results)
+        source.suite = _of_weights(source.task_folder.parent, weights) or [source.task_folder]
+    elif source.run is not None:
+        digests = _digests(source.folder)
+        for suite in sorted(path for path in source.run.resolve().parent.iterdir() if path.is_dir()):
+            try:
+                source.suite += _of_weights(_as_typed(suite), digests)
+            except EvalError as error:  # nobody asked for this one
+                source.notes.append(f"left out: {error}")
+
+
+def _of_weights(suite: Path, weights: list[str] | None) -> list[Path]:
+    """The TASK folders of a suite that started from exactly these weights."""
+    return [
+        folder
+        for folder in _task_folders(suite)
+        if weights and read_json(folder / RESULTS_FILE).get("settings", {}).get("weights") == weights
+    ]

@@ -1,0 +1,121 @@
+"""What is known of a pretraining run: read from its own files, and None where they do not say."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_pipeline import DataError, Manifest
+from launch.record import METRICS, read_points, read_record
+from pretrain import PretrainError, find_checkpoint
+
+from .source import RUN_CONFIG, Source
+
+# what somebody needs to train such a model again; the rest says where this one was trained
+_RECIPE = (
+    "model", "steps", "tokens", "epochs", "hours", "global_batch_size", "batch_warmup", "micro_batch_size", "precision",
+    "zero_stage", "seed", "optim", "schedule", "masking", "ema",
+)  # fmt: skip
+_RECIPE_STREAM = ("lanes", "window", "seed")
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The facts of a run."""
+
+    config: Mapping[str, Any]
+    """RUN/config.yaml."""
+    metrics: Mapping[str, float]
+    """The last value of every metric."""
+    tags: Mapping[str, str]
+    """Versions, commit and hardware, of RUN/record.json."""
+    status: str | None
+    """How the record says that it ended."""
+    progress: Mapping[str, Any]
+    """step, samples, seconds (of training, all restarts together), precision and zero_stage of the last checkpoint."""
+    watts: Mapping[str, float]
+    """Mean power of what was measured on the first machine: "GPUs", "processors"; empty where nothing was."""
+    corpus: Manifest | None
+    """The manifest of the corpus, if it is still where it was."""
+    whole: bool
+    """Whether the weights are those that the run ended with."""
+
+    @property
+    def tokens(self) -> float | None:
+        """Tokens seen."""
+        return self.metrics.get("train/tokens")
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Mean power times the time of training: of the first machine only."""
+        seconds = self.progress.get("seconds")
+        return sum(self.watts.values()) * seconds / 3.6e6 if self.watts and seconds else None
+
+    @property
+    def sources(self) -> list[Mapping[str, Any]]:
+        """The sources of the training text, as the corpus' manifest describes them."""
+        return self.corpus.source.get("train", []) if self.corpus is not None else []
+
+    def recipe(self) -> dict[str, Any]:
+        """The part of the configuration that another run can take over with --config."""
+        kept = {name: self.config[name] for name in _RECIPE if self.config.get(name) is not None}
+        stream = self.config.get("stream", {})
+        return kept | {"stream": {name: stream[name] for name in _RECIPE_STREAM if name in stream}}
+
+    def by_depth(self) -> list[float]:
+        """Masked accuracy on the validation split at depth 0, 1, ..., L; empty where it was not measured."""
+        name = "validation/accuracy_depth_"
+        return [value for key, value in sorted(self.metrics.items()) if key.startswith(name)]
+
+
+def read_pretraining(source: Source) -> Pretraining | None:
+    """The facts of `source.run`, or None without one."""
+    run = source.run
+    if run is None:
+        return None
+    config = yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))
+    metrics, watts = _read_metrics(run / METRICS)
+    record = read_record(run)
+    try:
+        at = find_checkpoint(run).progress
+        progress = {name: getattr(at, name) for name in ("step", "samples", "seconds", "precision", "zero_stage")}
+    except PretrainError:
+        progress = {}  # checkpoints are large, and the first to be removed
+    return Pretraining(
+        config=config,
+        metrics=metrics,
+        tags=record.tags if record is not None else {},
+        status=record.status if record is not None else None,
+        progress=progress,
+        watts=watts,
+        corpus=_manifest(config["data"], run),
+        whole=source.whole_run,
+    )
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """The last value of every metric, and the mean power of the GPUs together and of the processors together."""
+    last: dict[str, float] = {}
+    samples: dict[str, list[float]] = defaultdict(list)
+    for _, points in read_points(path):
+        last |= {name: value for name, value, _, _ in points}
+        for name, value, _, _ in points:
+            if name.endswith("_power_usage_watts"):
+                samples[name].append(value)
+    means: dict[str, float] = defaultdict(float)
+    for name, values in samples.items():
+        means["processors" if name.startswith("system/cpu") else "GPUs"] += sum(values) / len(values)
+    return last, dict(means)
+
+
+def _manifest(data: str, run: Path) -> Manifest | None:
+    """The manifest of the corpus a run was trained on: below here, or below a folder that the run lies in."""
+    for root in (Path.cwd(), *run.resolve().parents):
+        try:
+            return Manifest.load(root / data)
+        except (DataError, OSError):
+            continue
+    return None

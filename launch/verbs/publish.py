@@ -1,0 +1,16 @@
+"""acn publish"""
+
+from dataclasses import dataclass
+
+from ..publishing import PublishConfig, publish
+
+
+@dataclass
+class Args(PublishConfig):
+    """Publish a model, whole and cut, or a corpus on the Hugging Face Hub, with its card."""
+
+
+def run(args: Args) -> int:
+    """Write the publication, send it, say its address."""
+    publish(args)
+    return 0
