@@ -27,6 +27,7 @@ from launch.preflight.tracking import MLFLOW
 from launch.preflight.versions import VERSIONS, source_hash
 from launch.tracking import TrackingConfig
 from pretrain import PretrainConfig
+from tests.launch.test_cli import TINY
 
 
 def card(host: str, local_rank: int = 0, group: str = "", local_world_size: int = 1) -> dict:
@@ -399,3 +400,15 @@ def test_a_launcher_that_sets_half_of_the_variables_is_a_mistake(monkeypatch, va
         monkeypatch.setenv(name, value)
     with pytest.raises(LaunchError, match=said):
         join(1.0)
+
+
+@pytest.mark.slow
+def test_the_command_starts_its_own_ranks_and_reports_once(acn, tmp_path, prepared):
+    limits = ["--preflight.straggler", "0", "--tracking.mlflow", "null", "--json", "report.json"]
+    code, out, err = acn("preflight", "--data", str(prepared), *TINY, "--nproc_per_node", "2", *limits)
+    assert (code, err) == (0, "")
+    assert out.count("2 rank(s) on 1 node(s) met") == 1
+    assert out.splitlines()[-1].startswith("preflight: go on")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert sorted(report["measured"]) == ["0", "1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
