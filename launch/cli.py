@@ -36,6 +36,7 @@ VERBS = {
     ),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
     "publish": Verb("publish a model or a corpus on the Hugging Face Hub, with its card", positionals=("model",)),
+    "plan": Verb("memory, time, disk and price of a recipe on a cluster, before paying for it"),
     "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }

@@ -34,14 +34,15 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
 def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
     found = []
+    micro_batch = config.micro_batch(world_size)
     for name, blocks in (
         ("global", config.global_batch_size),
         ("first (batch_warmup.start)", config.batch_warmup.start),
     ):
         share, rest = divmod(blocks or 0, world_size)
-        if rest == 0 and share % config.micro_batch_size:
+        if rest == 0 and micro_batch and share % micro_batch:
             found.append(
-                f"micro_batch_size={config.micro_batch_size} does not divide one rank's share of the {name} batch "
+                f"micro_batch_size={micro_batch} does not divide one rank's share of the {name} batch "
                 f"({blocks} blocks / {world_size} ranks = {share}): change one of them"
             )
     start = config.batch_warmup.start or 0

@@ -109,7 +109,11 @@ class PretrainConfig:
     batch_warmup: BatchWarmupConfig = field(default_factory=BatchWarmupConfig)
     """Smaller global batches at first."""
     micro_batch_size: int = 32
-    """Blocks per forward pass of one rank; the rest of its share of the global batch is accumulated."""
+    """Blocks per forward pass of one rank, at most its whole share of the global batch; the rest of the share is
+    accumulated."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer for the backward pass and compute the layer again there: less memory for about
+    a third more time."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights. auto: bf16 on GPUs that
     have it, fp32 elsewhere. fp16 scales the loss dynamically."""
@@ -178,6 +182,10 @@ class PretrainConfig:
         if self.schedule.name == "decay" and self.hours is not None:
             found.append("schedule.name=decay needs a budget in steps, tokens or epochs, not hours")
         return found
+
+    def micro_batch(self, world_size: int) -> int:
+        """Blocks per forward pass of one rank of `world_size`: on many ranks there may be fewer than allowed."""
+        return min(self.micro_batch_size, self.global_batch_size // world_size)
 
     @property
     def budget(self) -> Budget:

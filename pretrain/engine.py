@@ -94,8 +94,8 @@ def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -
     if config.zero_stage == 3:
         zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_gather_16bit_weights_on_model_save": False}
     generated: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": config.micro_batch_size,
-        "gradient_accumulation_steps": config.global_batch_size // world_size // config.micro_batch_size,
+        "train_micro_batch_size_per_gpu": config.micro_batch(world_size),
+        "gradient_accumulation_steps": config.global_batch_size // world_size // config.micro_batch(world_size),
         # plain fp32 without ZeRO would step on non-finite gradients: `step` clips and decides instead
         "gradient_clipping": 0.0 if clips_outside(config) else config.optim.grad_clip,
         "zero_optimization": zero,
@@ -147,6 +147,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         inner = both.get(key)
         both[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return both
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Have `model` (a transformers model) keep only each layer's input for the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.23's name
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def build_engine(model: nn.Module, config: PretrainConfig) -> Any:

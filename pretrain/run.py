@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, Saver
 from .config import PretrainConfig
 from .console import Console
 from .ema import Ema
-from .engine import build_engine, clips_outside
+from .engine import build_engine, checkpoint_activations, clips_outside
 from .errors import UnhealthyError
 from .export import export, tokenizer_folder
 from .files import write_text
@@ -47,6 +47,7 @@ class Run:
         self.folder = Path(config.output)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.is_main = self.rank == 0
+        self.micro_batch = config.micro_batch(self.world_size)
         self.console = console
         self._lock = lock(self.folder, console.say) if self.is_main else None
         self.stream = TokenStream(
@@ -60,6 +61,8 @@ class Run:
         if origin is not None:
             origin.give_weights(model, self.rank, self.world_size)
             self.say(f"starting from {origin.checkpoint.path}")
+        if config.activation_checkpointing:
+            checkpoint_activations(model)
         parameters = sum(p.numel() for p in model.parameters())
         self.engine = build_engine(model.to(self.device), config)
         self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
@@ -132,7 +135,7 @@ class Run:
     def open_stream(self) -> None:
         """Read on from the run's next sample that has not been left out."""
         self.progress = replace(self.progress, samples=self.progress.health.past_left_out(self.progress.samples))
-        self.micro_batches = self.stream.micro_batches(self.progress.samples, self.config.micro_batch_size)
+        self.micro_batches = self.stream.micro_batches(self.progress.samples, self.micro_batch)
 
     @property
     def finished(self) -> bool:

@@ -19,6 +19,12 @@ def test_a_sound_run_passes_and_nothing_is_written(tiny_run):
     assert not Path(config.output).exists()
 
 
+def test_a_micro_batch_may_be_larger_than_a_ranks_share_of_the_global_batch(tiny_run):
+    config = tiny_run(global_batch_size=8, micro_batch_size=64)
+    check_run(config, world_size=2)
+    assert config.micro_batch(world_size=2) == 4
+
+
 def test_all_problems_are_reported_together(tiny_run):
     config = tiny_run(steps=0, optim=OptimConfig(lr=-1.0))
     with pytest.raises(PretrainError) as caught:

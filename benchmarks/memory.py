@@ -1,0 +1,171 @@
+"""Compares what `acn plan` says of memory with real engines, real forward passes and real checkpoints.
+
+    python -m benchmarks.memory --json out.json
+
+States: for every ZeRO stage and precision two ranks build the engine of `acn pretrain` and take two steps of two
+micro-batches; the bytes of all tensors alive are counted after each backward pass, and the largest count is compared.
+Activations: the bytes that autograd keeps during one forward pass. Checkpoints: the files on disk.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from launch.ranks import run_local_ranks
+from modeling import AcnConfig, AcnForMaskedLM
+from pretrain import ModelConfig, PretrainConfig
+from pretrain.engine import build_engine, checkpoint_activations, init_distributed, step
+from pretrain.memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+
+from .timing import Goal, table, write_json
+
+RANKS = 2
+VOCABULARY = 4096
+MODEL = ModelConfig(hidden_size=128, num_hidden_layers=6, num_attention_heads=2, intermediate_size=512)
+STATES: list[tuple[int, Precision]] = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16")]
+
+
+def main() -> int:
+    """Measure, print both tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the results there")
+    args = parser.parse_args()
+    states = [measured_states(stage, precision) for stage, precision in STATES]
+    print(table(["ZeRO stage", "precision", "bytes per parameter", "planned", "on disk", "planned"], map(_row, states)))
+    activations = [measured_activations(*case) for case in activation_cases()]
+    rows = [[row["case"], f"{row['measured']:,}", f"{row['planned']:,}"] for row in activations]
+    print(table(["activations", "bytes kept", "planned"], rows))
+    goals = [
+        _worst("states, largest deviation", states, "measured", "planned", 0.02),
+        _worst("checkpoint, largest deviation", states, "on_disk", "planned_on_disk", 0.02),
+        _worst("activations, largest deviation", activations, "measured", "planned", 0.1),
+    ]
+    for goal in goals:
+        print(goal)
+    if args.json:
+        write_json(args.json, goals, states=states, activations=activations)
+    return 0
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    n = row["parameters"]
+    figures = [f"{row[key] / n:.2f}" for key in ("measured", "planned", "on_disk", "planned_on_disk")]
+    return [str(row["stage"]), row["precision"], *figures]
+
+
+def _worst(what: str, rows: list[dict[str, Any]], measured: str, planned: str, bound: float) -> Goal:
+    return Goal(what, max(abs(row[planned] / row[measured] - 1) for row in rows), bound, at_least=False)
+
+
+def measured_states(stage: int, precision: Precision) -> dict[str, Any]:
+    """One rank's bytes with a real engine, beside those of `pretrain.memory`."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = run_local_ranks(RANKS, _run_engine, (stage, precision, folder))
+        if code:
+            raise RuntimeError(f"the ranks of stage {stage} {precision} ended with {code}")
+        measured = json.loads((Path(folder) / "measured.json").read_text())
+        files = [path for path in Path(folder, "checkpoint").rglob("*") if path.is_file()]
+        on_disk = sum(path.stat().st_size for path in files)
+    size = ModelSize.of(measured["tensors"])
+    planned = state_bytes(size, stage, precision, RANKS)
+    # stage 2 has its bucket only during a backward pass
+    expected = planned.total - planned.buffers if stage == 2 else planned.total
+    return {
+        "stage": stage,
+        "precision": precision,
+        "parameters": size.parameters,
+        "measured": measured["bytes"],
+        "planned": int(expected),
+        "on_disk": on_disk,
+        "planned_on_disk": checkpoint_bytes(size, stage, precision),
+    }
+
+
+def _run_engine(case: tuple[int, Precision, str]) -> int:
+    stage, precision, folder = case
+    torch.set_num_threads(1)
+    init_distributed(60.0)
+    config = PretrainConfig(
+        data="", output="", zero_stage=stage, precision=precision, model=MODEL,  # type: ignore[arg-type]
+        global_batch_size=4 * dist.get_world_size(), micro_batch_size=2,
+    )  # fmt: skip
+    before = _alive()
+    model = AcnForMaskedLM(AcnConfig(**asdict(MODEL), vocab_size=VOCABULARY))
+    tensors = [p.numel() for p in model.parameters()]
+    engine = build_engine(model, config)
+    tokens = torch.randint(5, VOCABULARY, (2, 16))
+    most = 0
+    for _ in range(2 * config.global_batch_size // dist.get_world_size() // config.micro_batch_size):
+        loss = engine(input_ids=tokens, labels=tokens).loss
+        engine.backward(loss)
+        del loss
+        gc.collect()
+        most = max(most, _alive() - before)
+        step(engine, None)
+    engine.save_checkpoint(f"{folder}/checkpoint", tag="last")
+    if engine.global_rank == 0:
+        (Path(folder) / "measured.json").write_text(json.dumps({"bytes": most, "tensors": tensors}))
+    return 0
+
+
+def _alive() -> int:
+    """Bytes of all storages that a tensor of this process or its gradient holds."""
+    found = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor):  # isinstance would ask lazy modules and proxies
+            for tensor in (thing, thing.grad if thing.is_leaf else None):
+                if tensor is not None and tensor.device.type != "meta":
+                    storage = tensor.untyped_storage()
+                    found[storage._cdata] = storage.nbytes()
+    return sum(found.values())
+
+
+def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool]]:
+    """(name, model, precision, activation checkpointing)."""
+    plain = AcnConfig(**asdict(MODEL), vocab_size=VOCABULARY)
+    gated = AcnConfig(**asdict(replace(MODEL, gated_mlp=True)), vocab_size=VOCABULARY)
+    twin = AcnConfig(**asdict(replace(MODEL, connectivity="residual")), vocab_size=VOCABULARY)
+    return [
+        ("acn, fp32", plain, "fp32", False),
+        ("acn, bf16", plain, "bf16", False),
+        ("residual, bf16", twin, "bf16", False),
+        ("acn, gated, bf16", gated, "bf16", False),
+    ]
+
+
+def measured_activations(name: str, config: AcnConfig, precision: Precision, checkpointing: bool) -> dict[str, Any]:
+    """Bytes that autograd keeps in a forward pass, beside those of `pretrain.memory` (less what is passing)."""
+    blocks, length, targets = 4, 64, 9
+    model = AcnForMaskedLM(config).to(torch.float32 if precision == "fp32" else torch.bfloat16).train()
+    if checkpointing:
+        checkpoint_activations(model)
+    tokens = torch.randint(5, VOCABULARY, (blocks, length))
+    positions = torch.stack([torch.randperm(length)[:targets] for _ in range(blocks)])
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage()._cdata not in weights:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(input_ids=tokens, masked_positions=positions, labels=tokens.gather(1, positions))
+    planned = activation_bytes(config, blocks, length, targets, precision, checkpointing)
+    return {
+        "case": name,
+        "measured": sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        "planned": planned.kept,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
