@@ -7,18 +7,17 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-import torch
+from typing import cast
 
 from data_pipeline import TokenStream
+from launch.planning.plan import model_size
 from launch.preflight.checks import Answer, Check, Facts, Site, groups, named
 from launch.preflight.findings import Finding, fault, fine, warning
-from modeling import AcnConfig, AcnForMaskedLM
+from modeling import AcnConfig
+from pretrain.engine import resolve_precision
+from pretrain.memory import Precision, checkpoint_bytes
 
 _GB = 1e9
-# An fp32 master weight and Adam's two moments, and the weights as the engine computes with them (fp32 at most).
-_CHECKPOINT_BYTES_PER_PARAMETER = 16
-_EXPORT_BYTES_PER_PARAMETER = 4
 # NCCL's and torch's shared memory of one rank; containers get 64 MB in all unless somebody asks for more.
 _SHM_BYTES_PER_RANK = 64 * 2**20
 _SHM = "/dev/shm"
@@ -35,25 +34,24 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def checkpoint_bytes(site: Site) -> int | None:
-    """About the size of one checkpoint with fp32 AdamW states; None when the corpus, whose vocabulary counts, cannot
+def size_of_checkpoint(site: Site) -> int | None:
+    """Bytes of one checkpoint with AdamW's states; None when the corpus, whose vocabulary counts, cannot
     be read here."""
     config = site.config
     if not config.data:
         return None
     try:
         manifest = TokenStream(config.data, config.stream, config.masking).manifest
-        with torch.device("meta"):
-            model = AcnForMaskedLM(AcnConfig(**config.model.acn_fields(manifest)))
+        size = model_size(AcnConfig(**config.model.acn_fields(manifest)))
     except Exception:  # whatever is wrong with the corpus or the model is said by the checks of theirs
         return None
-    return _CHECKPOINT_BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in model.parameters())
+    return checkpoint_bytes(size, config.zero_stage, cast(Precision, resolve_precision(config.precision)))
 
 
 def _space(site: Site) -> Facts:
     facts: Facts = {"ranks": len(site.job.on_node(site.job.me.index))}
     if site.job.me.rank == 0:
-        facts["checkpoint"] = checkpoint_bytes(site)
+        facts["checkpoint"] = size_of_checkpoint(site)
     folder = existing(run_folder(site))
     facts["output"] = {"folder": str(folder), "free": shutil.disk_usage(folder).free}
     try:
@@ -76,7 +74,7 @@ def _judge_space(answers: Sequence[Answer], site: Site) -> list[Finding]:
         return findings
     output = min(answer.facts["output"]["free"] for answer in answers)
     scratch = min(answer.facts["scratch"]["free"] for answer in answers)
-    of = f"for checkpoints of about {size / _GB:.2f} GB" if size is not None else "(size of a checkpoint unknown)"
+    of = f"for checkpoints of {size / _GB:.2f} GB" if size is not None else "(size of a checkpoint unknown)"
     seen = f"at least {output / _GB:.1f} GB free {of}, {scratch / _GB:.1f} GB for temporary files"
     return [fine("space", named(answers, answers), seen)]
 
@@ -87,8 +85,7 @@ def space_findings(answer: Answer, site: Site, size: int | None) -> list[Finding
     facts, keep = answer.facts, site.config.checkpoint.keep
     output = facts["output"]
     if size is not None:
-        # a new one is written before the oldest goes, and the finished model beside them
-        needed = size * (keep + 1) + size * _EXPORT_BYTES_PER_PARAMETER // _CHECKPOINT_BYTES_PER_PARAMETER
+        needed = size * (keep + 1) + size // 3  # the new one before the oldest goes; the finished model's fp32 weights
         if output["free"] < needed:
             seen = f"{output['free'] / _GB:.2f} GB free in {output['folder']}, {needed / _GB:.2f} GB needed"
             mend = f"make room, choose another --output, or lower checkpoint.keep={keep}"

@@ -22,7 +22,7 @@ from launch.preflight.devices import DEVICES, ecc_findings
 from launch.preflight.findings import fault, fine, listed, merged
 from launch.preflight.job import Job, absence, roster
 from launch.preflight.network import Beacon, judge_address, judge_ports, partners
-from launch.preflight.storage import checkpoint_bytes, judge_shared, space_findings
+from launch.preflight.storage import judge_shared, size_of_checkpoint, space_findings
 from launch.preflight.tracking import MLFLOW
 from launch.preflight.versions import VERSIONS, source_hash
 from launch.tracking import TrackingConfig
@@ -266,7 +266,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_named(prepared):
     here = site(2, data=str(prepared))
     here.config.model.hidden_size, here.config.model.num_hidden_layers = 16, 2
     here.config.model.intermediate_size, here.config.model.num_attention_heads = 24, 2
-    size = checkpoint_bytes(here)
+    size = size_of_checkpoint(here)
     assert size is not None
     assert 16 * 2 * 2_000 < size < 16 * 50_000
     roomy = {"free": 10**12, "folder": "/shared"}
