@@ -35,6 +35,10 @@ VERBS = {
         "noise, lesions, pruning, early exit, forgetting and other studies of a model", positionals=("studies",)
     ),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
+    "launch": Verb(
+        "write, and submit, the script of an engine: slurm, torchrun, deepspeed, kubernetes or skypilot",
+        positionals=("engine",),
+    ),
     "publish": Verb("publish a model or a corpus on the Hugging Face Hub, with its card", positionals=("model",)),
     "plan": Verb("memory, time, disk and price of a recipe on a cluster, before paying for it"),
     "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
@@ -60,8 +64,9 @@ def build_parser(chosen: str | None) -> ArgumentParser:
 def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
     args_class = _module(name).Args
     parser = ArgumentParser(description=verb.help)
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     types = {field.name: str(field.type) for field in fields(args_class)}
+    if "config" not in types:  # a verb whose --config is another verb's has it as a field
+        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     for name in verb.positionals:
         parser.add_argument(name, nargs="+" if types[name].startswith("list") else None, type=str)
     parser.add_class_arguments(args_class, skip=set(verb.positionals))
@@ -88,12 +93,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns its exit code: 0 done, 1 it failed, 2 a mistake in the input, 75 stopped and resumable."""
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if word in VERBS), None)
-    parser = build_parser(chosen)
-    parsed = parser.parse_args(argv)
+    if chosen is None:
+        build_parser(None).parse_args(argv)  # prints the help, or what is wrong, and exits
     assert chosen is not None, "the parser requires a verb"
-    values = dict(vars(parser.instantiate(parsed)[chosen]))
-    values.pop("config")
-    return run_verb(chosen, _module(chosen).Args(**values))
+    return run_verb(chosen, read_args(chosen, argv))
+
+
+def read_args(verb: str, argv: list[str]) -> Any:
+    """The `Args` of a verb from the whole command line after `acn`."""
+    parser = build_parser(verb)
+    values = vars(parser.instantiate(parser.parse_args(argv))[verb])
+    args_class = _module(verb).Args
+    return args_class(**{field.name: values[field.name] for field in fields(args_class)})
 
 
 def run_verb(verb: str, args: Any) -> int:

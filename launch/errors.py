@@ -26,11 +26,15 @@ def failures() -> tuple[type[RuntimeError], ...]:
     """Errors of sound input whose messages say all there is to say: no traceback, and another exit code."""
     from pretrain.errors import UnhealthyError
 
-    return (HubError, UnhealthyError)
+    from .engines.submit import SubmitError
+
+    return (HubError, SubmitError, UnhealthyError)
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:
     """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
+    from pretrain.errors import LostRankError
+
     try:
         return run()
     except mistakes() as error:
@@ -39,6 +43,9 @@ def reported(verb: str, run: Callable[[], int]) -> int:
         return 2
     except failures() as error:
         _print(verb, str(error))
+        return 1
+    except LostRankError as error:  # each rank has its own
+        print(f"acn {verb}: error: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         print(f"acn {verb}: interrupted", file=sys.stderr)

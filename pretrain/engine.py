@@ -55,13 +55,17 @@ def init_distributed(timeout_seconds: float) -> torch.device:
 
 
 def _join(backend: str, timeout: timedelta) -> None:
-    """Join the process group, under torchrun with the number of its restarts in front of every key of the store.
+    """Join the process group.
 
-    torch 2.13's agents keep one store over all restarts, in which a new rank would find the addresses of dead ones.
+    torch 2.13's agents keep one store over all restarts, in which a new rank would find the addresses of dead ones:
+    the number of restarts in front of every key keeps them apart. With TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, which
+    several nodes need, each attempt has its own store; and there the number must stay out of it, because agents count
+    only the restarts that their own workers caused.
     """
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
-    attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size, timeout=timeout)
+    if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "0") != "1":
+        store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def resolve_precision(precision: str) -> str:

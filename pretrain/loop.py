@@ -16,7 +16,7 @@ from .checkpoint import gathered
 from .config import PretrainConfig
 from .console import Console
 from .engine import gradient_norm, init_distributed, set_global_batch, step
-from .errors import UnhealthyError
+from .errors import UnhealthyError, lost_rank
 from .observe import Tracker
 from .optim import set_learning_rate
 from .run import Run
@@ -46,7 +46,12 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
     device = init_distributed(config.timeout_seconds)
     check_run(config, dist.get_world_size())
     run = Training(config, device, open_tracker, console)
-    finished = run.fit()
+    try:
+        finished = run.fit()
+    except RuntimeError as error:
+        if (lost := lost_rank(error, config.output)) is not None:
+            raise lost from error
+        raise
     if finished and run.is_main:
         run.publish()
     dist.barrier()

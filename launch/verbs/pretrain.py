@@ -61,7 +61,8 @@ def _train(args: Args) -> int:
         if trackers:  # rank 0
             trackers[0].close("FINISHED" if finished else "KILLED")
             _say_end(folder, finished)
-    return 0 if finished else EXIT_STOPPED
+    # torchrun starts ranks again that end with anything but 0, a run that was asked to stop too, and hides their code
+    return 0 if finished or "TORCHELASTIC_RUN_ID" in os.environ else EXIT_STOPPED
 
 
 def _say_end(folder: Path, finished: bool) -> None:

@@ -4,15 +4,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+import torch.distributed as dist
 
 from pretrain import PretrainError
 from pretrain.checkpoint import MARKER, CheckpointConfig, newest_complete
+from pretrain.errors import lost_rank
 from pretrain.figures import read_metrics
 from pretrain.lock import lock
 from tests.pretrain.test_training import assert_same_run, losses
@@ -93,6 +96,21 @@ def test_one_job_at_a_time_works_in_a_run(tmp_path):
     assert len(said) == 1
     first.close()
     lock(tmp_path / "run", said.append, patience=0.0).close()
+
+
+def test_a_lost_rank_is_told_from_other_errors(monkeypatch):
+    monkeypatch.setattr(dist, "get_rank", lambda: 3)
+    gone = RuntimeError(
+        "[/src/gloo/transport/tcp/pair.cc:537] Read error [10.0.0.2]:55169: Connection reset by peer. This is "
+        "typically caused by a remote worker\nException raised from"
+    )
+    said = str(lost_rank(gone, "runs/acn"))
+    assert said.startswith(f"rank 3 on {socket.gethostname()} lost another rank (Read error [10.0.0.2]:55169: ")
+    assert "Connection reset by peer). " in said
+    assert "runs/acn" in said
+    nccl = dist.DistBackendError("NCCL communicator was aborted on rank 3.\nmore")
+    assert "lost another rank (NCCL communicator was aborted on rank 3.)" in str(lost_rank(nccl, "runs/acn"))
+    assert lost_rank(RuntimeError("CUDA out of memory"), "runs/acn") is None
 
 
 @pytest.mark.slow

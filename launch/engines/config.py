@@ -1,0 +1,105 @@
+"""What `acn launch` is told: the header of every script."""
+
+import re
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .deepspeed import DeepSpeedConfig
+from .kubernetes import KubernetesConfig
+from .skypilot import SkyPilotConfig
+from .slurm import SlurmConfig
+from .torchrun import TorchrunConfig
+
+ENGINES = ("slurm", "torchrun", "deepspeed", "kubernetes", "skypilot")
+IN_AN_IMAGE = ("kubernetes", "skypilot")
+"""Engines whose nodes have their own files: nothing of this machine is there."""
+
+
+@dataclass
+class LaunchConfig:
+    """Write the script that starts a job on an engine, with the values filled in, and submit it."""
+
+    engine: str
+    """slurm, torchrun, deepspeed, kubernetes or skypilot."""
+    config: str = "launch/recipes/acn-base.yaml"
+    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`); the
+    nodes read it at the same place."""
+    data: str | None = None
+    """The prepared corpus, as in `acn pretrain --data`: a folder that all nodes see, or a URL."""
+    output: str | None = None
+    """The run's folder, as in `acn pretrain --output`: on storage that all nodes share."""
+    options: str = ""
+    """Further options of the verb, in one string: "--steps 1000 --zero_stage 2"."""
+    nodes: int = 2
+    """Nodes of the job."""
+    gpus_per_node: int = 8
+    """GPUs of a node, a rank each; 0 for nodes without GPUs, one rank each."""
+    name: str = "acn-pretrain"
+    """Name of the job."""
+    setup: str | None = None
+    """What a node's shell does first, so that `acn` and the recipe are found. Left out: this folder and this Python
+    environment, which the nodes must see at the same place (kubernetes, skypilot: those of the image)."""
+    interface: str | None = None
+    """Network interface between the nodes (`ip -br addr` lists them); left out, NCCL and gloo choose."""
+    port: int = 29500
+    """Port of the rendezvous on the head node; preflight takes the next one."""
+    max_restarts: int = 3
+    """How often torchrun starts the ranks again after one of them failed. Nodes that come and go do not count."""
+    preflight: bool = True
+    """Check all nodes with `acn preflight` first, and start nothing when there is a fault."""
+    dry_run: bool = False
+    """Print the script, or write it to `script`, and submit nothing."""
+    script: str | None = None
+    """File to keep the script in; left out, a submitted script is not kept here."""
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    """Slurm's own."""
+    torchrun: TorchrunConfig = field(default_factory=TorchrunConfig)
+    """Plain torchrun's own."""
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    """The deepspeed launcher's own."""
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
+    """Kubernetes' own."""
+    skypilot: SkyPilotConfig = field(default_factory=SkyPilotConfig)
+    """SkyPilot's own."""
+
+    @property
+    def ranks_per_node(self) -> int:
+        """A rank for every GPU, one on a node without."""
+        return max(1, self.gpus_per_node)
+
+    @property
+    def shell_setup(self) -> str:
+        """`setup`, or what makes this folder and this Python environment a node's."""
+        if self.setup is not None:
+            return self.setup
+        if self.engine in IN_AN_IMAGE:
+            return ""
+        here, programs = shlex.quote(str(Path.cwd())), shlex.quote(str(Path(sys.executable).parent))
+        return f"cd {here} && export PATH={programs}:$PATH"
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend; `header_problems` has more once these are mended."""
+        if self.engine not in ENGINES:
+            return [f"engine={self.engine!r} must be one of: {', '.join(ENGINES)}"]
+        found = [
+            f"{name}={getattr(self, name)} must be at least {least}"
+            for name, least in {"nodes": 1, "gpus_per_node": 0, "max_restarts": 0}.items()
+            if getattr(self, name) < least
+        ]
+        if not 1024 <= self.port < 65535:
+            found.append(f"port={self.port} must be from 1024 to 65534")
+        if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", self.name):
+            found.append(f"name={self.name!r} must be 1 to 40 lower-case letters, digits and -, as Kubernetes wants it")
+        for name in ("config", "data", "output", "options", "interface", "setup"):
+            if "\n" in (getattr(self, name) or ""):
+                found.append(f"{name} must be one line")
+        try:
+            words = shlex.split(self.options)
+            if self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words):
+                found.append(f"options={self.options!r}: values that need quotes have to stand in the recipe")
+        except ValueError as error:
+            found.append(f"options={self.options!r}: {error}")
+        own: list[str] = getattr(self, self.engine).problems(self.nodes)
+        return found + own

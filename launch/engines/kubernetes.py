@@ -1,0 +1,54 @@
+"""Kubernetes: Kubeflow Trainer's TrainJob, or without it an indexed Job with a headless Service."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .submit import program, said
+
+
+@dataclass
+class KubernetesConfig:
+    """Kubernetes' own options."""
+
+    kind: Literal["trainjob", "job"] = "trainjob"
+    """trainjob for clusters with Kubeflow Trainer; job for any other."""
+    image: str = "registry.example.org/acn-lm:latest"
+    """Image that has acn-lm installed."""
+    volume: str = "shared"
+    """PersistentVolumeClaim (ReadWriteMany), mounted at /shared, for data and runs."""
+    namespace: str = "default"
+    """Namespace."""
+    cpus: int = 32
+    """CPU cores of a node."""
+    memory: str = "256Gi"
+    """Memory of a node."""
+    stop_seconds: int = 300
+    """How long a pod that is evicted may take for a last checkpoint."""
+
+    @property
+    def template(self) -> str:
+        """The manifest."""
+        return f"{self.kind}.yaml"
+
+    def problems(self, nodes: int) -> list[str]:
+        """Every bad value, each with its mend."""
+        name = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+        found = [
+            f"kubernetes.{field}={getattr(self, field)!r} must be a name of lower-case letters, digits and -"
+            for field in ("volume", "namespace")
+            if not re.fullmatch(name, getattr(self, field))
+        ]
+        if self.cpus < 1:
+            found.append(f"kubernetes.cpus={self.cpus} must be at least 1")
+        if not re.fullmatch(r"\d+(\.\d+)?([KMGT]i?)?", self.memory):
+            found.append(f"kubernetes.memory={self.memory!r} must be a quantity of Kubernetes: 256Gi")
+        if self.stop_seconds < 60:
+            found.append(f"kubernetes.stop_seconds={self.stop_seconds} must be at least 60")
+        return found
+
+    def submit(self, script: Path) -> str:
+        """Hand the manifest to the cluster; what kubectl said."""
+        kubectl = program("kubectl", "install it and choose the cluster: kubectl config use-context NAME")
+        return said([kubectl, "apply", "-f", str(script)])

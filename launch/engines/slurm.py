@@ -1,0 +1,54 @@
+"""Slurm: a job of one torchrun per node, an array that prepares a corpus, and a job that fine-tunes afterwards."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .submit import program, said
+
+
+@dataclass
+class SlurmConfig:
+    """Slurm's own options."""
+
+    job: Literal["pretrain", "prepare", "glue"] = "pretrain"
+    """pretrain; prepare for an array of `nodes` tasks that tokenize a corpus together, and a job that merges their
+    parts; glue for fine-tuning the model of `output` on one node."""
+    time: str = "24:00:00"
+    """Time limit. Pretraining is requeued before it, and goes on."""
+    stop_seconds: int = 300
+    """How long before the time limit pretraining stops with a checkpoint. It must have been written by then."""
+    partition: str | None = None
+    """Partition; left out, the cluster's default."""
+    account: str | None = None
+    """Account to charge; left out, the user's default."""
+    after: str | None = None
+    """Id of a job that must have succeeded before."""
+    tasks: str = "cola,sst2,mrpc,qqp,stsb,mnli,qnli,rte"
+    """Tasks of the glue job."""
+
+    @property
+    def template(self) -> str:
+        """The script of the job."""
+        return f"{self.job}.sbatch"
+
+    def problems(self, nodes: int) -> list[str]:
+        """Every bad value, each with its mend."""
+        found = []
+        if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", self.time):
+            found.append(f"slurm.time={self.time!r} must be as sbatch takes it: MINUTES, HH:MM:SS or DAYS-HH:MM:SS")
+        if self.stop_seconds < 60 and self.job == "pretrain":
+            found.append(f"slurm.stop_seconds={self.stop_seconds} must be at least 60: Slurm looks once a minute")
+        if self.after is not None and not re.fullmatch(r"\d+(_\d+)?", self.after):
+            found.append(f"slurm.after={self.after!r} must be the id of a job")
+        return found
+
+    def submit(self, script: Path) -> str:
+        """Submit the script; what Slurm said."""
+        sbatch = program("sbatch", "run this on a login node of the cluster")
+        job = said([sbatch, "--parsable", str(script)]).split(";")[0].strip()
+        if self.job != "prepare":
+            return f"job {job}: squeue --job {job}"
+        merge = said([sbatch, "--parsable", "--array=0", f"--dependency=afterok:{job}", str(script)])
+        return f"array {job}, and job {merge.split(';')[0].strip()} that merges its parts"

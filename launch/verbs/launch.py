@@ -1,0 +1,47 @@
+"""acn launch"""
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretrain.files import write_text
+
+from ..engines.config import LaunchConfig
+from ..engines.fit import fitted
+from ..engines.render import header_problems, render
+from ..errors import LaunchError
+
+
+@dataclass
+class Args(LaunchConfig):
+    """Write the script that starts a job on an engine, with the values filled in, and submit it."""
+
+
+def run(args: Args) -> int:
+    """Check, render, and hand the script to the engine; with `dry_run` it is only printed, or written to `script`."""
+    if problems := args.problems() or header_problems(args):
+        raise LaunchError("\n".join(problems))
+    config, notes = fitted(args)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    text = render(config)
+    if args.script is not None:
+        _write(Path(args.script), text)
+    if args.dry_run:
+        print(text if args.script is None else f"script: {args.script}\n", end="")
+        return 0
+    engine = getattr(args, args.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(args.script or f"{folder}/{engine.template}")
+        if args.script is None:
+            script.write_text(text)
+        print(engine.submit(script))
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() != text:
+        raise LaunchError(f"script={path} exists and is another one: choose another name or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
