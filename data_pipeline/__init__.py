@@ -11,7 +11,6 @@ from data_pipeline.documents import PackedBatch
 from data_pipeline.errors import DataError, UnfinishedError
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
-from data_pipeline.packing import document_numbers
 from data_pipeline.prepare import PrepareConfig, prepare
 from data_pipeline.reader import BlockReader
 from data_pipeline.remote import RemoteConfig
@@ -44,7 +43,6 @@ __all__ = [
     "UnfinishedError",
     "Vocabulary",
     "default_lanes",
-    "document_numbers",
     "fingerprint",
     "iter_documents",
     "mask_blocks",

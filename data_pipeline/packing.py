@@ -4,7 +4,7 @@ Two ways. `BlockPacker` is the paper's: the documents joined by [SEP] are one lo
 ids and framed, `[CLS] ids [SEP]`, never padded. `DocumentPacker` keeps documents whole wherever they fit: a block is
 `[CLS] ids [SEP] [CLS] ids [SEP] ... [PAD]`, every document framed by itself, so that attention can be confined to one
 document (block-diagonal) and position ids can restart. Where a document ends follows from the tokens alone:
-`document_numbers` tells.
+`find_documents` in documents.py tells.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from data_pipeline.shards import Shard, ShardWriter, Split, TokenArray
 from data_pipeline.tokenizer import Vocabulary
@@ -225,13 +224,3 @@ def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
         with_room[room - size].append(number)
         rooms |= 1 << (room - size)
     return sorted(sorted(members) for members in bins)
-
-
-def document_numbers(blocks: npt.NDArray[Any], vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
-    """Which document of its block each token belongs to: (B, T) -> (B, T), 1, 2, ... and 0 on padding.
-
-    For blocks packed by documents. Tokens may attend to each other where the numbers are equal and not 0.
-    """
-    numbers = np.cumsum(blocks == vocabulary.cls_token_id, axis=1, dtype=np.int32)
-    numbers[blocks == vocabulary.pad_token_id] = 0
-    return numbers

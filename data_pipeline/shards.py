@@ -85,7 +85,7 @@ class Manifest:
     """"train" and "validation"."""
     packing: str = "blocks"
     """"blocks": documents joined by [SEP] run on from block to block; "documents": whole documents side by side in a
-    block, each with its own [CLS] and [SEP], padded at the end (see `document_numbers` in packing.py)."""
+    block, each with its own [CLS] and [SEP], padded at the end (see `find_documents` in documents.py)."""
     statistics: dict[str, Any] = field(default_factory=dict)
     """What was read, what was left out and why, and how the tokenizer did, for people to look at."""
     format_version: int = FORMAT_VERSION

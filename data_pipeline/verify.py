@@ -36,9 +36,9 @@ def verify(directory: str, workers: int = 1, say: Say = print) -> list[str]:
     work = [(shard, shard is split.shards[-1]) for split in manifest.splits.values() for shard in split.shards]
     weights = {number: shard.bytes for number, (shard, _) in enumerate(work)}
     with Progress("checking", weights, say) as progress, ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda item: list(_shard_faults(store, manifest, *item)), work)
-        for number, ((shard, _), shard_faults) in enumerate(zip(work, found, strict=True)):
-            faults += [f"{shard.file}: {fault}" for fault in shard_faults]
+        found = pool.map(lambda item: list(shard_faults(store, manifest, *item)), work)
+        for number, ((shard, _), its_faults) in enumerate(zip(work, found, strict=True)):
+            faults += [f"{shard.file}: {fault}" for fault in its_faults]
             progress.update(number, Step(0, shard.bytes, shard.blocks * manifest.seq_length, 1.0))
             progress.finish(number)
     return faults
@@ -65,7 +65,7 @@ def _count_faults(manifest: Manifest) -> Iterator[str]:
             yield f"{MANIFEST_FILE}: {name} names a shard twice"
 
 
-def _shard_faults(store: Store, manifest: Manifest, shard: Shard, is_last: bool) -> Iterator[str]:
+def shard_faults(store: Store, manifest: Manifest, shard: Shard, is_last: bool) -> Iterator[str]:
     """What is wrong with a shard; only a split's last may end with a short row group."""
     try:
         content = store.read(shard.file)

@@ -27,6 +27,7 @@ VERBS = {
     "prepare": Verb("stream a corpus, train or load a tokenizer, write token shards"),
     "data": Verb("look into a prepared corpus: `data show DIR`, `data stats DIR`", positionals=("action", "data")),
     "pretrain": Verb("pretrain an ACN or its residual twin with DeepSpeed, or go on with an interrupted run"),
+    "preflight": Verb("check every node of a job before it trains, with the recipe of `acn pretrain`"),
     "export": Verb("turn a checkpoint into a Hugging Face model folder", positionals=("source", "output")),
     "glue": Verb("fine-tune on GLUE tasks and score every depth"),
     "compress": Verb("cut a fine-tuned model at the smallest depth within tolerance"),

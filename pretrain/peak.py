@@ -29,7 +29,7 @@ _TERAFLOPS: tuple[tuple[str, dict[str, float]], ...] = (
     ("mi300x", {"bf16": 1307.4, "fp16": 1307.4, "tf32": 653.7, "fp32": 163.4}),
     ("mi250x", {"bf16": 383, "fp16": 383, "fp32": 95.7}),
 )
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def peak_flops(device: torch.device, precision: str) -> float:
@@ -58,7 +58,7 @@ def measured_peak(device: torch.device, precision: str) -> float:
     """The best FLOP/s of square matrix products within half a second: the more of them, the likelier one is undisturbed
     by other programs (on a machine that is never free the peak, and with it MFU, still says little)."""
     size = 4096 if device.type == "cuda" else 512
-    matrix = torch.ones(size, size, device=device, dtype=_DTYPES[precision])
+    matrix = torch.ones(size, size, device=device, dtype=DTYPES[precision])
     best = float("inf")
     until = time.perf_counter() + 0.5
     while time.perf_counter() < until or best == float("inf"):

@@ -161,7 +161,7 @@ def plan_run(config: PlanConfig) -> RunPlan:
         raise LaunchError("\n".join(found))
     blocks, seq_length, vocab_size = _corpus(config)
     model = model_config(config, vocab_size, seq_length)
-    size = _size(model)
+    size = model_size(model)
     targets = config.masking.targets(seq_length)
     # the backward pass costs twice the forward pass
     flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
@@ -211,7 +211,7 @@ def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnCon
         raise LaunchError(f"model: {error.__cause__ or error}") from error
 
 
-def _size(config: AcnConfig) -> ModelSize:
+def model_size(config: AcnConfig) -> ModelSize:
     """Counted on the model itself, which has no memory on torch's meta device."""
     with torch.device("meta"):
         model = AcnForMaskedLM(config)

@@ -6,10 +6,9 @@ import torch
 
 from modeling import AcnConfig, AcnForMaskedLM
 from pretrain.engine import checkpoint_activations
+from pretrain.peak import DTYPES
 
 from .plan import PlanConfig, RunPlan, model_config
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def largest(fits: Callable[[int], bool], limit: int) -> int:
@@ -46,7 +45,7 @@ def fits_on(
 
 def search_micro_batch(config: PlanConfig, plan: RunPlan) -> int:
     """The largest micro-batch for the GPU of this process beside the optimizer states of the plan's layout."""
-    device, dtype = torch.device("cuda"), _DTYPES[plan.precision]
+    device, dtype = torch.device("cuda"), DTYPES[plan.precision]
     layout = plan.best or plan.layouts[-1]
     states = torch.empty(int(layout.optimizer + layout.buffers), dtype=torch.uint8, device=device)
     model = model_config(config, plan.vocab_size, plan.seq_length)

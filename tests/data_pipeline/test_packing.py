@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import document_numbers
+from data_pipeline.documents import find_documents
 from data_pipeline.packing import BlockPacker, DocumentPacker, best_fit
 from data_pipeline.shards import ShardWriter
 from data_pipeline.tokenizer import Vocabulary
@@ -144,9 +144,9 @@ def test_short_documents_leave_little_padding():
 
 
 @given(DOCUMENTS)
-def test_document_numbers_tell_documents_and_padding_apart(documents):
+def test_documents_and_padding_can_be_told_apart(documents):
     blocks, _ = _pack(DocumentPacker, [documents])
-    for block, numbers in zip(blocks.tolist(), document_numbers(blocks, WORDS).tolist(), strict=True):
+    for block, numbers in zip(blocks.tolist(), find_documents(blocks, WORDS)[0].tolist(), strict=True):
         expected, current = [], 0
         for token in block:
             current += token == CLS
