@@ -119,10 +119,11 @@ def details(record: dict[str, Any]) -> str:
 
 
 def _line(values: dict[str, Any]) -> str:
+    """Names and figures; those of a dictionary inside in brackets."""
     parts = []
     for name, value in values.items():
         inner = f"({_line(value)})" if isinstance(value, dict) else f"{value:,.3g}"
-        parts.append(f"{name.replace('_', ' ')} {inner}")
+        parts.append(f"`{name}` {inner}")
     return ", ".join(parts)
 
 

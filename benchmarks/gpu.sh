@@ -4,7 +4,8 @@
 #   bash benchmarks/gpu.sh [--wheels FOLDER] [--json FILE] [--minutes 8.5] [--device cpu --quick]
 #
 # Needs nothing but this repository and a Python with torch; what else acn-lm depends on comes from FOLDER, a folder of
-# wheels, into a virtual environment of its own. PYTHON names the interpreter (default: .venv's, else python3).
+# wheels, into a virtual environment of its own. PYTHON names the interpreter (default: .venv's where there are no wheels
+# to install, else python3).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +21,7 @@ done
 python="${PYTHON:-}"
 if [ -z "$python" ]; then
   python=python3
-  if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
+  if [ -z "$wheels" ] && [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
 fi
 if [ -n "$wheels" ]; then
   environment="$(mktemp -d)"

@@ -50,7 +50,7 @@ def test_everything_aimed_at_is_either_measured_or_listed_as_missing(tmp_path: P
     text = page(tmp_path)
     assert text.count("**Not yet measured:**") == 1
     assert "| base/128, not compiled |    1,234 | 25.0% |      7.0 |" in text
-    assert "checkpoint base/128: save seconds 1.5" in text
+    assert "checkpoint base/128: `save_seconds` 1.5" in text
 
 
 def test_a_suite_is_taken_apart_and_quick_runs_are_refused(tmp_path: Path) -> None:
