@@ -153,7 +153,7 @@ def show(figures: dict[str, dict[str, float]], report: Report) -> None:
     report.results |= {"figures": figures, "metrics": METRICS}
 
 
-BENCHMARK = Benchmark("tracking", __doc__, measure, rounds=20)
+BENCHMARK = Benchmark("tracking", __doc__, measure, rounds=8)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

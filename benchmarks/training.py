@@ -59,7 +59,7 @@ class Size:
 SIZES = (
     Size("tiny", 128, 12, 8192, micro_batch=8, turn=5),
     Size("mini", 256, 12, 32768, micro_batch=4, turn=3),
-    Size("base", 768, 12, 32768, micro_batch=2, turn=1, share=0.6),
+    Size("base", 768, 12, 32768, micro_batch=2, turn=1, share=0.5),
 )
 QUICK = (Size("tiny", 32, 2, 512, micro_batch=4, turn=2),)
 
@@ -221,7 +221,7 @@ def masked_rows(data: str, samples: int) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": ids, "labels": row} for ids, row in zip(batch.input_ids, labels, strict=True)]
 
 
-BENCHMARK = Benchmark("training", __doc__, measure, rounds=5)
+BENCHMARK = Benchmark("training", __doc__, measure, rounds=4)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())
