@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from data_pipeline import Manifest, MaskingConfig, StreamConfig, TokenStream
@@ -186,7 +187,13 @@ def profiled(bench: Bench) -> dict[str, Any]:
             seconds = bench.timed(lambda: advance(1))
     averages = trace.key_averages()
     field = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
-    spent = {event.key: getattr(event, field) for event in averages}
+    # an operator's device time is that of its kernels, which are events of their own; annotations are neither
+    kind = DeviceType.CUDA if bench.device.type == "cuda" else DeviceType.CPU
+    spent = {
+        event.key: getattr(event, field)
+        for event in averages
+        if event.device_type == kind and not event.is_user_annotation and not event.key.startswith("## ")
+    }
     total = sum(spent.values())
     costliest = sorted(spent, key=spent.__getitem__, reverse=True)[:3]
     return {"step_seconds": seconds, "costliest": {name: spent[name] / total for name in costliest}}
