@@ -63,7 +63,8 @@ tbody tr:hover { background: var(--band); }
 <h1>Depth report</h1>
 <p class="soft">{{ runs }} fine-tuned model{{ "" if runs == 1 else "s" }}, {{ tasks | length }}
 task{{ "" if tasks | length == 1 else "s" }}{% if studies %}, {{ studies | length }}
-stud{{ "y" if studies | length == 1 else "ies" }}{% endif %}.<span class="screen"> Click a column's name to sort by it.</span></p>
+stud{{ "y" if studies | length == 1 else "ies" }}{% endif %}.
+<span class="screen">Click a column's name to sort by it.</span></p>
 {% if tasks %}
 <p>Depth k is the model with its first k layers only and the same classifier. The cut depth is the smallest one whose
 validation score is at least the full model's score minus the tolerance. Parameters, GFLOPs (forward, for one sequence
