@@ -101,7 +101,7 @@ class Budget:
 
 
 SMOKE = Budget(
-    name="smoke", minutes=20, groups=(IDENTITY, (Arm("hybrid", True),)), seeds=(0,),
+    name="smoke", minutes=60, groups=(IDENTITY, (Arm("hybrid", True),)), seeds=(0,),
     layers=2, hidden=64, heads=2, tokens=80e3, batch=16, micro_batch=8, ranks=1, warmup=0.1,
     rates=(1e-3, 3e-3), rate_tokens=16e3, validations=4, validation_blocks=32, corpus_mb=1.0, vocabulary=1024,
     finetune_seeds=(1, 2), finetune_rates=(), finetune_epochs=1, train_examples=128, eval_examples=64,

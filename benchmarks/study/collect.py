@@ -75,7 +75,7 @@ def _finetuning(folder: Path) -> dict[str, Any]:
     together = read_results(folder)
     seeds = [read_results(folder / f"seed-{seed}") for seed in together["seeds"]]
     cells = [
-        {name: cell[name] for name in _KEPT_RESULTS}
+        {name: dict(cell)[name] for name in _KEPT_RESULTS}
         | {"train": {name: cell["train"][name] for name in _KEPT_TRAINING if name in cell["train"]}}
         for cell in seeds
     ]

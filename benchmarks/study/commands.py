@@ -69,8 +69,8 @@ def commands(budget: Budget, cell: Cell, home: Home, rate: float | None, hours: 
         return [[*ACN, "pretrain", *_flags(pretrain_options(budget, cell, home, rate, hours))]]
     shared = {"output": home.output(cell.name), "glue_dir": home.task_data, "tracking.mlflow": None}
     if cell.kind == "study":
-        options = {"studies": STUDIES, "model": home.finetuned(cell), **shared}
-        return [[*ACN, "study", *_flags(options), *budget.study_options]]
+        options = {"model": home.finetuned(cell), **shared}
+        return [[*ACN, "study", STUDIES, *_flags(options), *budget.study_options]]
     return [[*ACN, "glue", *_flags({"model": home.pretrained(cell) / "model", **_finetuning(budget, cell), **shared})]]
 
 
