@@ -135,6 +135,7 @@ def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence
     for line, (heatmap, rows) in zip(grid, maps, strict=True):
         values = [value for of_run in rows.values() for row in of_run for value in row.values()]
         norm = _norm(heatmap, np.array(values))
+        norm.autoscale_None(np.ma.masked_invalid(values))  # here: the first panel would take its own range
         for panel, (title, of_run) in zip(line, rows.items(), strict=True):
             if not of_run:
                 panel.set_axis_off()

@@ -2,10 +2,12 @@
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import benchmarks.study as package
 from data_pipeline import Manifest
@@ -35,7 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks instead of those cut from the documentation")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
     return reported("study", lambda: _run(args))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C: the cell that runs is asked to stop, and its time is recorded."""
+    raise KeyboardInterrupt
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -88,15 +88,21 @@ class Study:
         hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if cell.kind == "pretrain" else None
         lines = commands(self.budget, cell, self.home, record.rate, hours)
         record.commands = [self._shown(line) for line in commands(self.budget, cell, self.home, record.rate, None)]
-        code = 0
-        for line in lines:
-            code = self.execute(line, log, seconds - (time.monotonic() - started))
-            if code:
-                break
-        record.status, record.why = self._outcome(cell, record, code)
-        record.seconds = round(record.seconds + time.monotonic() - started, 1)
-        write_record(self.home, cell, record)
+        code = OUT_OF_TIME
+        try:
+            code = self._execute_all(lines, log, started + seconds)
+        finally:  # Ctrl-C, too, leaves a record of the time that was spent
+            record.status, record.why = self._outcome(cell, record, code)
+            record.seconds = round(record.seconds + time.monotonic() - started, 1)
+            write_record(self.home, cell, record)
         print(f"  {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}", flush=True)
+
+    def _execute_all(self, lines: Sequence[Sequence[str]], log: Path, deadline: float) -> int:
+        """One command after the other; the exit code of the first that failed, or 0."""
+        for line in lines:
+            if code := self.execute(line, log, deadline - time.monotonic()):
+                return code
+        return 0
 
     def _outcome(self, cell: Cell, record: Record, code: int) -> tuple[Any, str]:
         if code in (EXIT_STOPPED, OUT_OF_TIME):

@@ -17,11 +17,14 @@ from launch.errors import LaunchError, reported
 from . import tables, verdicts
 from .claim import Claim
 from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
+from .plan import KINDS
 from .tables import label, shown
 
 COMMITTED = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 FIGURES = Path("figures") / "results"
+
+TOLD = ("failed", "stopped")
 
 INTRODUCTION = """# Results: ACN against its residual twin
 
@@ -139,8 +142,11 @@ def _equal_tokens(claim: Claim, task: str) -> list[tables.TaskRun]:
 def _what_ran(claim: Claim) -> Iterator[str]:
     yield "### What ran\n"
     yield from shown(tables.what_ran(claim))
-    left = [cell for cell in claim.cells if cell["status"] != "done"]
-    yield from (f"- {cell['name']}: {cell['status']}{': ' if cell['why'] else ''}{cell['why']}" for cell in left)
+    yield from (f"- {cell['name']}: {cell['status']}: {cell['why']}" for cell in claim.cells if cell["status"] in TOLD)
+    for kind in KINDS:
+        names = [cell["name"] for cell in claim.cells if (cell["kind"], cell["status"]) == (kind, "not run")]
+        if names:
+            yield f"- Not run (the reasons are in the JSON): {', '.join(names)}"
     yield ""
 
 
@@ -169,7 +175,10 @@ def _task(claim: Claim, task: str) -> Iterator[str]:
     runs = _equal_tokens(claim, task)
     yield f"### {task}\n"
     if runs:
-        yield "At equal tokens. " + (f"A constant answer scores {runs[0].results['majority_score']:.4f}.\n")
+        yield (
+            f"At equal tokens. A constant answer scores {runs[0].results['majority_score']:.4f}. A run's seed is 1000 "
+            "times that of its pretraining plus that of its fine-tuning.\n"
+        )
         yield from shown(paper_table(runs))
         yield from shown(depth_table(task, runs))
         yield from _images(claim, task_pictures(claim, task))

@@ -193,6 +193,20 @@ def test_a_stopped_cell_goes_on_with_the_next_call(tmp_path):
     assert again.run(3600) == 0
 
 
+def test_an_interrupted_cell_keeps_its_time_and_goes_on(tmp_path):
+    study, _ = study_in(tmp_path)
+
+    def interrupt(command, log, seconds):
+        raise KeyboardInterrupt
+
+    study.execute = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        study.run(3600)
+    again, _ = study_in(tmp_path)
+    assert again.records["corpus"].status == "stopped"
+    assert again.run(3600) == 0
+
+
 def test_what_does_not_fit_the_budget_is_listed_as_not_run(tmp_path):
     study, ran = study_in(tmp_path, budget=replace(SMOKE, minutes=0.25))  # one rate, but no corpus before it
     assert study.run(3600) == 0
@@ -349,7 +363,7 @@ def test_a_study_that_did_nothing_still_has_a_page(tmp_path):
     study, _ = study_in(tmp_path / "study", budget=replace(SMOKE, minutes=0.01))
     study.run(3600)
     text = page.render([Claim.read(tmp_path / "study" / CLAIM_FILE)])
-    assert "do not fit" in text
+    assert "Not run (the reasons are in the JSON): corpus" in text
     assert "Nothing about the claim follows" in text
 
 
