@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     tasks = tasks_of(args.glue_dir)
     if not args.plan:
         claim_home(budget, home, tasks)
-    study = Study(budget, home, tasks, plan(budget, tasks))
+    study = Study(budget, home, plan(budget, tasks))
     if args.plan:
         print("state    estimate  up to here  cell", *study.lines(), sep="\n")
         return 0

@@ -76,7 +76,8 @@ class Budget:
     vocabulary: int
     finetune_seeds: tuple[int, ...]
     finetune_rates: tuple[float, ...]
-    """Chosen from on the validation split for each model; none: the table of `acn glue`."""
+    """Of one every fine-tuning has it, of several each model the best on the validation split; none: the table of
+    `acn glue`."""
     finetune_epochs: float | None
     train_examples: int
     """Of each fine-tuning at most."""
@@ -117,11 +118,11 @@ CPU = Budget(
     name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", True),)),
     seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=8e6, batch=16, micro_batch=8, ranks=2, warmup=0.1,
     rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
-    finetune_seeds=(1, 2, 3), finetune_rates=(), finetune_epochs=3, train_examples=2000, eval_examples=1000,
+    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=2000, eval_examples=1000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "400", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=8, tokens=9e3, examples=120, study=90), longer=2,
+    speeds=Speeds(start=10, tokens=7e3, examples=120, study=90), longer=2,
 )  # fmt: skip
 
 GPU = Budget(

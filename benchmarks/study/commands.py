@@ -118,7 +118,8 @@ def _finetuning(budget: Budget, cell: Cell) -> dict[str, Any]:
         "predict_test": False,
     }
     if budget.finetune_rates:
-        options["grid.learning_rate"] = ",".join(f"{rate:g}" for rate in budget.finetune_rates)
+        name = "grid.learning_rate" if len(budget.finetune_rates) > 1 else "learning_rate"
+        options[name] = ",".join(f"{rate:g}" for rate in budget.finetune_rates)
     if budget.finetune_epochs is not None:
         options["epochs"] = budget.finetune_epochs
     return options

@@ -39,7 +39,6 @@ class Study:
 
     budget: Budget
     home: Home
-    tasks: Sequence[str]
     cells: list[Cell]
     execute: Execute = execute
     collect: Callable[[Cell, Home], dict[str, Any]] = collect
@@ -144,8 +143,10 @@ class Study:
     def _estimate(self, cell: Cell) -> float:
         """Seconds, less those that an interrupted attempt has had."""
         done = {one: self.records[one.name].seconds for one in self.cells if self.records[one.name].status == "done"}
-        whole = estimate(self.budget, cell, self.tasks, done)
-        return max(whole - self.records[cell.name].seconds, self.budget.speeds.start)
+        whole = estimate(self.budget, cell, done)
+        record = self.records[cell.name]
+        spent = record.seconds if record.status == "stopped" else 0.0
+        return max(whole - spent, self.budget.speeds.start)
 
     def _rate(self, cell: Cell) -> float | None:
         """A pretraining's peak learning rate: the one to try, or the best of those tried for its arm."""

@@ -24,6 +24,11 @@ COMMITTED = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 FIGURES = Path("figures") / "results"
 
+GAP_NOTE = """Tokens are those of the first validation at or below the loss, interpolated. The faster of two runs passes
+the slower one's final loss while its learning rate is still high; with a schedule that ended there it would have needed
+fewer tokens, so that a gap is understated. Training the slower one longer, below, is the fair comparison.
+"""
+
 TOLD = ("failed", "stopped")
 
 INTRODUCTION = """# Results: ACN against its residual twin
@@ -166,7 +171,9 @@ def _pretraining(claim: Claim) -> Iterator[str]:
         if accuracies and claim.corpus is not None:
             yield f"- {verdicts.masked_accuracy(arm.name, accuracies, claim.corpus['baseline_accuracy'])}"
     yield ""
-    yield from shown(tables.equal_loss(claim))
+    if (table := tables.equal_loss(claim)) is not None:
+        yield from shown(table)
+        yield GAP_NOTE
     yield from _images(claim, pretraining_pictures(claim))
 
 

@@ -84,13 +84,13 @@ def _compared(
             yield Cell("study", run.arm, seed, longer=longer, task=task, after=(tuned.name,))
 
 
-def work(budget: Budget, cell: Cell, tasks: Sequence[str]) -> float:
+def work(budget: Budget, cell: Cell) -> float:
     """What a cell's time is proportional to: tokens, or examples; 0 where its time is taken as it is."""
     if cell.kind == "rate":
         return budget.rate_tokens
     if cell.kind == "pretrain":
         return budget.tokens * cell.longer
     if cell.kind == "finetune":
-        rates = len(budget.finetune_rates)
-        return budget.train_examples * (budget.finetune_epochs or 3) * (len(budget.finetune_seeds) + rates)
+        tried = len(budget.finetune_rates) if len(budget.finetune_rates) > 1 else 0
+        return budget.train_examples * (budget.finetune_epochs or 3) * (len(budget.finetune_seeds) + tried)
     return 0.0

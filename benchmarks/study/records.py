@@ -80,21 +80,21 @@ def choose_rate(tried: Mapping[float, float]) -> float:
     return min(sorted(tried), key=lambda rate: tried[rate])
 
 
-def estimate(budget: Budget, cell: Cell, tasks: Sequence[str], done: Mapping[Cell, float]) -> float:
+def estimate(budget: Budget, cell: Cell, done: Mapping[Cell, float]) -> float:
     """Seconds that `cell` will take: at the pace of the finished cells of its kind, or else of the budget's `speeds`.
 
     Args:
         done: seconds of the cells that are finished.
     """
     speeds = budget.speeds
-    amount = work(budget, cell, tasks)
+    amount = work(budget, cell)
     alike = {one: seconds for one, seconds in done.items() if one.kind == cell.kind}
     if not amount:
         return statistics.fmean(alike.values()) if alike else speeds.start + speeds.study
     if cell.kind == "pretrain" and not alike:
         alike = {one: seconds for one, seconds in done.items() if one.kind == "rate"}
     busy = sum(max(seconds - speeds.start, 1.0) for seconds in alike.values())
-    pace = sum(work(budget, one, tasks) for one in alike) / busy if alike else _expected_pace(budget, cell)
+    pace = sum(work(budget, one) for one in alike) / busy if alike else _expected_pace(budget, cell)
     return speeds.start + amount / pace
 
 

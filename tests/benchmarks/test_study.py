@@ -147,7 +147,7 @@ def study_in(folder, codes=None, budget=SMOKE):
     home = Home(folder)
     claim_home(budget, home, TASKS)
     ran = Commands(codes)
-    return Study(budget, home, TASKS, plan(budget, TASKS), execute=ran, collect=result_of), ran
+    return Study(budget, home, plan(budget, TASKS), execute=ran, collect=result_of), ran
 
 
 def states(study):
@@ -239,8 +239,8 @@ def test_estimates_learn_from_finished_cells():
     rate, run = (next(cell for cell in cells if cell.kind == kind) for kind in ("rate", "pretrain"))
     start = SMOKE.speeds.start
     before = start + SMOKE.tokens / SMOKE.speeds.tokens
-    assert estimate(SMOKE, run, TASKS, {}) == pytest.approx(before)
-    slower = estimate(SMOKE, run, TASKS, {rate: start + 2})
+    assert estimate(SMOKE, run, {}) == pytest.approx(before)
+    slower = estimate(SMOKE, run, {rate: start + 2})
     assert slower == pytest.approx(start + 2 * SMOKE.tokens / SMOKE.rate_tokens)
 
 
