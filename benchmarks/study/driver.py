@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shlex
 import sys
 import time
@@ -105,7 +106,7 @@ class Study:
 
     def _outcome(self, cell: Cell, record: Record, code: int) -> tuple[Any, str]:
         if code in (EXIT_STOPPED, OUT_OF_TIME):
-            return "stopped", "out of time: it goes on when the command is run again"
+            return "stopped", "ended before it was finished: it goes on when the command is run again"
         log = self.home.folder(cell.name) / "log.txt"
         if code:
             return "failed", f"exit code {code}, see {self._hidden(str(log))}: {_last_line(log)}"
@@ -184,9 +185,10 @@ class Study:
 
     def _hidden(self, text: str) -> str:
         """Folders of this machine by the names of the options that gave them."""
-        folders = {str(self.home.path): "OUTPUT", str(self.home.tokens_dir): "TOKENS", str(self.home.glue_dir): "GLUE"}
+        folders = {self.home.path: "OUTPUT", self.home.tokens_dir: "TOKENS", self.home.glue_dir: "GLUE"}
         for folder, name in folders.items():
-            text = text.replace(folder, name) if folder not in ("None", ".") else text
+            if folder is not None:  # a whole path, or its beginning: `run` is also the name of a folder inside
+                text = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?![\w.-])", name, text)
         return text
 
     def write_claim(self) -> Path:

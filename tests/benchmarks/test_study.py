@@ -232,6 +232,9 @@ def test_a_claim_names_no_folder_of_this_machine(tmp_path):
     text = (tmp_path / CLAIM_FILE).read_text()
     assert str(tmp_path) not in text
     assert sys.executable not in text
+    home = Home(Path("run"), tokens_dir=Path("data/tokens"))
+    shown = Study(SMOKE, home, [])._shown([sys.executable, "--data", "data/tokens", "--output", "run/cells/a/run"])
+    assert shown == "python --data TOKENS --output OUTPUT/cells/a/run"
 
 
 def test_estimates_learn_from_finished_cells():
