@@ -14,8 +14,10 @@ of their time and runs nothing. Cells that do not fit the budget's whole time ar
 smoke        2 layers x 64 on 1 MB of documentation, every kind of cell once: minutes on two cores. Its models are at
              chance and its page says so; it shows that the protocol works, nothing else.
 cpu-2h       12 layers x 128 on the documentation of the installed packages (no download). In pieces of 55 minutes:
-             `--minutes 55` with the same --output until the exit code is 0. With --glue_dir it fine-tunes on GLUE
-             instead of the tasks cut from the documentation.
+             `--minutes 55` with the same --output until the exit code is not 75. Two hours pay for the first seed of
+             both pairs of twins; `--total_minutes 240` adds the hybrid and the ACNs trained twice as long (equal
+             loss), and each further seed takes some three and a half hours. `--plan` tells.
+             With --glue_dir it fine-tunes on GLUE instead of the tasks cut from the documentation.
 gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens names. For novels and documentation:
              `python -m benchmarks.study.corpus --output TEXT --mb 40` and then `acn prepare --corpus.train
              '["NOVELS/train/*.parquet", "TEXT/text/train.jsonl"]' --corpus.validation '["NOVELS/validation/*.parquet",

@@ -215,6 +215,19 @@ def test_what_does_not_fit_the_budget_is_listed_as_not_run(tmp_path):
     assert all(cell["status"] == "not run" and cell["why"] for cell in claim["cells"])
 
 
+def test_one_kind_of_cell_can_be_run_alone(tmp_path):
+    study, _ = study_in(tmp_path)
+    assert study.run(3600, only="corpus") == 0
+    assert [name for name, status in states(study).items() if status == "done"] == ["corpus"]
+
+
+def test_a_plan_is_shown_without_anything_being_written(tmp_path, capsys):
+    assert main(["--budget", "cpu-2h", "--output", str(tmp_path / "out"), "--plan"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in shown[1:]] == [cell.name for cell in plan(CPU, TASKS)]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_another_study_is_refused(tmp_path):
     study_in(tmp_path)
     with pytest.raises(LaunchError, match="other hidden"):
