@@ -50,7 +50,7 @@ class Budget:
     minutes: float
     """Time of all cells together."""
     groups: tuple[tuple[Arm, ...], ...]
-    """Arms in order of importance; those of a group are compared, so one is not begun before the other is paid for."""
+    """Arms in order of importance; those of a group are compared, and none is begun before all are paid for."""
     seeds: tuple[int, ...]
     """Of pretraining: initial weights, order of the blocks and masks."""
     layers: int
@@ -116,13 +116,13 @@ SMOKE = Budget(
 
 CPU = Budget(
     name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", True),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=8e6, batch=16, micro_batch=8, ranks=2, warmup=0.1,
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=8, ranks=2, warmup=0.1,
     rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
     finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=2000, eval_examples=1000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "400", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=10, tokens=7e3, examples=120, study=90), longer=2,
+    speeds=Speeds(start=10, tokens=7e3, examples=60, study=90), longer=2,
 )  # fmt: skip
 
 GPU = Budget(

@@ -131,12 +131,25 @@ class Study:
             needed = [name for name in needed if self.records[name].status != "failed"]
         if needed:
             return f"it needs {', '.join(needed)}"
-        if (expected := self._estimate(cell)) > self._budget_left():
-            return (
-                f"about {duration(expected)} do not fit the {duration(max(0.0, self._budget_left()))} left of "
-                f"{self.budget.minutes:g} minutes"
-            )
+        expected, left = sum(map(self._estimate, self._together(cell))), max(0.0, self._budget_left())
+        if expected > left:
+            whole = f"{duration(left)} left of {self.budget.minutes:g} minutes"
+            return f"about {duration(expected)}, twins included, do not fit the {whole}"
         return ""
+
+    def _together(self, cell: Cell) -> list[Cell]:
+        """The cells that are paid for with `cell`: half a pair of twins, or a learning rate alone, shows nothing."""
+        if cell.kind not in ("rate", "pretrain"):
+            return [cell]
+        group = next(group for group in self.budget.groups if cell.arm in group)
+        return [
+            one
+            for one in self.cells
+            if one.kind in ("rate", "pretrain")
+            and one.arm in group
+            and (one.seed, one.longer) == (cell.seed, cell.longer)
+            and self.records[one.name].status != "done"
+        ]
 
     def _budget_left(self) -> float:
         return self.budget.minutes * 60 - sum(record.seconds for record in self.records.values())

@@ -215,6 +215,16 @@ def test_what_does_not_fit_the_budget_is_listed_as_not_run(tmp_path):
     assert all(cell["status"] == "not run" and cell["why"] for cell in claim["cells"])
 
 
+def test_no_twin_is_begun_before_both_are_paid_for(tmp_path):
+    """In 44 seconds one learning rate (13) would fit, and all of the hybrid's (42), but not two arms' (84)."""
+    study, _ = study_in(tmp_path, budget=replace(SMOKE, minutes=44 / 60))
+    assert study.run(3600) == 0
+    state = states(study)
+    assert {state[cell.name] for cell in study.cells if cell.arm in SMOKE.groups[0]} == {"not run"}
+    assert "twins included, do not fit" in study.records["rate/acn-identity/0.001"].why
+    assert state["pretrain/hybrid-identity/seed-0"] == "done"
+
+
 def test_one_kind_of_cell_can_be_run_alone(tmp_path):
     study, _ = study_in(tmp_path)
     assert study.run(3600, only="corpus") == 0
