@@ -53,7 +53,7 @@ tbody tr:hover { background: var(--band); }
   th, td { padding: .15rem .3rem; white-space: normal; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --band: #eee; }
   body { padding: 0; max-width: none; font-size: 11pt; }
-  nav { display: none; }
+  nav, .screen { display: none; }
   section { break-inside: avoid; }
   table { font-size: 8pt; }
 }
@@ -63,7 +63,7 @@ tbody tr:hover { background: var(--band); }
 <h1>Depth report</h1>
 <p class="soft">{{ runs }} fine-tuned model{{ "" if runs == 1 else "s" }}, {{ tasks | length }}
 task{{ "" if tasks | length == 1 else "s" }}{% if studies %}, {{ studies | length }}
-stud{{ "y" if studies | length == 1 else "ies" }}{% endif %}. Click a column's name to sort by it.</p>
+stud{{ "y" if studies | length == 1 else "ies" }}{% endif %}.<span class="screen"> Click a column's name to sort by it.</span></p>
 {% if tasks %}
 <p>Depth k is the model with its first k layers only and the same classifier. The cut depth is the smallest one whose
 validation score is at least the full model's score minus the tolerance. Parameters, GFLOPs (forward, for one sequence
@@ -153,7 +153,7 @@ seeds.</figcaption>
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   const key = (row, i) => {
-    const text = row.cells[i].textContent.trim(), number = parseFloat(text);
+    const text = row.cells[i].textContent.trim(), number = parseFloat(text.replaceAll(",", ""));
     return [Number.isNaN(number) ? text : number, Number.isNaN(number)];
   };
   heads.forEach((head, i) => {

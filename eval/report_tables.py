@@ -27,7 +27,7 @@ class Table:
     rows: list[list[Any]]
 
     def shown(self) -> list[list[str]]:
-        """The cells as the page and LaTeX show them: four significant digits."""
+        """The cells as the page and LaTeX show them: about four significant digits, no exponents above 1."""
         return [[format_cell(cell) for cell in row] for row in self.rows]
 
 
@@ -36,6 +36,8 @@ def format_cell(cell: Any) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, float):
+        if abs(cell) >= 1000:
+            return f"{cell:,.0f}"
         return f"{cell:.4f}" if 1e-3 <= abs(cell) < 10 or cell == 0 else f"{cell:.4g}"
     return str(cell)
 
