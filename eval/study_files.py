@@ -61,7 +61,15 @@ def read_study(path: Path) -> StudyResults:
     Raises:
         EvalError: it is not a complete study.json.
     """
-    value = read_json(path)
+    return parse_study(read_json(path), path)
+
+
+def parse_study(value: Any, path: Path) -> StudyResults:
+    """`value`, the content of a study.json that was read from `path`.
+
+    Raises:
+        EvalError: it is not complete.
+    """
     try:
         table = value["table"]
         if any(len(row) != len(table["columns"]) for row in table["rows"]):

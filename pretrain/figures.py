@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,11 +113,48 @@ def draw_run(run: Path, title: str) -> Path:
         panel.set_xlabel("optimizer step")
     figure.suptitle(title)
     path = run / "pretraining.png"
-    aside = run / ".pretraining.tmp.png"
+    _save(figure, path)
+    return path
+
+
+def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence[Heatmap]) -> Path | None:
+    """Draw heatmaps of several runs, a column for each run and a row for each heatmap that any run has data for, with
+    one colour scale per row: twins can be compared by eye. Atomically; None, and no file, without any data.
+
+    Args:
+        runs: the metrics of each run, by its title.
+    """
+    found = [
+        (heatmap, {title: rows_of(curves, heatmap.metric) for title, curves in runs.items()}) for heatmap in heatmaps
+    ]
+    maps = [(heatmap, rows) for heatmap, rows in found if any(rows.values())]
+    if not maps:
+        return None
+    figure = plt.figure(figsize=(4.6 * len(runs), 3.3 * len(maps)), layout="constrained")
+    grid = figure.subplots(len(maps), len(runs), squeeze=False, sharex=True)
+    for line, (heatmap, rows) in zip(grid, maps, strict=True):
+        values = [value for of_run in rows.values() for row in of_run for value in row.values()]
+        norm = _norm(heatmap, np.array(values))
+        norm.autoscale_None(np.ma.masked_invalid(values))  # here: the first panel would take its own range
+        for panel, (title, of_run) in zip(line, rows.items(), strict=True):
+            if not of_run:
+                panel.set_axis_off()
+                continue
+            _draw_heatmap(figure, panel, heatmap, of_run, norm)
+            panel.set_title(f"{heatmap.title}\n{title}", fontsize=9)
+            if heatmap.line in runs[title]:
+                _draw_line(panel, runs[title][heatmap.line])
+    for panel in grid[-1]:
+        panel.set_xlabel("optimizer step")
+    _save(figure, path)
+    return path
+
+
+def _save(figure: Figure, path: Path) -> None:
+    aside = path.with_name(f".{path.stem}.tmp.png")
     figure.savefig(aside, dpi=120)
     plt.close(figure)
     os.replace(aside, path)
-    return path
 
 
 def rows_of(curves: Curves, metric: str) -> list[dict[int, float]]:
@@ -142,14 +180,21 @@ def _draw_losses(panel: Axes, curves: Curves) -> None:
     panel.grid(alpha=0.3)
 
 
-def _draw_heatmap(figure: Figure, panel: Axes, heatmap: Heatmap, rows: list[dict[int, float]]) -> None:
+def _draw_heatmap(
+    figure: Figure,
+    panel: Axes,
+    heatmap: Heatmap,
+    rows: list[dict[int, float]],
+    norm: Normalize | None = None,
+) -> None:
+    """`norm`: the colours' scale; the rows' own if not given."""
     steps = np.array(sorted({step for row in rows for step in row}))
     values = np.array([[row.get(step, math.nan) for step in steps] for row in rows])
     image = panel.pcolormesh(
         edges(steps),
         np.arange(len(rows) + 1) - 0.5,
         np.ma.masked_invalid(values),
-        norm=_norm(heatmap, values),
+        norm=norm or _norm(heatmap, values),
         cmap="viridis",
         rasterized=True,
     )

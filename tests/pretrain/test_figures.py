@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from pretrain import figures
-from pretrain.figures import RunPicture, draw_run, edges, read_metrics, rows_of
+from pretrain.figures import RunPicture, draw_run, draw_side_by_side, edges, read_metrics, rows_of
 
 
 def write_run(run: Path, layers: int, validations: int, probes: bool = True) -> None:
@@ -86,3 +86,20 @@ def test_norms_that_are_zero_or_missing_leave_cells_empty(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"time": 0} | line) + "\n" for line in lines))
     assert draw_run(tmp_path, "a run").is_file()
     assert not math.isnan(read_metrics(tmp_path)["probe/gradient_norm_layer_02"][1])
+
+
+def test_twins_side_by_side_share_a_scale(tmp_path, monkeypatch):
+    """The larger of two runs has the colours' upper end, in both columns."""
+    for name, layers in (("weak", 2), ("strong", 2)):
+        write_run(tmp_path / name, layers, 3)
+    runs = {name: read_metrics(tmp_path / name) for name in ("weak", "strong")}
+    for metric, curve in runs["weak"].items():
+        if "accuracy" in metric:
+            runs["weak"][metric] = {step: value / 10 for step, value in curve.items()}
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    assert draw_side_by_side(tmp_path / "twins.png", runs, figures.HEATMAPS[:2]) is not None
+    images = [axes.collections[0] for axes in drawn[0].axes if axes.collections and axes.get_title()]
+    assert len(images) == 4
+    assert [image.get_clim() for image in images[:2]] == [(0.0, 3.0)] * 2
+    assert draw_side_by_side(tmp_path / "none.png", {"a": {}}, figures.HEATMAPS) is None

@@ -1,0 +1,87 @@
+"""python -m benchmarks.study: see the package's description."""
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import benchmarks.study as package
+from data_pipeline import Manifest
+from launch.errors import LaunchError, reported
+
+from .budgets import BUDGETS, Budget
+from .commands import Home
+from .driver import CLAIM_FILE, Study
+from .plan import KINDS, plan, tasks_of
+from .records import claim_home
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, or continue, the study of a budget. Exit code 0: done, 1: a cell failed, 2: a mistake, 75: goes on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.study", description=package.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--budget", choices=BUDGETS, required=True)
+    parser.add_argument("--output", type=Path, default=Path("runs/claim"), help="folder of the study (runs/claim)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop this call after them; go on with the next"
+    )
+    parser.add_argument("--total_minutes", type=float, help="whole time of the study instead of the budget's")
+    parser.add_argument("--only", choices=KINDS, help="cells of this kind only")
+    parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
+    parser.add_argument("--glue_dir", help="folder with GLUE's tasks instead of those cut from the documentation")
+    parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    return reported("study", lambda: _run(args))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C: the cell that runs is asked to stop, and its time is recorded."""
+    raise KeyboardInterrupt
+
+
+def _run(args: argparse.Namespace) -> int:
+    budget = BUDGETS[args.budget]
+    if args.total_minutes is not None:
+        budget = replace(budget, minutes=args.total_minutes)
+    _check(budget, args)
+    home = Home(args.output, args.tokens, args.glue_dir)
+    tasks = tasks_of(args.glue_dir)
+    if not args.plan:
+        claim_home(budget, home, tasks)
+    study = Study(budget, home, plan(budget, tasks))
+    if args.plan:
+        print("state    estimate  up to here  cell", *study.lines(), sep="\n")
+        return 0
+    code = study.run(args.minutes * 60, args.only)
+    print(f"results: {args.output / CLAIM_FILE}")
+    print(f"next: python -m benchmarks.study.page {args.output / CLAIM_FILE} --output {args.output}/page/results.md")
+    return code
+
+
+def _check(budget: Budget, args: argparse.Namespace) -> None:
+    """Raise a LaunchError about every bad option."""
+    found = []
+    for name in ("minutes", "total_minutes"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            found.append(f"{name}={value} must be above 0")
+    if budget.corpus_mb is None and args.tokens is None:
+        found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
+    if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
+        found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
+    if args.glue_dir is not None:
+        absent = [task for task in tasks_of(args.glue_dir) if not (Path(args.glue_dir) / task).is_dir()]
+        found += [f"glue_dir={args.glue_dir} has no folder {', '.join(absent)}"] if absent else []
+    if found:
+        raise LaunchError("\n".join(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""claim.json, read back in the terms of the page: pretrainings, fine-tunings and studies by arm."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from eval.aggregate import aggregate
+from eval.files import read_json
+from eval.results import Results
+from eval.study_files import StudyResults, parse_study
+from pretrain.figures import Curves
+
+from .budgets import Arm
+from .collect import curves_of
+from .curves import LossCurve
+
+_SEEDS = 1000  # a fine-tuning's seed and its pretraining's become one number: every run of an arm has its own
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pretraining."""
+
+    arm: Arm
+    seed: int
+    longer: int
+    rate: float
+    result: dict[str, Any]
+
+    @property
+    def curves(self) -> Curves:
+        """Every metric by step."""
+        return curves_of(self.result)
+
+    def by_tokens(self, metric: str) -> tuple[list[float], list[float]]:
+        """Tokens and values of a metric."""
+        curve = self.curves[metric]
+        return [step * self.result["tokens_per_step"] for step in curve], list(curve.values())
+
+    @property
+    def losses(self) -> LossCurve:
+        """Validation loss over tokens."""
+        return LossCurve(*self.by_tokens("validation/loss"))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A study's file."""
+
+    name: str
+    """Of the file, without its suffix."""
+    budget: dict[str, Any]
+    machine: dict[str, Any]
+    cells: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Claim":
+        """Raises EvalError where it cannot be read."""
+        return cls(path.stem, **read_json(path))
+
+    def done(self, kind: str, **wanted: Any) -> Iterator[dict[str, Any]]:
+        """The finished cells of a kind with these values."""
+        for cell in self.cells:
+            asked = {"kind": kind, "status": "done", **wanted}
+            if all(cell.get(name) == value for name, value in asked.items()):
+                yield cell
+
+    @property
+    def corpus(self) -> dict[str, Any] | None:
+        """The baseline, and what the corpus is; None where it was not prepared."""
+        return next((cell["result"] for cell in self.done("corpus")), None)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Those with a finished pretraining, in order of importance."""
+        return list(dict.fromkeys(_arm(cell) for cell in self.done("pretrain")))
+
+    @property
+    def pairs(self) -> list[tuple[Arm, Arm]]:
+        """Every arm that is not residual with its residual twin, where both were pretrained."""
+        arms = self.arms
+        return [(arm, arm.twin) for arm in arms if arm != arm.twin and arm.twin in arms]
+
+    def runs(self, arm: Arm, longer: int = 1) -> list[Run]:
+        """The finished pretrainings of an arm, by seed."""
+        found = self.done("pretrain", **vars(arm), longer=longer)
+        return sorted((Run(arm, c["seed"], longer, c["rate"], c["result"]) for c in found), key=lambda run: run.seed)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Those that something was fine-tuned on, in order of importance."""
+        return list(dict.fromkeys(cell["task"] for cell in self.done("finetune")))
+
+    def scores(self, arm: Arm, task: str, longer: int = 1) -> Results | None:
+        """All runs of an arm on a task (pretraining seeds x fine-tuning seeds) as one result; None without any."""
+        cells: list[dict[str, Any]] = []
+        found = list(self.done("finetune", **vars(arm), task=task, longer=longer))
+        for cell in found:
+            cells += [one | {"seed": cell["seed"] * _SEEDS + one["seed"]} for one in cell["result"]["seeds"]]
+        if not cells:
+            return None
+        together = aggregate([cast(Results, cell) for cell in cells], cells[0]["tolerance"])
+        about = {"seeds": [cell["seed"] for cell in cells], "aggregate": together}
+        speed = found[0]["result"].get("speed")
+        return cast(Results, cells[0] | about | ({"speed": speed} if speed else {}))
+
+    def cut_depths(self, arm: Arm, task: str, longer: int = 1) -> dict[int, int]:
+        """The cut depth of every run by its seed (see `scores`)."""
+        return {
+            cell["seed"] * _SEEDS + one["seed"]: one["cut_depth"]
+            for cell in self.done("finetune", **vars(arm), task=task, longer=longer)
+            for one in cell["result"]["seeds"]
+        }
+
+    def studies(self) -> dict[tuple[str, str], list[tuple[StudyResults, str]]]:
+        """(study, task): each arm's, with the arm's name."""
+        found: dict[tuple[str, str], list[tuple[StudyResults, str]]] = {}
+        for cell in self.done("study"):
+            for name, content in cell["result"].items():
+                study = parse_study(content, Path(cell["name"]))
+                found.setdefault((name, cell["task"]), []).append((study, _arm(cell).name))
+        return found
+
+
+def _arm(cell: dict[str, Any]) -> Arm:
+    return Arm(cell["connectivity"], cell["identity"])
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    """Mean, and sample standard deviation where there are several."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

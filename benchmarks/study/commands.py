@@ -1,0 +1,153 @@
+"""What a cell runs: commands that a user could type."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .budgets import Budget
+from .plan import Cell
+
+ACN = (sys.executable, "-m", "launch.cli")
+STUDIES = "early_exit,pruning,noise"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a study's files are."""
+
+    path: Path
+    tokens_dir: Path | None = None
+    """Prepared corpus that the user brought."""
+    glue_dir: str | None = None
+
+    @property
+    def text(self) -> Path:
+        """Documentation and the tasks cut from it."""
+        return self.path / "documentation"
+
+    @property
+    def tokens(self) -> Path:
+        """The prepared corpus."""
+        return self.path / "tokens" if self.tokens_dir is None else self.tokens_dir
+
+    @property
+    def task_data(self) -> str:
+        """What `acn glue` and `acn study` read tasks from."""
+        return str(self.text / "tasks") if self.glue_dir is None else self.glue_dir
+
+    def folder(self, name: str) -> Path:
+        """Of the cell of this name."""
+        return self.path / "cells" / name
+
+    def output(self, name: str) -> Path:
+        """What the cell's verb writes."""
+        return self.folder(name) / "run"
+
+    def pretrained(self, cell: Cell) -> Path:
+        """The run that a fine-tuning or a study is of."""
+        return self.output(Cell("pretrain", cell.arm, cell.seed, longer=cell.longer).name)
+
+    def finetuned(self, cell: Cell) -> Path:
+        """The task folder that `acn glue` wrote for the model and task of `cell`."""
+        tuned = Cell("finetune", cell.arm, cell.seed, longer=cell.longer, task=cell.task)
+        return self.output(tuned.name) / str(cell.task)
+
+
+def commands(budget: Budget, cell: Cell, home: Home, rate: float | None, hours: float | None) -> list[list[str]]:
+    """The commands of a cell, one after the other.
+
+    Args:
+        rate: peak learning rate of a pretraining.
+        hours: a pretraining stops after them, to be continued.
+    """
+    if cell.kind == "corpus":
+        return _corpus(budget, home)
+    if cell.kind in ("rate", "pretrain"):
+        assert rate is not None
+        return [[*ACN, "pretrain", *_flags(pretrain_options(budget, cell, home, rate, hours))]]
+    shared = {"output": home.output(cell.name), "glue_dir": home.task_data, "tracking.mlflow": None}
+    if cell.kind == "study":
+        options = {"model": home.finetuned(cell), **shared}
+        return [[*ACN, "study", STUDIES, *_flags(options), *budget.study_options]]
+    return [[*ACN, "glue", *_flags({"model": home.pretrained(cell) / "model", **_finetuning(budget, cell), **shared})]]
+
+
+def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours: float | None) -> dict[str, Any]:
+    """Of `acn pretrain`: between arms only connectivity, initialisation and learning rate differ."""
+    assert cell.arm is not None
+    trying = cell.kind == "rate"
+    steps = budget.steps(budget.rate_tokens if trying else budget.tokens * cell.longer)
+    every = steps if trying else max(1, steps // budget.validations)
+    options: dict[str, Any] = {
+        "data": home.tokens,
+        "output": home.output(cell.name),
+        "model.connectivity": cell.arm.connectivity,
+        "model.identity_attention_init": cell.arm.identity,
+        "model.hidden_size": budget.hidden,
+        "model.num_hidden_layers": budget.layers,
+        "model.num_attention_heads": budget.heads,
+        "model.intermediate_size": 4 * budget.hidden,
+        "model.max_position_embeddings": budget.seq_length,
+        "steps": steps,
+        "global_batch_size": budget.batch,
+        "micro_batch_size": budget.micro_batch,
+        "optim.lr": rate,
+        "schedule.warmup_fraction": budget.warmup,
+        "seed": cell.seed,
+        "stream.seed": cell.seed,
+        "validation.every": every,
+        "validation.blocks": budget.validation_blocks,
+        "probes.every": 0 if trying else every,
+        "checkpoint.every": 0 if trying else every,
+        "checkpoint.keep": 1,
+        "log_every": every if trying else max(1, every // 5),
+        "nproc_per_node": budget.ranks,
+        "tracking.mlflow": None,
+    }
+    return options | ({"stop_after_hours": hours} if hours is not None else {})
+
+
+def _finetuning(budget: Budget, cell: Cell) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "tasks": cell.task,
+        "seeds": ",".join(map(str, budget.finetune_seeds)),
+        "max_train_samples": budget.train_examples,
+        "max_eval_samples": budget.eval_examples,
+        "predict_test": False,
+    }
+    if budget.finetune_rates:
+        name = "grid.learning_rate" if len(budget.finetune_rates) > 1 else "learning_rate"
+        options[name] = ",".join(f"{rate:g}" for rate in budget.finetune_rates)
+    if budget.finetune_epochs is not None:
+        options["epochs"] = budget.finetune_epochs
+    return options
+
+
+def _corpus(budget: Budget, home: Home) -> list[list[str]]:
+    """Documentation where it is pretrained on, or where tasks are cut from it."""
+    found = []
+    if budget.corpus_mb is not None or home.glue_dir is None:
+        sizes = {"train_examples": budget.train_examples, "eval_examples": budget.eval_examples}
+        text = {"output": home.text, "mb": budget.corpus_mb or 12.0, **sizes}
+        found.append([sys.executable, "-m", "benchmarks.study.corpus", *_flags(text)])
+    if home.tokens_dir is None:
+        tokens = {
+            "corpus.train": home.text / "text" / "train.jsonl",
+            "corpus.validation": home.text / "text" / "validation.jsonl",
+            "vocab_size": budget.vocabulary,
+            "seq_length": budget.seq_length,
+            "output": home.tokens,
+        }
+        found.append([*ACN, "prepare", *_flags(tokens)])
+    return found
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """`--NAME VALUE` of each option, values as YAML has them."""
+    words: list[str] = []
+    for name, value in options.items():
+        text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        words += [f"--{name}", text]
+    return words

@@ -1,0 +1,234 @@
+"""Running a plan: cell after cell, each once, within the budget's time and that of this call."""
+
+import json
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.timing import machine
+from eval.files import write_json
+from eval.progress import duration
+from launch.provenance import provenance
+from pretrain import EXIT_STOPPED
+
+from .budgets import Budget
+from .collect import collect
+from .commands import Home, commands
+from .plan import Cell, Kind
+from .process import OUT_OF_TIME, execute
+from .records import Record, choose_rate, estimate, read_record, write_record
+
+CLAIM_FILE = "claim.json"
+LEAST_SECONDS = 60.0
+"""A cell that can be continued is not begun for less."""
+RESUMABLE = ("pretrain", "finetune", "study")
+
+Execute = Callable[[Sequence[str], Path, float], int]
+
+
+@dataclass
+class Study:
+    """A plan in its folder."""
+
+    budget: Budget
+    home: Home
+    cells: list[Cell]
+    execute: Execute = execute
+    collect: Callable[[Cell, Home], dict[str, Any]] = collect
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.records = {cell.name: read_record(self.home, cell) for cell in self.cells}
+
+    def run(self, seconds: float, only: Kind | None = None) -> int:
+        """Run what is not done; the exit code: 0, 1 when a cell failed, 75 when time ran out with cells left.
+
+        Args:
+            seconds: of this call.
+            only: cells of this kind only.
+        """
+        deadline = time.monotonic() + seconds
+        stopped = False
+        for number, cell in enumerate(self.cells, 1):
+            record = self.records[cell.name]
+            if record.status == "done" or (only is not None and cell.kind != only):
+                continue
+            if why := self._obstacle(cell):
+                self._keep(cell, record, why)
+                continue
+            left = deadline - time.monotonic()
+            expected = self._estimate(cell)
+            if left < (min(expected, LEAST_SECONDS) if cell.kind in RESUMABLE else expected):
+                stopped = True
+                break
+            self._say(number, cell, expected)
+            self._attempt(cell, record, min(left, self._budget_left()))
+            self.write_claim()
+            if record.status == "stopped" and deadline - time.monotonic() < LEAST_SECONDS:
+                stopped = True
+                break
+        self.write_claim()
+        if any(record.status == "failed" for record in self.records.values()):
+            return 1
+        return EXIT_STOPPED if stopped else 0
+
+    def _attempt(self, cell: Cell, record: Record, seconds: float) -> None:
+        """One attempt at a cell; its record tells how it ended."""
+        started = time.monotonic()
+        record.rate = self._rate(cell)
+        log = self.home.folder(cell.name) / "log.txt"
+        hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if cell.kind == "pretrain" else None
+        lines = commands(self.budget, cell, self.home, record.rate, hours)
+        record.commands = [self._shown(line) for line in commands(self.budget, cell, self.home, record.rate, None)]
+        code = OUT_OF_TIME
+        try:
+            code = self._execute_all(lines, log, started + seconds)
+        finally:  # Ctrl-C, too, leaves a record of the time that was spent
+            record.status, record.why = self._outcome(cell, record, code)
+            record.seconds = round(record.seconds + time.monotonic() - started, 1)
+            write_record(self.home, cell, record)
+        print(f"  {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}", flush=True)
+
+    def _execute_all(self, lines: Sequence[Sequence[str]], log: Path, deadline: float) -> int:
+        """One command after the other; the exit code of the first that failed, or 0."""
+        for line in lines:
+            if code := self.execute(line, log, deadline - time.monotonic()):
+                return code
+        return 0
+
+    def _outcome(self, cell: Cell, record: Record, code: int) -> tuple[Any, str]:
+        if code in (EXIT_STOPPED, OUT_OF_TIME):
+            return "stopped", "ended before it was finished: it goes on when the command is run again"
+        log = self.home.folder(cell.name) / "log.txt"
+        if code:
+            return "failed", f"exit code {code}, see {self._hidden(str(log))}: {_last_line(log)}"
+        try:
+            record.result = self.collect(cell, self.home)
+        except (OSError, LookupError, ValueError) as error:
+            return "failed", f"its result cannot be read: {self._hidden(repr(error))}"
+        return "done", ""
+
+    def _keep(self, cell: Cell, record: Record, why: str) -> None:
+        """Remember why a cell was passed over."""
+        if record.status != "failed":
+            record.status = "stopped" if record.seconds else "not run"
+        record.why = why
+        print(f"{cell.name}: not run: {why}", flush=True)
+
+    def _obstacle(self, cell: Cell) -> str:
+        """Why `cell` cannot be begun, or an empty string."""
+        needed = [name for name in cell.after if self.records[name].status != "done"]
+        rates = [name for name in cell.after if name.startswith("rate/")]
+        if rates and set(needed) < set(rates):  # a diverged rate is an answer, too
+            needed = [name for name in needed if self.records[name].status != "failed"]
+        if needed:
+            return f"it needs {', '.join(needed)}"
+        expected, left = sum(map(self._estimate, self._together(cell))), max(0.0, self._budget_left())
+        if expected > left:
+            whole = f"{duration(left)} left of {self.budget.minutes:g} minutes"
+            return f"about {duration(expected)}, twins included, do not fit the {whole}"
+        return ""
+
+    def _together(self, cell: Cell) -> list[Cell]:
+        """The cells that are paid for with `cell`: half a pair of twins, or a learning rate alone, shows nothing."""
+        if cell.kind not in ("rate", "pretrain"):
+            return [cell]
+        group = next(group for group in self.budget.groups if cell.arm in group)
+        return [
+            one
+            for one in self.cells
+            if one.kind in ("rate", "pretrain")
+            and one.arm in group
+            and (one.seed, one.longer) == (cell.seed, cell.longer)
+            and self.records[one.name].status != "done"
+        ]
+
+    def _budget_left(self) -> float:
+        return self.budget.minutes * 60 - sum(record.seconds for record in self.records.values())
+
+    def _estimate(self, cell: Cell) -> float:
+        """Seconds, less those that an interrupted attempt has had."""
+        done = {one: self.records[one.name].seconds for one in self.cells if self.records[one.name].status == "done"}
+        whole = estimate(self.budget, cell, done)
+        record = self.records[cell.name]
+        spent = record.seconds if record.status == "stopped" else 0.0
+        return max(whole - spent, self.budget.speeds.start)
+
+    def _rate(self, cell: Cell) -> float | None:
+        """A pretraining's peak learning rate: the one to try, or the best of those tried for its arm."""
+        if cell.kind != "pretrain":
+            return cell.rate
+        tried = {
+            one.rate: self.records[one.name].result["validation_loss"]
+            for one in self.cells
+            if one.name in cell.after and one.rate is not None and self.records[one.name].status == "done"
+        }
+        return choose_rate(tried)
+
+    def _say(self, number: int, cell: Cell, expected: float) -> None:
+        used = sum(record.seconds for record in self.records.values())
+        print(
+            f"{number}/{len(self.cells)}  {cell.name}: about {duration(expected)}; {duration(used)} of "
+            f"{self.budget.minutes:g} minutes used",
+            flush=True,
+        )
+
+    def lines(self) -> list[str]:
+        """The plan for a person: cell, state, estimate, and the time up to there."""
+        shown, total = [], sum(record.seconds for record in self.records.values())
+        for cell in self.cells:
+            record = self.records[cell.name]
+            expected = 0.0 if record.status == "done" else self._estimate(cell)
+            total += expected
+            shown.append(f"{record.status:8} {duration(expected):>8} {duration(total):>8}  {cell.name}")
+        return shown
+
+    def _shown(self, command: Sequence[str]) -> str:
+        """As a user would type it, in any folder of any machine."""
+        words = ["python" if word == sys.executable else word for word in command]
+        return self._hidden(shlex.join(words))
+
+    def _hidden(self, text: str) -> str:
+        """Folders of this machine by the names of the options that gave them."""
+        folders = {self.home.path: "OUTPUT", self.home.tokens_dir: "TOKENS", self.home.glue_dir: "GLUE"}
+        for folder, name in folders.items():
+            if folder is not None:  # a whole path, or its beginning: `run` is also the name of a folder inside
+                text = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?![\w.-])", name, text)
+        return text
+
+    def write_claim(self) -> Path:
+        """OUTPUT/claim.json: every cell with its result, and what it was measured on."""
+        cells = []
+        for cell in self.cells:
+            record = self.records[cell.name]
+            arm = {} if cell.arm is None else {"connectivity": cell.arm.connectivity, "identity": cell.arm.identity}
+            about = {"name": cell.name, "kind": cell.kind, **arm, "seed": cell.seed, "longer": cell.longer}
+            cells.append(about | {"task": cell.task, "tried_rate": cell.rate} | vars(record))
+        budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}
+        where = machine() | {"processor": _processor(), "commit": provenance().get("git.commit")}
+        if torch.cuda.is_available():
+            where["gpu"] = torch.cuda.get_device_name()
+        path = self.home.path / CLAIM_FILE
+        write_json(path, json.loads(json.dumps({"budget": budget, "machine": where, "cells": cells})))
+        return path
+
+
+def _processor() -> str:
+    """Its model, where Linux tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

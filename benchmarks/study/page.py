@@ -1,0 +1,219 @@
+"""docs/results.md and its figures, from committed claim.json files.
+
+    python -m benchmarks.study.page
+    python -m benchmarks.study.page runs/claim/claim.json --output runs/claim/page/results.md
+
+Figures go to OUTPUT's folder, figures/results/NAME/, NAME being that of the JSON file.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from eval.report_sections import depth_table, paper_table
+from launch.errors import LaunchError, reported
+
+from . import tables, verdicts
+from .claim import Claim
+from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
+from .plan import KINDS
+from .tables import label, shown
+
+COMMITTED = Path(__file__).parents[1] / "results"
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+FIGURES = Path("figures") / "results"
+
+GAP_NOTE = """Tokens are those of the first validation at or below the loss, interpolated. The faster of two runs passes
+the slower one's final loss while its learning rate is still high; with a schedule that ended there it would have needed
+fewer tokens, so that a gap is understated. Training the slower one longer, below, is the fair comparison.
+"""
+
+TOLD = ("failed", "stopped")
+
+INTRODUCTION = """# Results: ACN against its residual twin
+
+Written by `python -m benchmarks.study.page` from `benchmarks/results/claim-*.json`, which have every raw score; how a
+study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in the initialisation of
+attention (*plain*: normal(0.02); *identity*: the identity added to the query, key, value and output projections), and
+in nothing else but the learning rate, which is chosen for each from a grid. Sentences about numbers follow from them
+by the rules in `benchmarks/study/verdicts.py`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and its figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("claims", nargs="*", type=Path, help="claim.json files; left out, the committed ones")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page (docs/results.md)")
+    args = parser.parse_args(argv)
+    return reported("study.page", lambda: _write(args.claims or committed(), args.output))
+
+
+def committed() -> list[Path]:
+    """The files that docs/results.md is made of."""
+    return sorted(COMMITTED.glob("claim-*.json"))
+
+
+def _write(paths: Sequence[Path], output: Path) -> int:
+    if not paths:
+        raise LaunchError(f"claims: {COMMITTED} has no claim-*.json: run a study and name its claim.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    claims = [Claim.read(path) for path in paths]
+    for claim in claims:
+        folder = output.parent / FIGURES / claim.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture in pictures(claim):
+            picture.draw(folder / picture.file)
+    output.write_text(render(claims), encoding="utf-8")
+    print(f"{output}")
+    return 0
+
+
+def render(claims: Sequence[Claim]) -> str:
+    """The whole page in Markdown."""
+    return "\n".join([INTRODUCTION, *(line for claim in claims for line in _claim(claim))]).rstrip() + "\n"
+
+
+def pictures(claim: Claim) -> list[Picture]:
+    """Every figure of a claim."""
+    of_tasks = [picture for task in claim.tasks for picture in task_pictures(claim, task)]
+    return [*pretraining_pictures(claim), *of_tasks, *study_pictures(claim)]
+
+
+def _claim(claim: Claim) -> Iterator[str]:
+    """A study's part of the page."""
+    budget, machine = claim.budget, claim.machine
+    yield f"## Budget {budget['name']}\n"
+    where = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores, {machine['processor']}"
+    yield (
+        f"`python -m benchmarks.study --budget {budget['name']}`: {budget['layers']} layers x {budget['hidden']}, "
+        f"sequences of {budget['seq_length']}, {budget['tokens'] / 1e6:g}M tokens for each pretraining. {where}, torch "
+        f"{machine['torch']}, {machine['date']}, commit {str(machine['commit'])[:10]}.\n"
+    )
+    yield "### In short\n"
+    yield from (f"- {sentence}" for sentence in in_short(claim))
+    yield ""
+    yield from _what_ran(claim)
+    yield from _pretraining(claim)
+    for task in claim.tasks:
+        yield from _task(claim, task)
+    yield from _studies(claim)
+
+
+def in_short(claim: Claim) -> list[str]:
+    """What follows from the numbers, or that nothing does."""
+    learned = _above_baseline(claim)
+    chance = {
+        task: [run.name for run in _equal_tokens(claim, task) if verdicts.at_chance(run.results)]
+        for task in claim.tasks
+    }
+    informative = [task for task in claim.tasks if len(chance[task]) < len(_equal_tokens(claim, task))]
+    if not any(learned.values()) and not informative:
+        return [
+            "Nothing about the claim follows from this budget: no model's masked accuracy is well above that of the "
+            "commonest token, and no fine-tuned model is better than chance."
+        ]
+    sentences = []
+    for arm, twin in claim.pairs:
+        pairs = tables.paired_gaps(claim, arm, twin)
+        if pairs and learned[arm.name] and learned[twin.name]:
+            sentences.append(verdicts.training_gap(arm.name, twin.name, tables.reached(pairs)))
+    for task in informative:
+        for arm, twin in claim.pairs:
+            if not {arm.name, twin.name} & set(chance[task]):
+                cuts = (claim.cut_depths(one, task) for one in (arm, twin))
+                sentences.append(verdicts.cut_depths(arm.name, twin.name, task, *cuts))
+    sentences += [f"{task}: {', '.join(names)} at chance, so that a cut depth means nothing there."
+                  for task, names in chance.items() if names]  # fmt: skip
+    return sentences or ["No pair of twins is complete: nothing is compared."]
+
+
+def _above_baseline(claim: Claim) -> dict[str, bool]:
+    """Of every arm: whether its masked accuracy is well above the commonest token's."""
+    baseline = claim.corpus["baseline_accuracy"] if claim.corpus else 0.0
+    runs = {arm: claim.runs(arm) for arm in claim.arms}
+    return {
+        arm.name: bool(of_arm)
+        and min(run.result["validation_accuracy"] for run in of_arm) >= verdicts.WELL_ABOVE * baseline
+        for arm, of_arm in runs.items()
+    }
+
+
+def _equal_tokens(claim: Claim, task: str) -> list[tables.TaskRun]:
+    return tables.task_runs(claim, task, [(arm, 1) for arm in claim.arms])
+
+
+def _what_ran(claim: Claim) -> Iterator[str]:
+    yield "### What ran\n"
+    yield from shown(tables.what_ran(claim))
+    yield from (f"- {cell['name']}: {cell['status']}: {cell['why']}" for cell in claim.cells if cell["status"] in TOLD)
+    for kind in KINDS:
+        names = [cell["name"] for cell in claim.cells if (cell["kind"], cell["status"]) == (kind, "not run")]
+        if names:
+            yield f"- Not run (the reasons are in the JSON): {', '.join(names)}"
+    yield ""
+
+
+def _pretraining(claim: Claim) -> Iterator[str]:
+    if not claim.arms:
+        return
+    yield "### Pretraining\n"
+    yield from shown(tables.rates(claim))
+    for arm in claim.arms:
+        tried = [cell["tried_rate"] for cell in claim.done("rate", **vars(arm))]
+        if claim.runs(arm) and (caution := verdicts.rate_at_the_edge(arm.name, claim.runs(arm)[0].rate, tried)):
+            yield f"- {caution}"
+    yield ""
+    yield from shown(tables.pretraining(claim))
+    for arm in claim.arms:
+        accuracies = [run.result["validation_accuracy"] for run in claim.runs(arm)]
+        if accuracies and claim.corpus is not None:
+            yield f"- {verdicts.masked_accuracy(arm.name, accuracies, claim.corpus['baseline_accuracy'])}"
+    yield ""
+    if (table := tables.equal_loss(claim)) is not None:
+        yield from shown(table)
+        yield GAP_NOTE
+    yield from _images(claim, pretraining_pictures(claim))
+
+
+def _task(claim: Claim, task: str) -> Iterator[str]:
+    """A task at equal tokens, then at equal loss."""
+    runs = _equal_tokens(claim, task)
+    yield f"### {task}\n"
+    if runs:
+        yield (
+            f"At equal tokens. A constant answer scores {runs[0].results['majority_score']:.4f}. A run's seed is 1000 "
+            "times that of its pretraining plus that of its fine-tuning.\n"
+        )
+        yield from shown(paper_table(runs))
+        yield from shown(depth_table(task, runs))
+        yield from _images(claim, task_pictures(claim, task))
+    for arm, twin in claim.pairs:
+        for longer in tables.lengths(claim, arm):
+            compared = tables.task_runs(claim, task, [(arm, longer), (twin, 1)])
+            if longer > 1 and len(compared) == 2:
+                losses = (
+                    [run.result["validation_loss"] for run in claim.runs(*one)] for one in ((arm, longer), (twin, 1))
+                )
+                yield verdicts.equal_losses(label(arm, longer), twin.name, *losses) + "\n"
+                yield from shown(paper_table(compared))
+
+
+def _studies(claim: Claim) -> Iterator[str]:
+    found = tables.studies(claim)
+    if not found:
+        return
+    yield "### Noise, pruning, early exit\n"
+    for table in found:
+        yield from shown(table)
+    yield from _images(claim, study_pictures(claim))
+
+
+def _images(claim: Claim, found: Iterator[Picture]) -> Iterator[str]:
+    for picture in found:
+        yield f"![{picture.caption}]({(FIGURES / claim.name / picture.file).as_posix()})\n\n*{picture.caption}.*\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

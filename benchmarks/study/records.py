@@ -1,0 +1,102 @@
+"""What is known of every cell: CELL/cell.json, written when an attempt at it ends."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from eval.files import read_json, write_json
+from launch.errors import LaunchError
+
+from .budgets import Budget
+from .commands import Home
+from .plan import Cell, work
+
+CELL_FILE, SETTINGS_FILE = "cell.json", "study.json"
+
+Status = Literal["done", "failed", "stopped", "not run"]
+
+
+@dataclass
+class Record:
+    """A cell's state. `stopped`: it ran out of time and goes on where it was when it is run again."""
+
+    status: Status = "not run"
+    why: str = ""
+    """Of what was not done."""
+    seconds: float = 0.0
+    """Of all attempts."""
+    rate: float | None = None
+    """Peak learning rate of a pretraining."""
+    date: str = ""
+    commands: list[str] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def read_record(home: Home, cell: Cell) -> Record:
+    """What there is, or a record of a cell that was not run."""
+    path = home.folder(cell.name) / CELL_FILE
+    return Record(**read_json(path)) if path.is_file() else Record()
+
+
+def write_record(home: Home, cell: Cell, record: Record) -> None:
+    """Atomically, with today's date."""
+    record.date = time.strftime("%Y-%m-%d")
+    write_json(home.folder(cell.name) / CELL_FILE, asdict(record))
+
+
+def claim_home(budget: Budget, home: Home, tasks: Sequence[str]) -> None:
+    """Make `home` this study's, or find that it is.
+
+    Raises:
+        LaunchError: it holds something else, or a study of other settings.
+    """
+    settings = asdict(budget) | {"tasks": list(tasks), "tokens_dir": str(home.tokens_dir)}
+    for name in ("minutes", "speeds"):  # more time does not change what is measured
+        del settings[name]
+    path = home.path / SETTINGS_FILE
+    if path.is_file():
+        there = read_json(path)
+        changed = [name for name, value in settings.items() if there.get(name) != _plain(value)]
+        if changed:
+            raise LaunchError(
+                f"output={home.path} is a study with other {', '.join(changed)}: choose another folder, or go on with "
+                "the options it was begun with"
+            )
+        return
+    if home.path.exists() and any(home.path.iterdir()):
+        raise LaunchError(f"output={home.path} holds something else than a study: choose another folder")
+    write_json(path, settings)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def choose_rate(tried: Mapping[float, float]) -> float:
+    """The learning rate with the lowest validation loss; of equal ones the smallest."""
+    return min(sorted(tried), key=lambda rate: tried[rate])
+
+
+def estimate(budget: Budget, cell: Cell, done: Mapping[Cell, float]) -> float:
+    """Seconds that `cell` will take: at the pace of the finished cells of its kind, or else of the budget's `speeds`.
+
+    Args:
+        done: seconds of the cells that are finished.
+    """
+    speeds = budget.speeds
+    amount = work(budget, cell)
+    alike = {one: seconds for one, seconds in done.items() if one.kind == cell.kind}
+    if not amount:
+        return statistics.fmean(alike.values()) if alike else speeds.start + speeds.study
+    if cell.kind == "pretrain" and not alike:
+        alike = {one: seconds for one, seconds in done.items() if one.kind == "rate"}
+    busy = sum(max(seconds - speeds.start, 1.0) for seconds in alike.values())
+    pace = sum(work(budget, one) for one in alike) / busy if alike else _expected_pace(budget, cell)
+    return speeds.start + amount / pace
+
+
+def _expected_pace(budget: Budget, cell: Cell) -> float:
+    return budget.speeds.examples if cell.kind == "finetune" else budget.speeds.tokens

@@ -1,0 +1,99 @@
+"""Sentences that follow from numbers by rule: the page says nothing that is not derived here.
+
+The rules: a difference of paired runs counts as shown when its mean is more than twice its standard error over at least
+three pairs; a score is at chance when it is within two standard errors of the constant answer's; masked accuracy is
+well above the commonest token's when it is at least twice that; losses are equal within 0.05 nats.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from eval.results import Results
+
+FEWEST_PAIRS = 3
+ERRORS = 2.0
+WELL_ABOVE = 2.0
+EQUAL_LOSS = 0.05
+
+
+def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_cuts: Mapping[int, int]) -> str:
+    """How the cut depths of two arms compare, seed by seed."""
+    seeds = sorted(cuts.keys() & other_cuts.keys())
+    if not seeds:
+        return f"{task}: {name} and {other} have no seed in common; their cut depths are not compared."
+    differences = [float(cuts[seed] - other_cuts[seed]) for seed in seeds]
+    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (cuts, other_cuts))
+    mean = statistics.fmean(differences)
+    over = f"over {len(seeds)} {'run' if len(seeds) == 1 else 'paired runs'}"
+    if mean == 0:
+        return f"{task}: the cut depths of {name} and {other} are equal on average ({mine:.1f} layers) {over}."
+    which = "smaller" if mean < 0 else "larger"
+    return (
+        f"{task}: {name}'s cut depth is {which} than {other}'s by {abs(mean):.1f} layers ({mine:.1f} against "
+        f"{theirs:.1f}) {over}; {certainty(differences)}."
+    )
+
+
+def certainty(differences: Sequence[float]) -> str:
+    """Whether paired differences show anything."""
+    if len(differences) < FEWEST_PAIRS:
+        return f"too few pairs to tell it from chance (fewer than {FEWEST_PAIRS})"
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    mean = abs(statistics.fmean(differences))
+    if mean > ERRORS * error:
+        return f"more than {ERRORS:g} standard errors ({error:.2f} each): a difference is shown for these runs"
+    return f"within {ERRORS:g} standard errors ({error:.2f} each): no difference is shown"
+
+
+def at_chance(results: Results) -> bool:
+    """Whether the mean full score is no better than a constant answer's, within two standard errors."""
+    together = results["aggregate"]
+    return together["depth_mean"][-1] - results["majority_score"] <= ERRORS * together["standard_error"]
+
+
+def masked_accuracy(name: str, accuracies: Sequence[float], baseline: float) -> str:
+    """Whether anything but the commonest token was learned."""
+    mean = statistics.fmean(accuracies)
+    factor = mean / baseline
+    start = f"{name}: masked accuracy {mean:.3f} is {factor:.1f} times that of always predicting the commonest token"
+    if factor >= WELL_ABOVE:
+        return f"{start} ({baseline:.3f})."
+    return (
+        f"{start} ({baseline:.3f}), not well above it (less than {WELL_ABOVE:g} times): **nothing about connectivity "
+        "follows from this pretraining**."
+    )
+
+
+def training_gap(name: str, other: str, ratios: Sequence[float | None]) -> str:
+    """Tokens to equal loss, `name` over `other`, seed by seed; None where one never got there."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return f"{name} and {other} reached no common final loss: the ratio of their tokens is not known."
+    spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ", one seed"
+    unknown = f" ({len(ratios) - len(known)} more never reached it)" if len(known) < len(ratios) else ""
+    mean = statistics.fmean(known)
+    needs = "more" if mean > 1 else "less" if mean < 1 else "as much"
+    return (
+        f"To the loss that both reach, {name} needs {mean:.2f}{spread} times the tokens of {other}{unknown}: {needs} "
+        f"training{' for the same loss' if needs == 'as much' else ''} (paper: about 2)."
+    )
+
+
+def equal_losses(name: str, other: str, losses: Sequence[float], other_losses: Sequence[float]) -> str:
+    """Whether two sets of runs can be compared as being of equal loss."""
+    mean, other_mean = statistics.fmean(losses), statistics.fmean(other_losses)
+    difference = mean - other_mean
+    stated = f"validation loss {mean:.3f} of {name} against {other_mean:.3f} of {other}"
+    if abs(difference) <= EQUAL_LOSS:
+        return f"Compared at equal loss: {stated}, equal within {EQUAL_LOSS:g} nats."
+    which = "above" if difference > 0 else "below"
+    return f"Not at equal loss: {stated}, {abs(difference):.3f} nats {which} it. Depths below compare unequal models."
+
+
+def rate_at_the_edge(name: str, rate: float, tried: Sequence[float]) -> str | None:
+    """A caution where the best learning rate is the largest or smallest of those tried; None otherwise."""
+    if len(tried) > 1 and rate in (min(tried), max(tried)):
+        end = "largest" if rate == max(tried) else "smallest"
+        return f"{name}: the chosen learning rate is the {end} of the grid; a better one may lie beyond it."
+    return None

@@ -1,0 +1,442 @@
+"""The protocol: matched cells, each done once, within its time; a page that says what the numbers say."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from benchmarks.study import page, verdicts
+from benchmarks.study.__main__ import main
+from benchmarks.study.budgets import BUDGETS, CPU, GLUE_TASKS, SMOKE, Arm
+from benchmarks.study.claim import Claim
+from benchmarks.study.commands import Home, commands, pretrain_options
+from benchmarks.study.curves import LossCurve, gaps
+from benchmarks.study.driver import CLAIM_FILE, Study
+from benchmarks.study.plan import Cell, plan, tasks_of
+from benchmarks.study.process import OUT_OF_TIME, execute
+from benchmarks.study.records import choose_rate, claim_home, estimate
+from launch.cli import read_args
+from launch.errors import LaunchError
+from pretrain import EXIT_STOPPED
+
+TASKS = ("docsource", "docpair")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the plan
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+def test_a_plan_is_pure_and_every_cell_comes_after_those_it_needs(budget):
+    cells = plan(budget, GLUE_TASKS)
+    assert cells == plan(budget, GLUE_TASKS)
+    names = [cell.name for cell in cells]
+    assert len(set(names)) == len(names)
+    for i, cell in enumerate(cells):
+        assert set(cell.after) <= set(names[:i])
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+def test_arms_differ_in_nothing_but_connectivity_initialisation_and_rate(budget):
+    cells = [cell for cell in plan(budget, TASKS) if cell.kind == "pretrain"]
+    arms = {cell.arm for cell in cells}
+    assert {arm.connectivity for arm in arms} == {"acn", "residual", "hybrid"}
+    told = ("model.connectivity", "model.identity_attention_init", "output", "optim.lr")
+    for seed in budget.seeds:
+        matched = [cell for cell in cells if cell.seed == seed and cell.longer == 1]
+        assert {cell.arm for cell in matched} == arms
+        options = [pretrain_options(budget, cell, Home(Path("h")), 1e-3, None) for cell in matched]
+        rest = [{name: value for name, value in one.items() if name not in told} for one in options]
+        assert all(one == rest[0] for one in rest)
+        assert (rest[0]["seed"], rest[0]["stream.seed"]) == (seed, seed)
+
+
+def test_all_of_the_first_seed_comes_before_the_second():
+    seeds = [cell.seed for cell in plan(CPU, TASKS)]
+    assert seeds == sorted(seeds)
+    assert set(seeds) == {0, 1, 2}
+
+
+def test_every_arm_tries_the_same_rates_and_takes_its_best():
+    tried = {cell.arm: [] for cell in plan(CPU, TASKS) if cell.kind == "rate"}
+    for cell in plan(CPU, TASKS):
+        if cell.kind == "rate":
+            tried[cell.arm].append(cell.rate)
+    assert all(rates == list(CPU.rates) for rates in tried.values())
+    assert choose_rate({1e-3: 5.0, 2e-3: 4.5, 4e-3: 6.0}) == 2e-3
+    assert choose_rate({2e-3: 4.5, 1e-3: 4.5}) == 1e-3
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+def test_the_verbs_understand_the_commands_of_every_kind_of_cell(budget, tmp_path):
+    home = Home(tmp_path, tokens_dir=tmp_path / "tokens" if budget.corpus_mb is None else None)
+    for kind in ("corpus", "rate", "pretrain", "finetune", "study"):
+        cell = next(cell for cell in plan(budget, TASKS) if cell.kind == kind)
+        for command in commands(budget, cell, home, rate=1e-3, hours=0.5):
+            if command[2] == "launch.cli":
+                args = read_args(command[3], command[3:])  # raises on an unknown option
+                assert args.output == str(home.tokens if kind == "corpus" else home.output(cell.name))
+
+
+def test_glue_is_used_where_it_is_given():
+    assert tasks_of(None) == TASKS
+    assert tasks_of("glue")[:3] == ("sst2", "qnli", "qqp")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# running it
+
+
+def finetuned_seed(seed, depth_scores=(0.5, 0.8, 0.9), majority=0.5):
+    layers = len(depth_scores)
+    return {
+        "task": "docsource", "metric": "accuracy", "seed": seed, "connectivity": "acn",
+        "full_score": depth_scores[-1], "depth_scores": list(depth_scores), "cut_depth": layers - 1,
+        "tolerance": 0.005, "params_by_depth": [100 * (k + 1) for k in range(layers)],
+        "flops_by_depth": [1000 * (k + 1) for k in range(layers)], "seq_length": 128, "majority_score": majority,
+        "metrics": {"validation": {"accuracy": list(depth_scores)}}, "standard_error": 0.01, "train": {},
+    }  # fmt: skip
+
+
+def result_of(cell, home=None):
+    """A made-up result; acn learns a little slower than residual."""
+    if cell.kind == "corpus":
+        return {"baseline_accuracy": 0.05, "commonest_token": 7, "train_tokens": 1000, "vocabulary": 100}
+    if cell.kind == "rate":
+        return {"validation_loss": 5 + cell.rate}
+    if cell.kind == "pretrain":
+        slow = 0.2 if cell.arm.connectivity == "acn" else 0.0
+        steps = (10, 20, 30)
+        curves = {"validation/loss": {str(s): 6 + slow - s / 20 + cell.seed / 100 for s in steps}}
+        curves |= {"validation/accuracy": {str(s): s / 100 for s in steps}, "validation/cut_depth": {"30": 2.0}}
+        for depth in range(3):
+            curves[f"validation/accuracy_depth_{depth:02d}"] = {str(s): depth * s / 200 for s in steps}
+            curves[f"probe/gradient_norm_layer_{depth:02d}"] = {str(s): 0.1 + depth for s in steps}
+            curves[f"probe/direct_share_layer_{depth:02d}"] = {str(s): 0.5 for s in steps}
+        return {"steps": 30, "tokens": 3000.0, "tokens_per_step": 100.0, "tokens_per_second": 50.0,
+                "validation_loss": 4.5 + slow, "validation_accuracy": 0.3, "curves": curves}  # fmt: skip
+    if cell.kind == "finetune":
+        seeds = [finetuned_seed(seed) | {"connectivity": cell.arm.connectivity, "task": cell.task} for seed in (1, 2)]
+        return {"seeds": seeds, "selection": "seed 1"}
+    point = {"x": 0.5, "mean": 0.8, "std": None}
+    curve = {"label": "magnitude", "x_label": "sparsity", "y_label": "accuracy", "points": [point], "reference": 0.9}
+    study = {"study": "pruning", "model": "", "connectivity": cell.arm.connectivity, "task": cell.task, "seeds": [1],
+             "curves": [curve], "table": {"columns": ["sparsity"], "rows": [[0.5]]}, "notes": ""}  # fmt: skip
+    return {"pruning": study}
+
+
+class Commands:
+    """Stands in for the processes: notes each command, and ends with the code its cell is to end with."""
+
+    def __init__(self, codes=None):
+        self.codes = codes or {}
+        self.cells = []
+
+    def __call__(self, command, log, seconds):
+        self.cells.append(log.parent)
+        return next((code for part, code in self.codes.items() if part in str(log)), 0)
+
+
+def study_in(folder, codes=None, budget=SMOKE):
+    home = Home(folder)
+    claim_home(budget, home, TASKS)
+    ran = Commands(codes)
+    return Study(budget, home, plan(budget, TASKS), execute=ran, collect=result_of), ran
+
+
+def states(study):
+    return {name: record.status for name, record in study.records.items()}
+
+
+def test_a_finished_study_is_not_done_again(tmp_path):
+    study, ran = study_in(tmp_path)
+    assert study.run(3600) == 0
+    assert set(states(study).values()) == {"done"}
+    assert len(set(ran.cells)) == len(study.cells)
+    again, ran_again = study_in(tmp_path)
+    assert again.run(3600) == 0
+    assert ran_again.cells == []
+    assert json.loads((tmp_path / CLAIM_FILE).read_text())["cells"][5]["result"]["tokens"] == 3000
+
+
+def test_a_failing_cell_stops_only_what_needs_it_and_the_exit_code_tells(tmp_path):
+    study, _ = study_in(tmp_path, {"pretrain/residual": 1})
+    assert study.run(3600) == 1
+    state = states(study)
+    assert state["pretrain/residual-identity/seed-0"] == "failed"
+    assert state["finetune/residual-identity/seed-0/docsource"] == "not run"
+    assert state["study/acn-identity/seed-0/docsource"] == "done"
+    mended, ran = study_in(tmp_path)
+    assert mended.run(3600) == 0
+    assert len(ran.cells) == 4  # the pretraining, two tasks, one study
+
+
+def test_a_learning_rate_that_diverges_is_not_taken(tmp_path):
+    study, _ = study_in(tmp_path, {"rate/acn-identity/0.001": 1})
+    assert study.run(3600) == 1
+    assert study.records["pretrain/acn-identity/seed-0"].rate == 3e-3
+    assert study.records["pretrain/residual-identity/seed-0"].rate == 1e-3
+
+
+def test_a_stopped_cell_goes_on_with_the_next_call(tmp_path):
+    study, _ = study_in(tmp_path, {"pretrain/acn": EXIT_STOPPED})
+    assert study.run(30) == EXIT_STOPPED
+    assert states(study)["pretrain/acn-identity/seed-0"] == "stopped"
+    assert states(study)["pretrain/residual-identity/seed-0"] == "not run"
+    again, _ = study_in(tmp_path)
+    assert again.run(3600) == 0
+
+
+def test_an_interrupted_cell_keeps_its_time_and_goes_on(tmp_path):
+    study, _ = study_in(tmp_path)
+
+    def interrupt(command, log, seconds):
+        raise KeyboardInterrupt
+
+    study.execute = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        study.run(3600)
+    again, _ = study_in(tmp_path)
+    assert again.records["corpus"].status == "stopped"
+    assert again.run(3600) == 0
+
+
+def test_what_does_not_fit_the_budget_is_listed_as_not_run(tmp_path):
+    study, ran = study_in(tmp_path, budget=replace(SMOKE, minutes=0.25))  # one rate, but no corpus before it
+    assert study.run(3600) == 0
+    assert ran.cells == []
+    claim = json.loads((tmp_path / CLAIM_FILE).read_text())
+    assert all(cell["status"] == "not run" and cell["why"] for cell in claim["cells"])
+
+
+def test_no_twin_is_begun_before_both_are_paid_for(tmp_path):
+    """In 44 seconds one learning rate (13) would fit, and all of the hybrid's (42), but not two arms' (84)."""
+    study, _ = study_in(tmp_path, budget=replace(SMOKE, minutes=44 / 60))
+    assert study.run(3600) == 0
+    state = states(study)
+    assert {state[cell.name] for cell in study.cells if cell.arm in SMOKE.groups[0]} == {"not run"}
+    assert "twins included, do not fit" in study.records["rate/acn-identity/0.001"].why
+    assert state["pretrain/hybrid-identity/seed-0"] == "done"
+
+
+def test_one_kind_of_cell_can_be_run_alone(tmp_path):
+    study, _ = study_in(tmp_path)
+    assert study.run(3600, only="corpus") == 0
+    assert [name for name, status in states(study).items() if status == "done"] == ["corpus"]
+
+
+def test_a_plan_is_shown_without_anything_being_written(tmp_path, capsys):
+    assert main(["--budget", "cpu-2h", "--output", str(tmp_path / "out"), "--plan"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in shown[1:]] == [cell.name for cell in plan(CPU, TASKS)]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path):
+    study_in(tmp_path)
+    with pytest.raises(LaunchError, match="other hidden"):
+        claim_home(replace(SMOKE, hidden=32), Home(tmp_path), TASKS)
+    claim_home(replace(SMOKE, minutes=5), Home(tmp_path), TASKS)  # more time changes no number
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(LaunchError, match="something else"):
+        claim_home(SMOKE, Home(tmp_path / "other"), TASKS)
+
+
+def test_a_claim_names_no_folder_of_this_machine(tmp_path):
+    study, _ = study_in(tmp_path, {"study/": 3})
+    study.run(3600)
+    text = (tmp_path / CLAIM_FILE).read_text()
+    assert str(tmp_path) not in text
+    assert sys.executable not in text
+    home = Home(Path("run"), tokens_dir=Path("data/tokens"))
+    shown = Study(SMOKE, home, [])._shown([sys.executable, "--data", "data/tokens", "--output", "run/cells/a/run"])
+    assert shown == "python --data TOKENS --output OUTPUT/cells/a/run"
+
+
+def test_estimates_learn_from_finished_cells():
+    cells = plan(SMOKE, TASKS)
+    rate, run = (next(cell for cell in cells if cell.kind == kind) for kind in ("rate", "pretrain"))
+    start = SMOKE.speeds.start
+    before = start + SMOKE.tokens / SMOKE.speeds.tokens
+    assert estimate(SMOKE, run, {}) == pytest.approx(before)
+    slower = estimate(SMOKE, run, {rate: start + 2})
+    assert slower == pytest.approx(start + 2 * SMOKE.tokens / SMOKE.rate_tokens)
+
+
+def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path):
+    script = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+    code = execute([sys.executable, "-c", script + "print('up', flush=True); time.sleep(60)"], tmp_path / "log", 1.5)
+    assert code == OUT_OF_TIME
+    assert execute([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", 60) == 3
+
+
+def test_mistakes_are_told_before_anything_is_written(tmp_path, capsys):
+    assert main(["--budget", "gpu-30min", "--output", str(tmp_path / "out"), "--minutes", "-1"]) == 2
+    told = capsys.readouterr().err
+    assert "minutes=-1" in told
+    assert "--tokens" in told
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# tokens to equal loss
+
+
+losses = st.lists(st.floats(1, 10), min_size=2, max_size=12)
+
+
+def curve(values):
+    return LossCurve([100.0 * (i + 1) for i in range(len(values))], values)
+
+
+def test_tokens_to_a_loss_are_interpolated():
+    falling = curve([6.0, 4.0, 3.0])
+    assert falling.tokens_to(5.0) == 150
+    assert falling.tokens_to(3.25) == 275
+    assert falling.tokens_to(3.0) == 300
+    assert falling.tokens_to(2.9) is None
+    assert falling.tokens_to(9.0) == 100
+
+
+def test_gaps_in_both_directions():
+    slow, fast = curve([6.0, 5.0, 4.0]), curve([5.0, 4.0, 3.0])
+    at_fast, at_slow = gaps(slow, fast)
+    assert (at_fast.loss, at_fast.tokens, at_fast.ratio) == (3.0, None, None)
+    assert (at_slow.loss, at_slow.ratio) == (4.0, 1.5)
+
+
+@given(losses, st.floats(0.5, 11))
+def test_the_tokens_lie_where_the_curve_passes_the_loss(values, loss):
+    tokens = curve(values).tokens_to(loss)
+    if tokens is None:
+        assert min(values) > loss
+        return
+    xs = curve(values).tokens
+    reached = next(x for x, value in zip(xs, values, strict=True) if value <= loss)
+    assert reached - 100 <= tokens <= reached or tokens == xs[0] == reached
+    if tokens > xs[0]:
+        assert np.interp(tokens, xs, values) == pytest.approx(loss, abs=1e-6)
+
+
+@given(losses, st.floats(0.5, 11), st.floats(0, 3))
+def test_a_lower_loss_takes_no_fewer_tokens(values, loss, less):
+    more = curve(values).tokens_to(loss - less)
+    assume(more is not None)
+    assert curve(values).tokens_to(loss) <= more
+
+
+@given(losses)
+def test_a_curve_needs_as_many_tokens_as_itself(values):
+    assert [gap.ratio for gap in gaps(curve(values), curve(values))] == [1.0, 1.0]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the page
+
+
+@pytest.fixture
+def claim(tmp_path):
+    study, _ = study_in(tmp_path / "study")
+    study.run(3600)
+    path = tmp_path / "claim-made-up.json"
+    path.write_text((tmp_path / "study" / CLAIM_FILE).read_text())
+    return path
+
+
+def test_the_page_comes_from_the_json_alone_with_a_figure_for_every_link(claim, tmp_path):
+    out = tmp_path / "page" / "results.md"
+    assert page.main([str(claim), "--output", str(out)]) == 0
+    text = out.read_text()
+    assert text == page.render([Claim.read(claim)])
+    linked = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert len(linked) == 8  # losses, two heatmaps of each of two pairs, a depth curve of each task, a study
+    assert all((out.parent / link).stat().st_size > 1000 for link in linked)
+    assert {str(path.relative_to(out.parent)) for path in out.parent.rglob("*.png")} == set(linked)
+
+
+def test_the_page_says_what_the_numbers_say(claim):
+    text = page.render([Claim.read(claim)])
+    # acn is 0.2 nats above at every step and both fall 0.05 nats a step: 3,000 tokens against 2,600
+    assert "acn-identity needs 1.15, one seed times the tokens of residual-identity: more training (paper" in text
+    assert (
+        "the cut depths of acn-identity and residual-identity are equal on average (2.0 layers) over 2 paired" in text
+    )
+    assert "masked accuracy 0.300 is 6.0 times that of always predicting the commonest token (0.050)." in text
+
+
+def test_a_page_at_chance_says_that_nothing_follows(claim):
+    content = json.loads(claim.read_text())
+    for cell in content["cells"]:
+        if cell["kind"] == "pretrain":
+            cell["result"]["validation_accuracy"] = 0.06
+        if cell["kind"] == "finetune":
+            cell["result"]["seeds"] = [one | {"majority_score": 0.9} for one in cell["result"]["seeds"]]
+    claim.write_text(json.dumps(content))
+    short = page.in_short(Claim.read(claim))
+    assert len(short) == 1
+    assert short[0].startswith("Nothing about the claim follows")
+    assert "nothing about connectivity follows from this pretraining" in page.render([Claim.read(claim)])
+
+
+def test_a_study_that_did_nothing_still_has_a_page(tmp_path):
+    study, _ = study_in(tmp_path / "study", budget=replace(SMOKE, minutes=0.01))
+    study.run(3600)
+    text = page.render([Claim.read(tmp_path / "study" / CLAIM_FILE)])
+    assert "Not run (the reasons are in the JSON): corpus" in text
+    assert "Nothing about the claim follows" in text
+
+
+def test_verdicts_need_several_pairs_and_a_difference_beyond_its_error():
+    shallow, deep = {1: 3, 2: 3, 3: 4}, {1: 9, 2: 10, 3: 10}
+    clear = verdicts.cut_depths("acn", "residual", "sst2", shallow, deep)
+    assert "acn's cut depth is smaller than residual's by 6.3 layers (3.3 against 9.7) over 3 paired runs" in clear
+    assert "a difference is shown" in clear
+    assert "larger" in verdicts.cut_depths("residual", "acn", "sst2", deep, shallow)
+    assert "too few pairs" in verdicts.cut_depths("acn", "residual", "sst2", {1: 3}, {1: 9})
+    noisy = verdicts.cut_depths("acn", "residual", "sst2", {1: 1, 2: 9, 3: 4}, {1: 9, 2: 2, 3: 4})
+    assert "no difference is shown" in noisy
+    assert "no seed in common" in verdicts.cut_depths("acn", "residual", "sst2", {1: 1}, {2: 1})
+
+
+def test_losses_are_equal_only_within_the_stated_margin():
+    assert verdicts.equal_losses("acn", "residual", [4.04], [4.0]).startswith("Compared at equal loss")
+    assert "0.200 nats above" in verdicts.equal_losses("acn", "residual", [4.2], [4.0])
+
+
+def test_a_rate_at_the_edge_of_the_grid_is_told():
+    assert "largest" in verdicts.rate_at_the_edge("acn", 2e-3, [1e-3, 2e-3])
+    assert verdicts.rate_at_the_edge("acn", 2e-3, [1e-3, 2e-3, 4e-3]) is None
+
+
+def test_the_committed_page_is_the_one_that_its_files_give():
+    paths = page.committed()
+    if not paths:
+        pytest.skip("no claim-*.json is committed yet")
+    assert page.PAGE.read_text() == page.render([Claim.read(path) for path in paths])
+
+
+def test_twins_are_residual_with_the_same_initialisation():
+    assert Arm("acn", True).twin == Arm("residual", True)
+    assert Cell("pretrain", Arm("hybrid", False), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_smoke_budget_runs_from_text_to_page_and_only_once(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.study", "--budget", "smoke", "--output", str(tmp_path / "claim")]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    claim = Claim.read(tmp_path / "claim" / CLAIM_FILE)
+    assert {cell["status"] for cell in claim.cells} == {"done"}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "claim" / "cells").rglob("*")}
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "claim" / "cells").rglob("*")} == before
+    assert page.main([str(tmp_path / "claim" / CLAIM_FILE), "--output", str(tmp_path / "results.md")]) == 0
+    assert "### In short" in (tmp_path / "results.md").read_text()
