@@ -11,6 +11,7 @@ def join() -> None:
     """Meet the other ranks that a launcher started (WORLD_SIZE in the environment): gloo on CPUs, NCCL on GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState(**({} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}))
+        torch.distributed.barrier()  # a rank that leaves early, for a mistake, must not be missed by one still joining
 
 
 def _joined() -> bool:

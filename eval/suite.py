@@ -63,8 +63,7 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
     }
 
 
-def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str) -> list[str]:
-    world = ranks.world_size()
+def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[str]:
     sizes = {values.batch_size, *(int(p["batch_size"]) for p in config.grid.points() if "batch_size" in p)}
     return [
         f"batch_size={size} of {task} does not divide by {world} ranks: give a multiple of {world}"
@@ -73,13 +72,13 @@ def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str) -
     ]
 
 
-def _works(config: FinetuneConfig, model_config: AcnConfig) -> list[TaskWork]:
+def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[TaskWork]:
     """The tasks with their data. All of them are looked up before the first one's data is read."""
     names, settings = config.task_names, _settings(config)
     values = {
         name: hyperparameters(name, model_config.hidden_size, config.given(), config.hyperparameters) for name in names
     }
-    if problems := [problem for name in names for problem in _check_batches(config, values[name], name)]:
+    if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
         raise EvalError("\n".join(problems))
     if config.dataset.path is not None:
         loaded = [load_custom(names[0], config.dataset)]
@@ -89,15 +88,15 @@ def _works(config: FinetuneConfig, model_config: AcnConfig) -> list[TaskWork]:
     return [TaskWork.of(config, task, splits, values[task.name], settings) for task, splits in loaded]
 
 
-def _check(config: FinetuneConfig) -> _Suite:
-    """Everything that can be wrong with the request, before the first task starts."""
+def _check(config: FinetuneConfig, world: int) -> _Suite:
+    """Everything that can be wrong with the request on `world` ranks, before the first task starts."""
     if problems := config.problems():
         raise EvalError("\n".join(problems))
     for name in config.task_names:
         TaskFolder(Path(config.output) / name).check_ours()
     model_config = read_model_config(config.model)
     tokenizer = load_tokenizer(config.model, model_config)
-    suite = _Suite(config, model_config, tokenizer, _works(config, model_config))
+    suite = _Suite(config, model_config, tokenizer, _works(config, model_config, world))
     for work in suite.tasks:
         chosen_by_grid = set(config.grid.points()[0]) if config.grid.points() else set()
         wanted = {name: value for name, value in as_dict(work.values).items() if name not in chosen_by_grid}
@@ -105,9 +104,9 @@ def _check(config: FinetuneConfig) -> _Suite:
     return suite
 
 
-def check_suite(config: FinetuneConfig) -> None:
-    """Raise what [`finetune`] would raise about a request before it starts, and write nothing."""
-    _check(config)
+def check_suite(config: FinetuneConfig, world_size: int) -> None:
+    """Raise what [`finetune`] on that many ranks would raise about a request before it starts, and write nothing."""
+    _check(config, world_size)
 
 
 def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, list[dict[str, Any]]]:
@@ -263,7 +262,7 @@ def finetune(config: FinetuneConfig, open_tracker: OpenTracker, open_child: Open
             that do not fit: all tasks are checked before the first one is trained. Or the training diverged.
     """
     ranks.join()
-    suite = _check(config)
+    suite = _check(config, ranks.world_size())
     longest = max(work.values.max_length for work in suite.tasks)
     if longest > (positions := suite.model_config.max_position_embeddings):
         ranks.say(f"max_length={longest} is more than the positions of the model: using {positions}")

@@ -33,7 +33,7 @@ def run(args: Args) -> int:
     if problems := args.problems():
         raise EvalError("\n".join(problems))
     if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
-        check_suite(args)  # mistakes are said once, by this process
+        check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
         return run_local_ranks(args.nproc_per_node, _run_rank, args)
     return _run_suite(args)
 
