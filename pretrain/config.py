@@ -112,8 +112,8 @@ class PretrainConfig:
     """Blocks per forward pass of one rank, at most its whole share of the global batch; the rest of the share is
     accumulated."""
     activation_checkpointing: bool = False
-    """Keep only the input of each layer for the backward pass and compute the layer again there: less memory for about
-    a third more time."""
+    """Keep only the input of each layer for the backward pass and compute the layer again there: less memory for one
+    more forward pass."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights. auto: bf16 on GPUs that
     have it, fp32 elsewhere. fp16 scales the loss dynamically."""

@@ -16,7 +16,7 @@ smoke        2 layers x 64 on 1 MB of documentation, every kind of cell once: mi
 cpu-2h       12 layers x 128 on the documentation of the installed packages (no download). In pieces of 55 minutes:
              `--minutes 55` with the same --output until the exit code is not 75. Two hours pay for the first seed of
              both pairs of twins; `--total_minutes 240` adds the hybrid and the ACNs trained twice as long (equal
-             loss), and each further seed takes some three and a half hours. `--plan` tells.
+             loss), and each further seed takes longer still. All by estimate: `--plan` tells.
              With --glue_dir it fine-tunes on GLUE instead of the tasks cut from the documentation.
 gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens names. For novels and documentation:
              `python -m benchmarks.study.corpus --output TEXT --mb 40` and then `acn prepare --corpus.train
