@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from types import FrameType
 
 import benchmarks.study as package
 from data_pipeline import Manifest
+from launch.demo import TASKS as DOCUMENTATION_TASKS
 from launch.errors import LaunchError, reported
 
-from .budgets import BUDGETS, Budget
+from .budgets import BUDGETS, GLUE_TASKS, Budget
 from .commands import Home
 from .driver import CLAIM_FILE, Study
 from .plan import KINDS, plan, tasks_of
+from .process import Processes
 from .records import claim_home
 
 
@@ -35,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=KINDS, help="cells of this kind only")
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks instead of those cut from the documentation")
+    parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
+    parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -50,12 +55,15 @@ def _run(args: argparse.Namespace) -> int:
     budget = BUDGETS[args.budget]
     if args.total_minutes is not None:
         budget = replace(budget, minutes=args.total_minutes)
-    _check(budget, args)
+    if args.jobs is not None:
+        budget = replace(budget, jobs=args.jobs)
+    tasks = tasks_of(budget, args.tasks, args.glue_dir)
+    _check(budget, args, tasks)
     home = Home(args.output, args.tokens, args.glue_dir)
-    tasks = tasks_of(args.glue_dir)
     if not args.plan:
         claim_home(budget, home, tasks)
-    study = Study(budget, home, plan(budget, tasks))
+    threads = max(1, (os.cpu_count() or 1) // budget.jobs)
+    study = Study(budget, home, plan(budget, tasks), Processes(threads))
     if args.plan:
         print("state    estimate  up to here  cell", *study.lines(), sep="\n")
         return 0
@@ -65,10 +73,10 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _check(budget: Budget, args: argparse.Namespace) -> None:
+def _check(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> None:
     """Raise a LaunchError about every bad option."""
     found = []
-    for name in ("minutes", "total_minutes"):
+    for name in ("minutes", "total_minutes", "jobs"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             found.append(f"{name}={value} must be above 0")
@@ -76,9 +84,14 @@ def _check(budget: Budget, args: argparse.Namespace) -> None:
         found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
-    if args.glue_dir is not None:
-        absent = [task for task in tasks_of(args.glue_dir) if not (Path(args.glue_dir) / task).is_dir()]
-        found += [f"glue_dir={args.glue_dir} has no folder {', '.join(absent)}"] if absent else []
+    if args.tasks is not None and budget.tasks is not None:
+        found.append(f"tasks: budget={budget.name} is of pretraining only, leave them out")
+    for task in tasks:
+        if task in GLUE_TASKS:
+            if args.glue_dir is None or not (Path(args.glue_dir) / task).is_dir():
+                found.append(f"tasks: {task} needs --glue_dir with a folder {task}")
+        elif task not in DOCUMENTATION_TASKS:
+            found.append(f"tasks: there is no {task}: use {', '.join((*DOCUMENTATION_TASKS, *GLUE_TASKS))}")
     if found:
         raise LaunchError("\n".join(found))
 

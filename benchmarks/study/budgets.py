@@ -1,31 +1,51 @@
 """What each budget pays for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 GLUE_TASKS = ("sst2", "qnli", "qqp", "rte", "mrpc", "cola")
 """In order of importance; the first three are the paper's."""
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "identity": {"model.identity_attention_init": True},
+    "mirrored": {"model.identity_attention_init": True, "model.identity_mlp_init": True},
+    "warmup": {"model.identity_attention_init": True, "schedule.warmup_fraction": 0.5},
+    "start1": {"model.hybrid_init": 1.0},
+}
+"""What an arm changes beside its connectivity, as options of `acn pretrain`. plain: normal(0.02). identity: the
+identity added to the attention's projections. mirrored: feed-forward sub-layers start at the identity, too. warmup:
+identity with the paper's warm-up over half of the steps. start1: a hybrid whose learned scalars start at 1."""
+
+
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: a connectivity and an initialisation. Everything else is the same for all arms."""
+    """What is compared: a connectivity and a variant of how it starts. Everything else is the same for all arms."""
 
     connectivity: str
-    identity: bool
-    """identity_attention_init of the model's configuration."""
+    variant: str = "plain"
+    """One of VARIANTS."""
 
     @property
     def name(self) -> str:
         """Also a folder's name."""
-        return f"{self.connectivity}-{'identity' if self.identity else 'plain'}"
+        return f"{self.connectivity}-{self.variant}"
 
     @property
     def twin(self) -> "Arm":
-        """The residual arm of the same initialisation."""
-        return Arm("residual", self.identity)
+        """The residual arm of the same variant."""
+        return Arm("residual", self.variant)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `acn pretrain`."""
+        return {"model.connectivity": self.connectivity, **VARIANTS[self.variant]}
 
 
-IDENTITY, PLAIN = ((Arm("acn", identity), Arm("residual", identity)) for identity in (True, False))
+IDENTITY, MIRRORED, PLAIN = (
+    (Arm("acn", variant), Arm("residual", variant)) for variant in ("identity", "mirrored", "plain")
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,10 @@ class Budget:
     """Further options of `acn study`."""
     speeds: Speeds
     seq_length: int = 128
+    jobs: int = 1
+    """Cells that run side by side; on a CPU two with one rank each are faster than one with two."""
+    tasks: tuple[str, ...] | None = None
+    """Instead of the user's choice; none: pretraining only."""
     longer: int | None = None
     """ACNs are also trained on so many times the tokens, to compare at equal loss (paper: 2)."""
 
@@ -102,7 +126,7 @@ class Budget:
 
 
 SMOKE = Budget(
-    name="smoke", minutes=60, groups=(IDENTITY, (Arm("hybrid", True),)), seeds=(0,),
+    name="smoke", minutes=60, groups=(IDENTITY, (Arm("hybrid", "identity"),)), seeds=(0,),
     layers=2, hidden=64, heads=2, tokens=80e3, batch=16, micro_batch=8, ranks=1, warmup=0.1,
     rates=(1e-3, 3e-3), rate_tokens=16e3, validations=4, validation_blocks=32, corpus_mb=1.0, vocabulary=1024,
     finetune_seeds=(1, 2), finetune_rates=(), finetune_epochs=1, train_examples=128, eval_examples=64,
@@ -115,18 +139,29 @@ SMOKE = Budget(
 )  # fmt: skip
 
 CPU = Budget(
-    name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", True),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=8, ranks=2, warmup=0.1,
+    name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=5e6, batch=16, micro_batch=16, ranks=1, warmup=0.1,
     rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
     finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=2000, eval_examples=1000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "400", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=10, tokens=7e3, examples=60, study=90), longer=2,
+    speeds=Speeds(start=10, tokens=5e3, examples=40, study=150), jobs=2, longer=2,
+)  # fmt: skip
+
+GAP = Budget(
+    name="gap-1h", minutes=60,
+    groups=((Arm("acn", "plain"), Arm("residual", "plain"), Arm("acn", "identity"), Arm("residual", "identity"),
+             Arm("acn", "mirrored"), Arm("residual", "mirrored")),
+            (Arm("acn", "warmup"), Arm("hybrid", "start1"))),
+    seeds=(0, 1), layers=6, hidden=128, heads=4, tokens=2.5e6, batch=16, micro_batch=16, ranks=1, warmup=0.1,
+    rates=(1e-3,), rate_tokens=0, validations=24, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
+    finetune_seeds=(), finetune_rates=(), finetune_epochs=None, train_examples=2000, eval_examples=1000, study_tasks=0,
+    study_options=(), speeds=Speeds(start=15, tokens=9e3, examples=1, study=1), jobs=2, tasks=(),
 )  # fmt: skip
 
 GPU = Budget(
-    name="gpu-30min", minutes=30, groups=(IDENTITY, PLAIN, (Arm("hybrid", True),)),
+    name="gpu-30min", minutes=30, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
     seeds=(0, 1, 2), layers=12, hidden=512, heads=8, tokens=500e6, batch=256, micro_batch=256, ranks=1, warmup=0.1,
     rates=(5e-4, 1e-3), rate_tokens=20e6, validations=25, validation_blocks=1024, corpus_mb=None, vocabulary=16384,
     finetune_seeds=(1, 2, 3), finetune_rates=(), finetune_epochs=3, train_examples=10000, eval_examples=5000,
@@ -136,4 +171,4 @@ GPU = Budget(
     speeds=Speeds(start=20, tokens=1e6, examples=3000, study=60), longer=2,
 )  # fmt: skip
 
-BUDGETS = {budget.name: budget for budget in (SMOKE, CPU, GPU)}
+BUDGETS = {budget.name: budget for budget in (SMOKE, GAP, CPU, GPU)}

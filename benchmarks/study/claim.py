@@ -125,7 +125,7 @@ class Claim:
 
 
 def _arm(cell: dict[str, Any]) -> Arm:
-    return Arm(cell["connectivity"], cell["identity"])
+    return Arm(cell["connectivity"], cell["variant"])
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.demo import TASKS as DOCUMENTATION_TASKS
+
 from .budgets import Budget
 from .plan import Cell
 
@@ -32,10 +34,10 @@ class Home:
         """The prepared corpus."""
         return self.path / "tokens" if self.tokens_dir is None else self.tokens_dir
 
-    @property
-    def task_data(self) -> str:
-        """What `acn glue` and `acn study` read tasks from."""
-        return str(self.text / "tasks") if self.glue_dir is None else self.glue_dir
+    def task_data(self, task: str | None) -> str:
+        """What `acn glue` and `acn study` read a task from."""
+        cut_from_documentation = task in DOCUMENTATION_TASKS or self.glue_dir is None
+        return str(self.text / "tasks") if cut_from_documentation else str(self.glue_dir)
 
     def folder(self, name: str) -> Path:
         """Of the cell of this name."""
@@ -67,7 +69,7 @@ def commands(budget: Budget, cell: Cell, home: Home, rate: float | None, hours: 
     if cell.kind in ("rate", "pretrain"):
         assert rate is not None
         return [[*ACN, "pretrain", *_flags(pretrain_options(budget, cell, home, rate, hours))]]
-    shared = {"output": home.output(cell.name), "glue_dir": home.task_data, "tracking.mlflow": None}
+    shared = {"output": home.output(cell.name), "glue_dir": home.task_data(cell.task), "tracking.mlflow": None}
     if cell.kind == "study":
         options = {"model": home.finetuned(cell), **shared}
         return [[*ACN, "study", STUDIES, *_flags(options), *budget.study_options]]
@@ -83,8 +85,6 @@ def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours:
     options: dict[str, Any] = {
         "data": home.tokens,
         "output": home.output(cell.name),
-        "model.connectivity": cell.arm.connectivity,
-        "model.identity_attention_init": cell.arm.identity,
         "model.hidden_size": budget.hidden,
         "model.num_hidden_layers": budget.layers,
         "model.num_attention_heads": budget.heads,
@@ -106,6 +106,7 @@ def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours:
         "nproc_per_node": budget.ranks,
         "tracking.mlflow": None,
     }
+    options |= cell.arm.options
     return options | ({"stop_after_hours": hours} if hours is not None else {})
 
 
@@ -126,9 +127,9 @@ def _finetuning(budget: Budget, cell: Cell) -> dict[str, Any]:
 
 
 def _corpus(budget: Budget, home: Home) -> list[list[str]]:
-    """Documentation where it is pretrained on, or where tasks are cut from it."""
+    """Documentation with the tasks cut from it, unless nothing of it is wanted, and the prepared corpus."""
     found = []
-    if budget.corpus_mb is not None or home.glue_dir is None:
+    if home.tokens_dir is None or home.glue_dir is None:
         sizes = {"train_examples": budget.train_examples, "eval_examples": budget.eval_examples}
         text = {"output": home.text, "mb": budget.corpus_mb or 12.0, **sizes}
         found.append([sys.executable, "-m", "benchmarks.study.corpus", *_flags(text)])

@@ -7,9 +7,10 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,7 +24,7 @@ from .budgets import Budget
 from .collect import collect
 from .commands import Home, commands
 from .plan import Cell, Kind
-from .process import OUT_OF_TIME, execute
+from .process import OUT_OF_TIME
 from .records import Record, choose_rate, estimate, read_record, write_record
 
 CLAIM_FILE = "claim.json"
@@ -31,7 +32,15 @@ LEAST_SECONDS = 60.0
 """A cell that can be continued is not begun for less."""
 RESUMABLE = ("pretrain", "finetune", "study")
 
-Execute = Callable[[Sequence[str], Path, float], int]
+
+class Execute(Protocol):
+    """What `Processes` does."""
+
+    def __call__(self, command: Sequence[str], log: Path, seconds: float) -> int:
+        """Run a command and return its exit code."""
+
+    def end(self) -> None:
+        """End whatever runs."""
 
 
 @dataclass
@@ -41,9 +50,14 @@ class Study:
     budget: Budget
     home: Home
     cells: list[Cell]
-    execute: Execute = execute
+    processes: Execute
     collect: Callable[[Cell, Home], dict[str, Any]] = collect
     records: dict[str, Record] = field(default_factory=dict)
+    waiting: list[Cell] = field(default_factory=list)
+    """Cells that this call may still begin."""
+    running: dict[str, float] = field(default_factory=dict)
+    """Names of the cells that run now, with their estimates in seconds."""
+    out_of_time: bool = False
 
     def __post_init__(self) -> None:
         self.records = {cell.name: read_record(self.home, cell) for cell in self.cells}
@@ -51,38 +65,73 @@ class Study:
     def run(self, seconds: float, only: Kind | None = None) -> int:
         """Run what is not done; the exit code: 0, 1 when a cell failed, 75 when time ran out with cells left.
 
+        As many cells as `budget.jobs` run side by side, each once those that it needs are done.
+
         Args:
             seconds: of this call.
             only: cells of this kind only.
         """
         deadline = time.monotonic() + seconds
-        stopped = False
-        for number, cell in enumerate(self.cells, 1):
-            record = self.records[cell.name]
-            if record.status == "done" or (only is not None and cell.kind != only):
-                continue
-            if why := self._obstacle(cell):
-                self._keep(cell, record, why)
-                continue
-            left = deadline - time.monotonic()
-            expected = self._estimate(cell)
-            if left < (min(expected, LEAST_SECONDS) if cell.kind in RESUMABLE else expected):
-                stopped = True
-                break
-            self._say(number, cell, expected)
-            self._attempt(cell, record, min(left, self._budget_left()))
-            self.write_claim()
-            if record.status == "stopped" and deadline - time.monotonic() < LEAST_SECONDS:
-                stopped = True
-                break
+        self.waiting = [
+            cell for cell in self.cells
+            if self.records[cell.name].status != "done" and (only is None or cell.kind == only)
+        ]  # fmt: skip
+        self.out_of_time = False
+        attempts: dict[Future[None], Cell] = {}
+        with ThreadPoolExecutor(self.budget.jobs) as pool:
+            try:
+                while True:
+                    while len(attempts) < self.budget.jobs and (cell := self._next(deadline)) is not None:
+                        self._say(cell)
+                        left = min(deadline - time.monotonic(), self._budget_left())
+                        self.running[cell.name] = self._estimate(cell)
+                        attempts[pool.submit(self._attempt, cell, left)] = cell
+                    if not attempts:
+                        break
+                    for attempt in wait(attempts, return_when=FIRST_COMPLETED).done:
+                        self._end(attempts.pop(attempt), attempt, deadline)
+            except BaseException:
+                self.processes.end()
+                raise
         self.write_claim()
         if any(record.status == "failed" for record in self.records.values()):
             return 1
-        return EXIT_STOPPED if stopped else 0
+        return EXIT_STOPPED if self.out_of_time else 0
 
-    def _attempt(self, cell: Cell, record: Record, seconds: float) -> None:
+    def _next(self, deadline: float) -> Cell | None:
+        """The first cell that can be begun now, taken from those that wait; None where there is none."""
+        for cell in list(self.waiting):
+            if {*cell.after} & {*self.running, *(one.name for one in self.waiting)}:
+                continue
+            left, expected = deadline - time.monotonic(), self._estimate(cell)
+            if why := self._obstacle(cell):
+                self._keep(cell, self.records[cell.name], why)
+            elif left < (min(expected, LEAST_SECONDS) if cell.kind in RESUMABLE else expected):
+                self._stop()
+                return None
+            else:
+                self.waiting.remove(cell)
+                return cell
+            self.waiting.remove(cell)
+        return None
+
+    def _end(self, cell: Cell, attempt: Future[None], deadline: float) -> None:
+        """What follows an attempt."""
+        del self.running[cell.name]
+        attempt.result()  # raises what the attempt raised
+        self.write_claim()
+        if self.records[cell.name].status == "stopped" and deadline - time.monotonic() < LEAST_SECONDS:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Begin nothing more in this call."""
+        self.out_of_time = True
+        self.waiting = []
+
+    def _attempt(self, cell: Cell, seconds: float) -> None:
         """One attempt at a cell; its record tells how it ended."""
         started = time.monotonic()
+        record = self.records[cell.name]
         record.rate = self._rate(cell)
         log = self.home.folder(cell.name) / "log.txt"
         hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if cell.kind == "pretrain" else None
@@ -91,16 +140,19 @@ class Study:
         code = OUT_OF_TIME
         try:
             code = self._execute_all(lines, log, started + seconds)
-        finally:  # Ctrl-C, too, leaves a record of the time that was spent
+        finally:  # whatever ends it leaves a record of the time that was spent
             record.status, record.why = self._outcome(cell, record, code)
             record.seconds = round(record.seconds + time.monotonic() - started, 1)
             write_record(self.home, cell, record)
-        print(f"  {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}", flush=True)
+        print(
+            f"{cell.name}: {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}",
+            flush=True,
+        )
 
     def _execute_all(self, lines: Sequence[Sequence[str]], log: Path, deadline: float) -> int:
         """One command after the other; the exit code of the first that failed, or 0."""
         for line in lines:
-            if code := self.execute(line, log, deadline - time.monotonic()):
+            if code := self.processes(line, log, deadline - time.monotonic()):
                 return code
         return 0
 
@@ -149,10 +201,13 @@ class Study:
             and one.arm in group
             and (one.seed, one.longer) == (cell.seed, cell.longer)
             and self.records[one.name].status != "done"
+            and one.name not in self.running
         ]
 
     def _budget_left(self) -> float:
-        return self.budget.minutes * 60 - sum(record.seconds for record in self.records.values())
+        """Seconds of cells, as many of which run at a time as there are jobs."""
+        used = sum(record.seconds for record in self.records.values()) + sum(self.running.values())
+        return self.budget.minutes * 60 * self.budget.jobs - used
 
     def _estimate(self, cell: Cell) -> float:
         """Seconds, less those that an interrupted attempt has had."""
@@ -166,6 +221,8 @@ class Study:
         """A pretraining's peak learning rate: the one to try, or the best of those tried for its arm."""
         if cell.kind != "pretrain":
             return cell.rate
+        if len(self.budget.rates) == 1:
+            return self.budget.rates[0]
         tried = {
             one.rate: self.records[one.name].result["validation_loss"]
             for one in self.cells
@@ -173,16 +230,16 @@ class Study:
         }
         return choose_rate(tried)
 
-    def _say(self, number: int, cell: Cell, expected: float) -> None:
-        used = sum(record.seconds for record in self.records.values())
+    def _say(self, cell: Cell) -> None:
+        used = sum(record.seconds for record in self.records.values()) / self.budget.jobs
         print(
-            f"{number}/{len(self.cells)}  {cell.name}: about {duration(expected)}; {duration(used)} of "
-            f"{self.budget.minutes:g} minutes used",
+            f"{self.cells.index(cell) + 1}/{len(self.cells)}  {cell.name}: about {duration(self._estimate(cell))}; "
+            f"{duration(used)} of {self.budget.minutes:g} minutes used",
             flush=True,
         )
 
     def lines(self) -> list[str]:
-        """The plan for a person: cell, state, estimate, and the time up to there."""
+        """The plan for a person: cell, state, estimate, and the time up to there of all jobs together."""
         shown, total = [], sum(record.seconds for record in self.records.values())
         for cell in self.cells:
             record = self.records[cell.name]
@@ -209,7 +266,7 @@ class Study:
         cells = []
         for cell in self.cells:
             record = self.records[cell.name]
-            arm = {} if cell.arm is None else {"connectivity": cell.arm.connectivity, "identity": cell.arm.identity}
+            arm = {} if cell.arm is None else vars(cell.arm)
             about = {"name": cell.name, "kind": cell.kind, **arm, "seed": cell.seed, "longer": cell.longer}
             cells.append(about | {"task": cell.task, "tried_rate": cell.rate} | vars(record))
         budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}

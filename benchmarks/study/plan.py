@@ -39,8 +39,13 @@ class Cell:
         return "/".join([self.kind, run, *([self.task] if self.task else [])])
 
 
-def tasks_of(glue_dir: str | None) -> tuple[str, ...]:
-    """GLUE where its data is given, otherwise the tasks cut from the documentation; in order of importance."""
+def tasks_of(budget: Budget, chosen: str | None, glue_dir: str | None) -> tuple[str, ...]:
+    """The tasks in order of importance: those of the budget, or the user's choice (names between commas), or GLUE where
+    its data is given, or those cut from the documentation."""
+    if budget.tasks is not None:
+        return budget.tasks
+    if chosen is not None:
+        return tuple(chosen.split(","))
     return GLUE_TASKS if glue_dir is not None else DOCUMENTATION_TASKS
 
 
@@ -63,7 +68,9 @@ def plan(budget: Budget, tasks: Sequence[str]) -> list[Cell]:
 
 
 def _rates(budget: Budget, arm: Arm) -> list[Cell]:
-    return [Cell("rate", arm, budget.seeds[0], rate, after=("corpus",)) for rate in budget.rates]
+    """One of each rate that may be chosen; none where there is no choice."""
+    rates = budget.rates if len(budget.rates) > 1 else ()
+    return [Cell("rate", arm, budget.seeds[0], rate, after=("corpus",)) for rate in rates]
 
 
 def _compared(

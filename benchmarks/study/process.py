@@ -12,26 +12,46 @@ OUT_OF_TIME = -1
 """Instead of an exit code: the command was ended at its time limit."""
 
 
-def execute(command: Sequence[str], log: Path, seconds: float) -> int:
-    """Run `command`, its output appended to `log`; ask it to stop after `seconds`, and end it a minute later.
+class Processes:
+    """Runs commands, from any thread, until `end` ends all of them.
 
-    Ctrl-C is passed on in the same way, and raised here once the command has ended.
-
-    Returns:
-        Its exit code, or OUT_OF_TIME if it had to be ended.
+    Args:
+        threads: OMP_NUM_THREADS of each command, unless the environment sets it.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        # a group of its own: a rank, or a rank's thread, must not outlive the verb
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            return process.wait(timeout=max(seconds, 1.0))
-        except subprocess.TimeoutExpired:
-            _end(process)
+
+    def __init__(self, threads: int) -> None:
+        self._environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+        self._running: set[subprocess.Popen] = set()
+        self._ended = False
+
+    def __call__(self, command: Sequence[str], log: Path, seconds: float) -> int:
+        """Run `command`, its output appended to `log`; ask it to stop after `seconds`, and end it a minute later.
+
+        Returns:
+            Its exit code, or OUT_OF_TIME if it had to be ended.
+        """
+        if self._ended:
             return OUT_OF_TIME
-        except BaseException:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            # a group of its own: a rank, or a rank's thread, must not outlive the verb
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+            )
+            self._running.add(process)
+            try:
+                code = process.wait(timeout=max(seconds, 1.0))
+            except subprocess.TimeoutExpired:
+                _end(process)
+                code = OUT_OF_TIME
+            self._running.discard(process)
+            return OUT_OF_TIME if self._ended else code
+
+    def end(self) -> None:
+        """Ask every command to stop, and end it a minute later; those to come are not begun."""
+        self._ended = True
+        for process in list(self._running):
             _end(process)
-            raise
 
 
 def _end(process: subprocess.Popen) -> None:

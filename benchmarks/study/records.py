@@ -53,7 +53,7 @@ def claim_home(budget: Budget, home: Home, tasks: Sequence[str]) -> None:
         LaunchError: it holds something else, or a study of other settings.
     """
     settings = asdict(budget) | {"tasks": list(tasks), "tokens_dir": str(home.tokens_dir)}
-    for name in ("minutes", "speeds"):  # more time does not change what is measured
+    for name in ("minutes", "speeds", "jobs"):  # they change how long it takes, not what is measured
         del settings[name]
     path = home.path / SETTINGS_FILE
     if path.is_file():

@@ -37,8 +37,10 @@ def what_ran(claim: Claim) -> Table:
     return Table("cells", "Cells of the plan", ["kind", *states, "minutes"], rows)
 
 
-def rates(claim: Claim) -> Table:
-    """Validation loss of every learning rate that was tried, and the one that was taken."""
+def rates(claim: Claim) -> Table | None:
+    """Validation loss of every learning rate that was tried, and the one that was taken; None without a choice."""
+    if len(claim.budget["rates"]) == 1:
+        return None
     rows = []
     for arm in claim.arms:
         tried = {cell["tried_rate"]: cell["result"]["validation_loss"] for cell in claim.done("rate", **vars(arm))}

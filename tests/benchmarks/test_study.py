@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from benchmarks.study import page, verdicts
 from benchmarks.study.__main__ import main
-from benchmarks.study.budgets import BUDGETS, CPU, GLUE_TASKS, SMOKE, Arm
+from benchmarks.study.budgets import BUDGETS, CPU, GAP, GLUE_TASKS, SMOKE, Arm
 from benchmarks.study.claim import Claim
 from benchmarks.study.commands import Home, commands, pretrain_options
 from benchmarks.study.curves import LossCurve, gaps
 from benchmarks.study.driver import CLAIM_FILE, Study
 from benchmarks.study.plan import Cell, plan, tasks_of
-from benchmarks.study.process import OUT_OF_TIME, execute
+from benchmarks.study.process import OUT_OF_TIME, Processes
 from benchmarks.study.records import choose_rate, claim_home, estimate
 from launch.cli import read_args
 from launch.errors import LaunchError
@@ -85,8 +85,13 @@ def test_the_verbs_understand_the_commands_of_every_kind_of_cell(budget, tmp_pat
 
 
 def test_glue_is_used_where_it_is_given():
-    assert tasks_of(None) == TASKS
-    assert tasks_of("glue")[:3] == ("sst2", "qnli", "qqp")
+    assert tasks_of(CPU, None, None) == TASKS
+    assert tasks_of(CPU, None, "glue")[:3] == ("sst2", "qnli", "qqp")
+    assert tasks_of(CPU, "docsource,sst2", "glue") == ("docsource", "sst2")
+    assert tasks_of(GAP, None, "glue") == ()
+    home = Home(Path("h"), glue_dir="glue")
+    assert home.task_data("sst2") == "glue"
+    assert home.task_data("docsource") == str(home.text / "tasks")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -142,12 +147,15 @@ class Commands:
         self.cells.append(log.parent)
         return next((code for part, code in self.codes.items() if part in str(log)), 0)
 
+    def end(self):
+        """Nothing runs."""
+
 
 def study_in(folder, codes=None, budget=SMOKE):
     home = Home(folder)
     claim_home(budget, home, TASKS)
     ran = Commands(codes)
-    return Study(budget, home, plan(budget, TASKS), execute=ran, collect=result_of), ran
+    return Study(budget, home, plan(budget, TASKS), ran, collect=result_of), ran
 
 
 def states(study):
@@ -196,10 +204,11 @@ def test_a_stopped_cell_goes_on_with_the_next_call(tmp_path):
 def test_an_interrupted_cell_keeps_its_time_and_goes_on(tmp_path):
     study, _ = study_in(tmp_path)
 
-    def interrupt(command, log, seconds):
-        raise KeyboardInterrupt
+    class Interrupted(Commands):
+        def __call__(self, command, log, seconds):
+            raise KeyboardInterrupt
 
-    study.execute = interrupt
+    study.processes = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         study.run(3600)
     again, _ = study_in(tmp_path)
@@ -256,7 +265,9 @@ def test_a_claim_names_no_folder_of_this_machine(tmp_path):
     assert str(tmp_path) not in text
     assert sys.executable not in text
     home = Home(Path("run"), tokens_dir=Path("data/tokens"))
-    shown = Study(SMOKE, home, [])._shown([sys.executable, "--data", "data/tokens", "--output", "run/cells/a/run"])
+    shown = Study(SMOKE, home, [], Commands())._shown(
+        [sys.executable, "--data", "data/tokens", "--output", "run/cells/a/run"]
+    )
     assert shown == "python --data TOKENS --output OUTPUT/cells/a/run"
 
 
@@ -272,9 +283,10 @@ def test_estimates_learn_from_finished_cells():
 
 def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path):
     script = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
-    code = execute([sys.executable, "-c", script + "print('up', flush=True); time.sleep(60)"], tmp_path / "log", 1.5)
+    run = Processes(threads=1)
+    code = run([sys.executable, "-c", script + "print('up', flush=True); time.sleep(60)"], tmp_path / "log", 1.5)
     assert code == OUT_OF_TIME
-    assert execute([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", 60) == 3
+    assert run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", 60) == 3
 
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path, capsys):
@@ -423,8 +435,8 @@ def test_the_committed_page_is_the_one_that_its_files_give():
 
 
 def test_twins_are_residual_with_the_same_initialisation():
-    assert Arm("acn", True).twin == Arm("residual", True)
-    assert Cell("pretrain", Arm("hybrid", False), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
+    assert Arm("acn", "identity").twin == Arm("residual", "identity")
+    assert Cell("pretrain", Arm("hybrid"), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
 
 
 @pytest.mark.slow
