@@ -35,7 +35,7 @@ class OptimConfig:
     momentum: float | None = None
     """muon: momentum of the matrices; 0.95 if not given."""
     fused: bool | None = None
-    """adamw: update all weights in one kernel; null for on GPUs, where it is faster."""
+    """adamw: update all weights in one pass; null for where torch has such a kernel, on CPUs and CUDA."""
 
     def problems(self) -> list[str]:
         """Every bad value, each with its mend."""
@@ -103,7 +103,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     if config.name == "lamb":
         groups[1]["adapt"] = False
         return Lamb(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-    fused = _on_cuda(model) if config.fused is None else config.fused
+    fused = _device(model) in ("cpu", "cuda") if config.fused is None else config.fused
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
 
 
@@ -147,7 +147,7 @@ def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """DeepSpeed's Muon, which orthogonalizes whole gradients at every ZeRO stage, with torch's AdamW beside it."""
-    on_cuda = _on_cuda(model)
+    on_cuda = _device(model) == "cuda"
     if not on_cuda:  # DeepSpeed compiles Muon's kernels, which takes longer than it saves on a CPU
         torch.compiler.set_stance("force_eager")
     from .muon import Muon  # imports DeepSpeed
@@ -178,5 +178,5 @@ def _muon(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     return Muon(groups, adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs=adam | {"fused": on_cuda})
 
 
-def _on_cuda(model: nn.Module) -> bool:
-    return next(model.parameters()).is_cuda
+def _device(model: nn.Module) -> str:
+    return next(model.parameters()).device.type
