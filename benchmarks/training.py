@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,13 @@ class Job:
     folder: str
     """Where runs and, from rank 0, the figures go."""
     switched_off: bool = False
+    ours: dict[str, Any] = field(default_factory=lambda: OURS)
+    """Fields of `acn pretrain` in all our cases."""
 
     def config(self, case: str) -> PretrainConfig:
         """Of one of our cases: a connectivity, or one of SWITCHED_OFF."""
         connectivity = case if case in CONNECTIVITIES else "acn"
-        fields = OURS | SWITCHED_OFF.get(case, {})
+        fields = self.ours | SWITCHED_OFF.get(case, {})
         return self.setting.config(f"{self.folder}/{case.replace(' ', '-')}", connectivity, **fields)
 
     @property

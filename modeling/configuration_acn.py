@@ -101,7 +101,7 @@ class AcnConfig(PreTrainedConfig):
     """Add the identity to the initial query, key, value and output projections: every token then attends to itself
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
     identity_mlp_init: bool = False
-    """Start the feed-forward sub-layer at the identity plus the usual noise: hidden unit i sees +a_i and unit H + i sees
+    """Start the feed-forward sub-layer at the identity plus the usual noise: hidden unit i sees a_i, unit H + i sees
     -a_i, and the output is their difference, because act(a) - act(-a) = a for gelu, silu and relu ("looks linear",
     Balduzzi et al. 2017, arXiv 1702.08591). With identity_attention_init whole layers start near the identity."""
     layer_norm_eps: float = 1e-12

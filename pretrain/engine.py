@@ -82,6 +82,13 @@ def precision_problems(precision: str) -> list[str]:
     return []
 
 
+def precision_warning(precision: str) -> str | None:
+    """What to know of this machine and a resolved precision; None where there is nothing."""
+    if precision == "bf16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "WARNING: this CPU has no bf16 arithmetic, so that bf16 is many times slower than precision fp32"
+    return None
+
+
 def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -> dict[str, Any]:
     """DeepSpeed's own configuration: generated from ours, then overridden key by key by `config.deepspeed`."""
     precision = resolve_precision(config.precision)

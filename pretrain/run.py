@@ -20,7 +20,14 @@ from .checkpoint import Checkpoint, Saver
 from .config import PretrainConfig
 from .console import Console
 from .ema import Ema
-from .engine import attention, build_engine, checkpoint_activations, clips_outside, compile_layers
+from .engine import (
+    attention,
+    build_engine,
+    checkpoint_activations,
+    clips_outside,
+    compile_layers,
+    precision_warning,
+)
 from .errors import UnhealthyError
 from .export import export, tokenizer_folder
 from .files import write_text
@@ -88,6 +95,9 @@ class Run:
             f"{parameters / 1e6:.1f}M parameters; {self.stream.blocks:,} blocks of {self.stream.seq_length} tokens; "
             f"{self.world_size} rank(s), ZeRO stage {config.zero_stage}, {self.progress.precision}; run: {self.folder}"
         )
+
+        if (warning := precision_warning(self.progress.precision)) is not None:
+            self.say(warning)
 
     def say(self, line: str) -> None:
         """Tell the user, once for all ranks."""

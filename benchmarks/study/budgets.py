@@ -129,8 +129,8 @@ class Budget:
 
 SMOKE = Budget(
     name="smoke", minutes=60, groups=(IDENTITY, (Arm("hybrid", "identity"),)), seeds=(0,),
-    layers=2, hidden=64, heads=2, tokens=80e3, batch=16, micro_batch=8, ranks=1, zero_stage=1,
-    warmup=0.1, rates=(1e-3, 3e-3), rate_tokens=16e3, validations=4, validation_blocks=32, corpus_mb=1.0, vocabulary=1024,
+    layers=2, hidden=64, heads=2, tokens=80e3, batch=16, micro_batch=8, ranks=1, zero_stage=1, warmup=0.1,
+    rates=(1e-3, 3e-3), rate_tokens=16e3, validations=4, validation_blocks=32, corpus_mb=1.0, vocabulary=1024,
     finetune_seeds=(1, 2), finetune_rates=(), finetune_epochs=1, train_examples=128, eval_examples=64,
     study_tasks=1,
     study_options=("--seeds", "1", "--max_train_samples", "32", "--max_eval_samples", "48", "--max_length", "64",
@@ -142,13 +142,13 @@ SMOKE = Budget(
 
 CPU = Budget(
     name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=5e6, batch=16, micro_batch=16, ranks=1, zero_stage=0, warmup=0.1,
-    rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
-    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=2000, eval_examples=1000,
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=2e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
+    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=1200, eval_examples=600,
     study_tasks=1,
-    study_options=("--seeds", "1,2", "--max_train_samples", "400", "--max_eval_samples", "300", "--max_length", "96",
+    study_options=("--seeds", "1,2", "--max_train_samples", "300", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=10, tokens=5e3, examples=40, study=150), jobs=2, longer=2,
+    speeds=Speeds(start=15, tokens=2e3, examples=8, study=240), jobs=2, longer=2,
 )  # fmt: skip
 
 GAP = Budget(
@@ -156,16 +156,17 @@ GAP = Budget(
     groups=((Arm("acn", "plain"), Arm("residual", "plain"), Arm("acn", "identity"), Arm("residual", "identity"),
              Arm("acn", "mirrored"), Arm("residual", "mirrored")),
             (Arm("acn", "warmup"), Arm("hybrid", "start1"))),
-    seeds=(0, 1), layers=6, hidden=128, heads=4, tokens=2.5e6, batch=16, micro_batch=16, ranks=1, zero_stage=0, warmup=0.1,
-    rates=(1e-3,), rate_tokens=0, validations=24, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
+    seeds=(0, 1), layers=6, hidden=128, heads=4, tokens=2.5e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=24, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
     finetune_seeds=(), finetune_rates=(), finetune_epochs=None, train_examples=2000, eval_examples=1000, study_tasks=0,
     study_options=(), speeds=Speeds(start=15, tokens=9e3, examples=1, study=1), jobs=2, tasks=(),
 )  # fmt: skip
 
 GPU = Budget(
     name="gpu-30min", minutes=30, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
-    seeds=(0, 1, 2), layers=12, hidden=512, heads=8, tokens=500e6, batch=256, micro_batch=256, ranks=1, zero_stage=1, warmup=0.1,
-    rates=(5e-4, 1e-3), rate_tokens=20e6, validations=25, validation_blocks=1024, corpus_mb=None, vocabulary=16384,
+    seeds=(0, 1, 2), layers=12, hidden=512, heads=8, tokens=500e6, batch=256, micro_batch=256, ranks=1, zero_stage=1,
+    warmup=0.1, rates=(5e-4, 1e-3), rate_tokens=20e6, validations=25, validation_blocks=1024, corpus_mb=None,
+    vocabulary=16384,
     finetune_seeds=(1, 2, 3), finetune_rates=(), finetune_epochs=3, train_examples=10000, eval_examples=5000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "2000", "--max_eval_samples", "800",

@@ -7,21 +7,28 @@ import pytest
 
 from benchmarks.aims import same_losses
 from benchmarks.contenders import Setting, blocks_dataset
-from benchmarks.training import Job, difference, loss_curves, masked_rows
+from benchmarks.training import OURS, Job, difference, loss_curves, masked_rows
 from data_pipeline import Manifest
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("precision", "ours"),
+    [
+        ("fp32", {}),
+        pytest.param("bf16", {}, marks=pytest.mark.slow),
+        pytest.param("fp32", OURS, marks=pytest.mark.slow, id="as measured"),
+    ],
+)
 def test_the_residual_twin_has_trainers_losses_on_the_same_batches(
-    precision: str, prepared: Path, tmp_path: Path
+    precision: str, ours: dict, prepared: Path, tmp_path: Path
 ) -> None:
     # two ranks with two micro-batches each, so that the averages over both are compared too
     setting = Setting(str(prepared), 16, 2, precision, micro_batch=4, global_batch=16, log_every=1)
-    curves = loss_curves(Job(setting, rounds=1, turn=4, folder=str(tmp_path / "job")))
+    curves = loss_curves(Job(setting, rounds=1, turn=4, folder=str(tmp_path / "job"), ours=ours))
     assert [len(losses) for losses in curves.values()] == [4, 4]
     assert difference(curves) <= same_losses(precision).bound
-    ours = curves["residual"]
-    assert max(ours) - min(ours) > 2 * same_losses("fp32").bound * ours[0], "they should have learned something"
+    losses = curves["residual"]
+    assert max(losses) - min(losses) > 2 * same_losses("fp32").bound * losses[0], "they should have learned something"
 
 
 def test_trainer_gets_every_block_once_with_its_special_tokens_marked(prepared: Path) -> None:

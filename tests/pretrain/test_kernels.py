@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pretrain import PretrainError, check_run
+from pretrain.engine import precision_warning
 from pretrain.figures import read_metrics
 from pretrain.optim import OptimConfig
 
@@ -35,6 +37,15 @@ def test_compiled_layers_give_the_losses_of_plain_ones(
     compiled = losses(acn, recipe, "compiled", compile=True, **fields)
     # in bf16 fused operators round once where plain ones round each time
     assert compiled == pytest.approx(plain, rel=1e-2 if "precision" in fields else 1e-5)
+
+
+def test_a_cpu_that_only_emulates_bf16_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    warning = precision_warning("bf16")
+    assert (warning is None) == has_bf16
+    assert has_bf16 or "slower than precision fp32" in str(warning)
+    assert precision_warning("fp32") is None
 
 
 @pytest.mark.parametrize(
