@@ -27,11 +27,14 @@ class ModelSize:
     """Tied weights count once."""
     persistent: int = 0
     """Elements in tensors that ZeRO stage 3 never shards (`PERSISTENT_ELEMENTS`)."""
+    persistent_tensors: int = 0
+    """How many tensors those are."""
 
     @classmethod
     def of(cls, sizes: Sequence[int]) -> "ModelSize":
         """The size of a model from the number of elements of each of its tensors."""
-        return cls(sum(sizes), sum(size for size in sizes if size <= PERSISTENT_ELEMENTS))
+        persistent = [size for size in sizes if size <= PERSISTENT_ELEMENTS]
+        return cls(sum(sizes), sum(persistent), len(persistent))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The arithmetic of `acn plan`: states exact, activations estimated, time at an assumed utilization."""
+"""The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,14 +9,18 @@ from huggingface_hub.errors import StrictDataclassError
 from modeling import AcnConfig, AcnForMaskedLM, forward_flops
 from pretrain import PretrainConfig
 from pretrain.memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+from pretrain.traffic import step_traffic
 
 from ..errors import LaunchError
 from .gpus import Gpu, find_gpu
+from .step_time import Network, StepTime, step_time
 
 RESERVE = 2e9
 """Bytes of a GPU that are nobody's: CUDA's context, NCCL's buffers, workspaces of the matrix products."""
 FILL = 0.9
 """Share of the rest that a plan may use; the allocator loses some to fragmentation, and activations are an estimate."""
+OTHER_SIZES = tuple(2**power for power in range(3, 11))
+"""Numbers of GPUs, 8 to 1,024, whose step times are planned beside those of the cluster asked for."""
 
 
 @dataclass
@@ -36,13 +40,21 @@ class PlanConfig(PretrainConfig):
     gpus: int = 8
     """GPUs of each machine."""
     gpu: str = "H100"
-    """Kind of GPU; for one that is not in the table give gpu_memory and gpu_tflops too."""
+    """Kind of GPU; for one that is not in the table give gpu_memory, gpu_tflops, node_bandwidth and network_bandwidth
+    too."""
     gpu_memory: float | None = None
     """Memory of one GPU in GB (1e9 bytes), instead of the table's."""
     gpu_tflops: float | None = None
     """Dense TFLOP/s of one GPU in the run's precision, instead of the table's."""
+    node_bandwidth: float | None = None
+    """GB/s (1e9 bytes) that one GPU sends to the others of its machine while it receives as many: the bus bandwidth of
+    an all-reduce there, as `acn preflight` and nccl-tests measure it. Default: 0.8 of the table's links."""
+    network_bandwidth: float | None = None
+    """The same between machines, for each GPU while all GPUs of the machine do so: network cards of 400 Gbit/s per GPU
+    are 50. Default: 0.8 of the table's."""
     mfu: float = 0.4
-    """Assumed model FLOPs utilization: the share of the GPUs' peak that the training makes use of."""
+    """Assumed model FLOPs utilization of one GPU by itself: the share of its peak that the training makes use of while
+    it computes. Communication that does not hide behind the computation comes on top."""
     price_per_gpu_hour: float | None = None
     """What one GPU costs per hour, in any currency."""
     find_micro_batch: bool = False
@@ -66,7 +78,7 @@ class PlanConfig(PretrainConfig):
         for name in ("nodes", "gpus", "vocab_size", "seq_length"):
             if getattr(self, name) < 1:
                 found.append(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("gpu_memory", "gpu_tflops", "price_per_gpu_hour"):
+        for name in ("gpu_memory", "gpu_tflops", "node_bandwidth", "network_bandwidth", "price_per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 found.append(f"{name}={value} must be above 0")
@@ -127,7 +139,12 @@ class RunPlan:
     tokens_per_step: int
     steps: int | None
     mfu: float
-    tokens_per_second: float
+    stage: int
+    """ZeRO stage that times are given for: that of the best layout, or the recipe's where none fits."""
+    step_time: StepTime
+    """On the cluster asked for."""
+    other_sizes: list[StepTime]
+    """On clusters of the same machines with `OTHER_SIZES` GPUs, as far as these divide the global batch."""
     layouts: list[Layout]
     checkpoint: int
     checkpoints_kept: int
@@ -135,16 +152,35 @@ class RunPlan:
 
     @property
     def best(self) -> Layout | None:
-        """The layout to take: the lowest stage that fits without further measures, which cost time; None if none fits.
+        """The layout to take; None if none fits."""
+        return best_layout(self.layouts)
 
-        Stages 1 and 2 move as many bytes as plain data parallelism, stage 3 half as many again (arXiv 1910.02054).
-        Stage 0 has nothing for it: it holds more, and sums the micro-batches of bf16 in bf16.
-        """
-        return next((layout for layout in self.layouts if layout.fits and layout.stage), None)
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the cluster asked for."""
+        return self.step_time.tokens_per_second
 
     def plain(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        return asdict(self) | {"best": None if self.best is None else asdict(self.best)}
+        return asdict(self) | {
+            "best": None if self.best is None else asdict(self.best),
+            "tokens_per_second": self.tokens_per_second,
+            "step_time": _plain(self.step_time),
+            "other_sizes": [_plain(time) for time in self.other_sizes],
+        }
+
+
+def _plain(time: StepTime) -> dict[str, Any]:
+    figures = ("seconds", "tokens_per_second", "efficiency")
+    return asdict(time) | {name: getattr(time, name) for name in figures}
+
+
+def best_layout(layouts: list[Layout]) -> Layout | None:
+    """The lowest stage that fits without further measures, which cost time; None if none fits.
+
+    Stage 0 sends the least (`pretrain.traffic`), but it holds more, and sums the micro-batches of bf16 in bf16.
+    """
+    return next((layout for layout in layouts if layout.fits and layout.stage), None)
 
 
 def plan_run(config: PlanConfig) -> RunPlan:
@@ -154,7 +190,8 @@ def plan_run(config: PlanConfig) -> RunPlan:
         LaunchError: every problem of the configuration, each with its mend.
     """
     found = config.problems()
-    gpu = find_gpu(config.gpu, config.arithmetic, config.gpu_memory, config.gpu_tflops)
+    given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
+    gpu = find_gpu(config.gpu, config.arithmetic, *given)
     if isinstance(gpu, str):
         found.append(gpu)
     if found or isinstance(gpu, str):
@@ -166,8 +203,15 @@ def plan_run(config: PlanConfig) -> RunPlan:
     # the backward pass costs twice the forward pass
     flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
     micro_batch = config.micro_batch(config.ranks)
-    tokens_per_second = config.ranks * gpu.flops * config.mfu / flops_per_token
-    steps, tokens = _budget(config, blocks, seq_length, tokens_per_second)
+    layouts = _layouts(config, model, size, gpu, micro_batch, seq_length, targets)
+    best = best_layout(layouts)
+    stage = config.zero_stage if best is None else best.stage
+    times = {
+        ranks: _step_time(config, size, gpu, stage, ranks, seq_length, flops_per_token)
+        for ranks in {config.ranks, *other_sizes(config)}
+    }
+    time = times.pop(config.ranks)
+    steps, tokens = _budget(config, blocks, seq_length, time.tokens_per_second)
     return RunPlan(
         connectivity=config.model.connectivity,
         parameters=size.parameters,
@@ -182,11 +226,13 @@ def plan_run(config: PlanConfig) -> RunPlan:
         tokens_per_step=config.global_batch_size * seq_length,
         steps=steps,
         mfu=config.mfu,
-        tokens_per_second=tokens_per_second,
-        layouts=_layouts(config, model, size, gpu, micro_batch, seq_length, targets),
+        stage=stage,
+        step_time=time,
+        other_sizes=[times[ranks] for ranks in sorted(times)],
+        layouts=layouts,
         checkpoint=checkpoint_bytes(size, config.zero_stage, config.arithmetic),
         checkpoints_kept=config.checkpoint.keep + 1,  # the new one is complete before the oldest goes
-        courses=_courses(config, tokens, tokens_per_second),
+        courses=_courses(config, tokens, time.tokens_per_second),
     )
 
 
@@ -216,6 +262,29 @@ def model_size(config: AcnConfig) -> ModelSize:
     with torch.device("meta"):
         model = AcnForMaskedLM(config)
     return ModelSize.of([p.numel() for p in model.parameters()])
+
+
+def other_sizes(config: PlanConfig) -> list[int]:
+    """Those of `OTHER_SIZES` that are whole machines, or a part of one, and divide the global batch."""
+    whole = [ranks for ranks in OTHER_SIZES if ranks < config.gpus or ranks % config.gpus == 0]
+    return [ranks for ranks in whole if config.global_batch_size % ranks == 0]
+
+
+def _step_time(
+    config: PlanConfig, size: ModelSize, gpu: Gpu, stage: int, ranks: int, seq_length: int, flops_per_token: float
+) -> StepTime:
+    """A step of the recipe's global batch on so many of its GPUs."""
+    share, micro_batch = config.global_batch_size // ranks, config.micro_batch(ranks)
+    accumulation = max(1, share // micro_batch)
+    return step_time(
+        step_traffic(size, stage, config.arithmetic, accumulation),
+        Network(config.gpus, gpu.node_bandwidth, gpu.network_bandwidth),
+        ranks=ranks,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        tokens=config.global_batch_size * seq_length,
+        rank_seconds=share * seq_length * flops_per_token / (gpu.flops * config.mfu),
+    )
 
 
 def _layouts(

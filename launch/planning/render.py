@@ -19,6 +19,7 @@ def _blocks(plan: RunPlan) -> list[RenderableType]:
         Text(advice(plan), style="bold"),
         Text(),
         _time(plan),
+        _step_times(plan),
         Text(_assumptions(plan)),
     ]
 
@@ -72,7 +73,10 @@ def advice(plan: RunPlan) -> str:
 
 def _time(plan: RunPlan) -> Table:
     daily = plan.tokens_per_second * 86400
-    title = f"Time at {plan.mfu:.0%} MFU: {plan.tokens_per_second:,.0f} tokens/s, {daily / 1e9:,.1f} billion a day"
+    title = (
+        f"Time at {plan.mfu:.0%} MFU, {plan.step_time.efficiency:.0%} efficiency: "
+        f"{plan.tokens_per_second:,.0f} tokens/s, {daily / 1e9:,.1f} billion a day"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("training")
     for name in ("tokens (billions)", "time", "GPU-hours", "price"):
@@ -84,11 +88,29 @@ def _time(plan: RunPlan) -> Table:
     return table
 
 
+def _step_times(plan: RunPlan) -> Table:
+    table = Table(title=f"\nStep time by number of GPUs, ZeRO stage {plan.stage}, milliseconds", title_justify="left")
+    for name in ("GPUs", "micro-batches", "compute", "communication", "not hidden", "step", "tokens/s", "efficiency"):
+        table.add_column(name, justify="right")
+    for time in sorted([plan.step_time, *plan.other_sizes], key=lambda time: time.ranks):
+        parts = (time.compute, time.communication, time.exposed, time.seconds)
+        table.add_row(
+            f"{time.ranks:,}", f"{time.accumulation} x {time.micro_batch}", *(f"{1e3 * part:,.2f}" for part in parts),
+            f"{time.tokens_per_second:,.0f}", f"{time.efficiency:.0%}", style="bold" if time is plan.step_time else "",
+        )  # fmt: skip
+    return table
+
+
 def _assumptions(plan: RunPlan) -> str:
     lines = [
         f"States are exact, activations estimated (eager layers with fused attention). A layout fits when it takes at "
         f"most {FILL:.0%} of the memory less {RESERVE / 1e9:.0f} GB. Both connectivities cost the same per token; the "
         "paper trains the residual twin on half the tokens.",
+        "MFU is that of one GPU while it computes, the same for every number of GPUs and micro-batch. Communication is "
+        f"DeepSpeed's volume at {plan.gpu.node_bandwidth / 1e9:,.4g} GB/s per GPU within a node and "
+        f"{plan.gpu.network_bandwidth / 1e9:,.4g} between nodes (hierarchical rings, NCCL's latencies); what DeepSpeed "
+        "starts beside a pass hides behind it, all buckets but one. The time that activation checkpointing and offload "
+        "cost is not in it. docs/cluster.md has the model.",
     ]
     if all(course.price is None for course in plan.courses):
         lines.append("For a price give --price_per_gpu_hour.")

@@ -25,7 +25,8 @@ def test_the_papers_recipe_on_four_nodes():
     assert plan.flops_per_token == pytest.approx(6 * (layers + head) + 6 * attention, rel=0.01)
     assert plan.tokens_per_step == 2048 * 128
     assert (plan.micro_batch, plan.accumulation) == (64, 1)  # 64 blocks are a GPU's whole share
-    assert plan.tokens_per_second == pytest.approx(32 * 989e12 * 0.4 / plan.flops_per_token)
+    compute = 2048 * 128 * plan.flops_per_token / (32 * 989e12 * 0.4)
+    assert plan.tokens_per_second == pytest.approx(2048 * 128 / (compute + plan.step_time.exposed))
     acn, twin, half = plan.courses
     assert acn.tokens == twin.tokens == 2 * half.tokens == 38_000 * 2048 * 128
     assert acn.gpu_hours == pytest.approx(acn.tokens / plan.tokens_per_second / 3600 * 32)
@@ -92,11 +93,14 @@ def test_gpus_are_found_as_people_and_drivers_write_them():
 def test_the_command_prints_the_tables_and_writes_json(tmp_path, capsys):
     assert main([*BASE, "--nodes", "4", "--gpus", "8", "--gpu", "H100", "--json", str(tmp_path / "plan.json")]) == 0
     printed = capsys.readouterr().out
-    for part in ("111.2 million", "3, checkpointing, offload", "Take --zero_stage 1", "residual, half the tokens"):
+    parts = ("111.2 million", "3, checkpointing, offload", "Take --zero_stage 1", "residual, half the tokens")
+    for part in (*parts, "Step time by number of GPUs, ZeRO stage 1", "1,024", "360 GB/s per GPU within a node"):
         assert part in printed
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["best"]["stage"] == 1
     assert len(plan["layouts"]) == 14
+    assert [time["ranks"] for time in plan["other_sizes"]] == [8, 16, 64, 128, 256, 512, 1024]
+    assert plan["tokens_per_second"] == plan["step_time"]["tokens_per_second"]
 
 
 def test_a_search_without_a_gpu_is_refused(capsys):
