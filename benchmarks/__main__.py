@@ -20,7 +20,7 @@ from typing import Any
 
 from .timing import machine, table, write_whole
 
-DEFAULT = ("model", "eval", "early_exit", "data", "memory", "tracking", "training")
+DEFAULT = ("model", "eval", "early_exit", "inference", "data", "memory", "tracking", "training")
 """What runs when no name is given; meant to take at most 25 minutes on two cores that have nothing else to do."""
 LONG = ("faults",)
 """What runs only by name."""

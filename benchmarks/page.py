@@ -53,9 +53,12 @@ def page(results: Path) -> str:
     """The text of the page."""
     newest: dict[str, dict[str, tuple[Record, dict[str, Any]]]] = {}
     sections: dict[str, Record] = {}
+    tables: dict[str, list[Record]] = {}
     for record in records(results):
         if "sections" in record:
             sections[record["benchmark"]] = record
+        if "tables" in record:
+            tables[record["benchmark"]] = record["tables"]
         for goal in record["goals"]:
             newest.setdefault(record["benchmark"], {})[goal["what"]] = (record, goal)
     aims = all_aims()
@@ -65,6 +68,7 @@ def page(results: Path) -> str:
         parts += measured(newest.get(name, {}))
         if name in sections:
             parts.append(details(sections[name]))
+        parts += [f"{shown['title']}:\n\n{table(shown['columns'], shown['rows'])}" for shown in tables.get(name, [])]
         if missing := [aim for aim in aims.get(name, []) if aim.what not in newest.get(name, {})]:
             parts.append(f"**Not yet measured:**\n\n{table(['figure', 'goal'], map(_open, missing))}")
     return "\n\n".join(parts) + "\n"
