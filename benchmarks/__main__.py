@@ -20,7 +20,18 @@ from typing import Any
 
 from .timing import machine, table, write_whole
 
-DEFAULT = ("model", "eval", "early_exit", "data", "memory", "communication", "tracking", "training", "scaling")
+DEFAULT = (
+    "training",
+    "scaling",
+    "communication",
+    "model",
+    "inference",
+    "early_exit",
+    "eval",
+    "data",
+    "memory",
+    "tracking",
+)
 """What runs when no name is given; meant to take at most 25 minutes on two cores that have nothing else to do."""
 LONG = ("faults",)
 """What runs only by name."""

@@ -2,8 +2,9 @@
 
     python -m benchmarks.page
 
-A file there is what `--json` of the suite, of one benchmark or of benchmarks/gpu.sh wrote. Of a figure that several of
-them have, the newest is shown. `--quick` runs measure nothing and are refused.
+A file there is what `--json` of the suite, of one benchmark or of benchmarks/gpu.sh wrote; claim-*.json are studies, of
+which docs/results.md tells. Of a figure that several of them have, the newest is shown. `--quick` runs measure nothing
+and are refused.
 """
 
 import ast
@@ -40,7 +41,7 @@ def records(results: Path) -> Iterator[Record]:
         ValueError: a file has figures of a quick run.
     """
     found: list[Record] = []
-    for path in sorted(results.glob("*.json")):
+    for path in sorted(set(results.glob("*.json")) - set(results.glob("claim-*.json"))):
         content = json.loads(path.read_text())
         for record in content["benchmarks"].values() if "benchmarks" in content else [content]:
             if record["quick"]:
@@ -53,9 +54,12 @@ def page(results: Path) -> str:
     """The text of the page."""
     newest: dict[str, dict[str, tuple[Record, dict[str, Any]]]] = {}
     sections: dict[str, Record] = {}
+    tables: dict[str, list[Record]] = {}
     for record in records(results):
         if "sections" in record:
             sections[record["benchmark"]] = record
+        if "tables" in record:
+            tables[record["benchmark"]] = record["tables"]
         for goal in record["goals"]:
             newest.setdefault(record["benchmark"], {})[goal["what"]] = (record, goal)
     aims = all_aims()
@@ -65,6 +69,7 @@ def page(results: Path) -> str:
         parts += measured(newest.get(name, {}))
         if name in sections:
             parts.append(details(sections[name]))
+        parts += [f"{shown['title']}:\n\n{table(shown['columns'], shown['rows'])}" for shown in tables.get(name, [])]
         if missing := [aim for aim in aims.get(name, []) if aim.what not in newest.get(name, {})]:
             parts.append(f"**Not yet measured:**\n\n{table(['figure', 'goal'], map(_open, missing))}")
     return "\n\n".join(parts) + "\n"

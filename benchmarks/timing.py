@@ -164,7 +164,9 @@ class Report:
     results: dict[str, Any] = field(default_factory=dict)
 
     def show(self, title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Print a table."""
+        """Print a table, and keep it for the page."""
+        rows = [list(row) for row in rows]
+        self.results.setdefault("tables", []).append({"title": title, "columns": list(headers), "rows": rows})
         print(f"\n{title}\n{table(headers, rows)}", flush=True)
 
 

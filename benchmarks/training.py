@@ -131,8 +131,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 show(report, size, precision, rows)
     report.results |= {"speeds": speeds, "losses": curves}
     if left_out:
-        print(f"\nbf16 is left out: {left_out}")
-        report.results["missing"] = {"bf16": left_out}
+        report.show("Left out", ["rows", "why"], [["bf16", left_out]])
 
 
 def _setting(size: Size, data: Path, precision: str, log_every: int) -> Setting:

@@ -58,6 +58,18 @@ def test_a_suite_is_taken_apart_and_quick_runs_are_refused(tmp_path: Path) -> No
     inner = json.loads((tmp_path / "one.json").read_text())
     (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "benchmarks": {"model": inner}}))
     assert "a speed" in page(tmp_path)
+    (tmp_path / "claim-cpu.json").write_text("{}")  # a study, which has a page of its own
+    assert "a speed" in page(tmp_path)
     record(tmp_path / "two.json", "2026-02-02", 2.5, quick=True)
     with pytest.raises(ValueError, match=r"two.json.*--quick"):
         page(tmp_path)
+
+
+def test_the_tables_that_a_benchmark_showed_are_on_the_page_the_newest_only(tmp_path: Path) -> None:
+    for name, date, cell in (("a", "2026-02-02", "7 ms"), ("b", "2026-01-01", "9 ms")):
+        shown = {"title": "speeds of everything", "columns": ["case", "time"], "rows": [["whole", cell]]}
+        record(tmp_path / f"{name}.json", date, 2.5, tables=[shown])
+    text = page(tmp_path)
+    assert "speeds of everything:\n\n| case  | time |" in text
+    assert "| whole | 7 ms |" in text
+    assert "9 ms" not in text
