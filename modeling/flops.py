@@ -9,14 +9,20 @@ from .configuration_acn import AcnConfig
 from .modeling_acn import AcnPreTrainedModel
 
 
-def layer_flops(config: AcnConfig, seq_length: int) -> int:
-    """Forward FLOPs of one encoder layer on one sequence of `seq_length` tokens."""
+def layer_flops(config: AcnConfig, seq_length: int, positions: int | None = None) -> int:
+    """Forward FLOPs of one encoder layer on one sequence of `seq_length` tokens.
+
+    Args:
+        positions: tokens whose output is wanted (default: all); the others are keys and values only.
+    """
+    queries = seq_length if positions is None else positions
     hidden, inner = config.hidden_size, config.intermediate_size
     heads = config.num_attention_heads * config.head_width  # hidden, unless heads were removed
     matrices = 3 if config.gated_mlp else 2  # up, down, and the gate
-    projections = 2 * seq_length * (4 * hidden * heads + matrices * hidden * inner)
-    attention = 2 * 2 * seq_length * seq_length * heads  # scores and weighted values
-    return projections + attention
+    key_value = 2 * seq_length * 2 * hidden * heads
+    query_output_mlp = 2 * queries * (2 * hidden * heads + matrices * hidden * inner)
+    attention = 2 * 2 * queries * seq_length * heads  # scores and weighted values
+    return key_value + query_output_mlp + attention
 
 
 def forward_flops(
@@ -30,13 +36,17 @@ def forward_flops(
 
     Args:
         num_labels: adds the pooler and a classifier with this many outputs; 0 for none.
-        masked_positions: adds the masked-language-model head on this many positions.
+        masked_positions: adds the masked-language-model head on this many positions, to which the last layer's output
+            is limited then, as it is in training.
     """
     depth = config.num_hidden_layers if depth is None else depth
     hidden = config.hidden_size
     classifier = 2 * hidden * (hidden + num_labels) if num_labels else 0
     decoder = 2 * masked_positions * hidden * (hidden + config.vocab_size)
-    return depth * layer_flops(config, seq_length) + classifier + decoder
+    layers = depth * layer_flops(config, seq_length)
+    if masked_positions and depth:
+        layers -= layer_flops(config, seq_length) - layer_flops(config, seq_length, masked_positions)
+    return layers + classifier + decoder
 
 
 def parameters_by_depth(model: AcnPreTrainedModel) -> list[int]:

@@ -124,6 +124,19 @@ def rotate(vectors: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) ->
     return vectors * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
+def gather_positions(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """(B, T, H) at positions (B, M) -> (B, M, H)."""
+    return hidden_states.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
+
+
+def at_query_positions(values: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """Rotations or a mask (B or 1, 1, T, X) at positions (B, M) -> (B, 1, M, X); what all queries share stays."""
+    if positions is None or values.shape[2] == 1:
+        return values
+    values = values.expand(len(positions), -1, -1, -1)
+    return values.gather(2, positions[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3]))
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -147,6 +160,20 @@ class AcnProjection(nn.Linear):
     """A projection of the attention, whose initial weight may have the identity added (see `_init_weights`)."""
 
 
+class AcnQueryKeyValue(AcnProjection):
+    """The fused projection for query, key and value, which lie in its rows one after the other."""
+
+    def apart(self, query_states: torch.Tensor, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries (B, M, width) of some states (B, M, H); keys and values (B, T, 2 * width) of others (B, T, H)."""
+        width = self.out_features // 3
+        queries = F.linear(query_states, self.weight[:width], self.bias[:width])
+        return queries, F.linear(hidden_states, self.weight[width:], self.bias[width:])
+
+    def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor | None = None) -> Any:
+        # one entrance for both, because ZeRO 3 has a module's weights whole only while it is called
+        return super().forward(hidden_states) if query_states is None else self.apart(query_states, hidden_states)
+
+
 class AcnAttention(nn.Module):
     """Bidirectional multi-head self-attention with one fused projection for query, key and value."""
 
@@ -159,7 +186,7 @@ class AcnAttention(nn.Module):
         self.head_dim = config.head_width
         self.scaling = self.head_dim**-0.5
         width = config.num_attention_heads * self.head_dim
-        self.qkv_proj = AcnProjection(config.hidden_size, 3 * width)
+        self.qkv_proj = AcnQueryKeyValue(config.hidden_size, 3 * width)
         self.out_proj = AcnProjection(width, config.hidden_size)
 
     def forward(
@@ -167,13 +194,16 @@ class AcnAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        query_positions: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        batch, length, _ = hidden_states.shape
-        qkv = self.qkv_proj(hidden_states).view(batch, length, 3, -1, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        """(B, T, H) -> (B, T, H), or (B, M, H) where only `query_positions` (B, M) attend."""
+        query, key, value = self._query_key_value(hidden_states, query_positions)
         if position_embeddings is not None:
-            query, key = rotate(query, *position_embeddings), rotate(key, *position_embeddings)
+            of_queries = [at_query_positions(part, query_positions) for part in position_embeddings]
+            query, key = rotate(query, *of_queries), rotate(key, *position_embeddings)
+        if attention_mask is not None:
+            attention_mask = at_query_positions(attention_mask, query_positions)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -187,7 +217,19 @@ class AcnAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        return self.out_proj(context.reshape(batch, length, -1)), weights
+        return self.out_proj(context.flatten(2)), weights
+
+    def _query_key_value(
+        self, hidden_states: torch.Tensor, query_positions: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Each (B, heads, T or M, head width)."""
+        batch, length, _ = hidden_states.shape
+        if query_positions is None:
+            qkv = self.qkv_proj(hidden_states).view(batch, length, 3, -1, self.head_dim)
+            return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key_value = self.qkv_proj(hidden_states, gather_positions(hidden_states, query_positions))
+        key, value = key_value.view(batch, length, 2, -1, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        return query.view(batch, query.shape[1], -1, self.head_dim).transpose(1, 2), key, value
 
 
 class AcnHiddenUnits(nn.Linear):
@@ -255,9 +297,13 @@ class AcnLayer(GradientCheckpointingLayer):
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        query_positions: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
+        """(B, T, H) -> (B, T, H), or (B, M, H): `query_positions` (B, M) alone, the others as what these attend to."""
+        attended, _ = self.attention(hidden_states, attention_mask, query_positions=query_positions, **kwargs)
+        if query_positions is not None:
+            hidden_states = gather_positions(hidden_states, query_positions)
         attended = self.attention_norm(self.shortcut(self.dropout(attended), hidden_states))
         return self.mlp_norm(self.shortcut(self.dropout(self.mlp(attended)), attended))
 
@@ -385,11 +431,6 @@ class AcnPreTrainedModel(PreTrainedModel):
             yield self.head_logits(read_out)
 
 
-def gather_positions(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """(B, T, H) at positions (B, M) -> (B, M, H)."""
-    return hidden_states.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
-
-
 def select_rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
     """The rows (B',) of every tensor (B, ...) in what a layer takes beside its input; what all rows share stays.
 
@@ -405,6 +446,12 @@ def select_rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     raise ValueError(f"{type(value).__name__} has no rows to select: use attn_implementation='sdpa' and unpacked rows")
+
+
+def records_outputs(config: AcnConfig, kwargs: Any) -> bool:
+    """Whether the read-outs of every depth, or attention weights, are asked for."""
+    names = ("output_hidden_states", "output_attentions")
+    return any(kwargs.get(name) if name in kwargs else getattr(config, name, False) for name in names)
 
 
 class AcnModel(AcnPreTrainedModel):
@@ -501,6 +548,10 @@ class AcnModel(AcnPreTrainedModel):
             read_out = self.read_out(read_out, hidden_states)
             rows = yield read_out
 
+    def _attends_from_some_positions(self) -> bool:
+        """Whether the attention takes fewer queries than keys: packed lengths and block masks are of whole rows."""
+        return self.config._attn_implementation in ("eager", "sdpa")
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -512,28 +563,40 @@ class AcnModel(AcnPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         depth: int | None = None,
         seq_idx: torch.Tensor | None = None,
+        read_out_positions: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode (B, T) ids or (B, T, H) embeddings.
 
         Args:
             depth: run only the first `depth` layers and read out y_depth (default: all of them).
+            read_out_positions: (B, M) read out these positions only: `last_hidden_state` is (B, M, H), and the last
+                layer computes the others no further than the keys and values that these attend to.
             seq_idx: (B, T) which document of its row each token belongs to, for rows of several packed documents:
                 tokens attend within their document only and positions restart with it. The tokens of a document are
                 contiguous. `cu_seq_lens_q` (of transformers' `DataCollatorWithFlattening`) says the same.
 
         Raises:
-            ValueError: not exactly one of `input_ids` and `inputs_embeds`, or `depth` outside 0..num_hidden_layers.
+            ValueError: not exactly one of `input_ids` and `inputs_embeds`, `depth` outside 0..num_hidden_layers, or
+                `read_out_positions` with outputs of every depth, which are of all positions.
         """
         if depth is not None:
             self._check_depth(depth)
+        if read_out_positions is not None and records_outputs(self.config, kwargs):
+            raise ValueError("read_out_positions does not go with output_hidden_states or output_attentions")
         hidden_states, layer_inputs = self._embed(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, seq_idx, **kwargs
         )
         read_out = hidden_states
-        for layer in self.layers[:depth]:
+        layers = self.layers[:depth]
+        for i, layer in enumerate(layers, 1):
+            if read_out_positions is not None and i == len(layers) and self._attends_from_some_positions():
+                layer_inputs["query_positions"] = read_out_positions
+                read_out = gather_positions(read_out, read_out_positions)
             hidden_states = layer(hidden_states, **layer_inputs)
             read_out = self.read_out(read_out, hidden_states)
+        if read_out_positions is not None and "query_positions" not in layer_inputs:
+            read_out = gather_positions(read_out, read_out_positions)
         return BaseModelOutputWithPooling(
             last_hidden_state=read_out,
             pooler_output=self.pooler(read_out) if self.pooler is not None else None,
@@ -599,15 +662,22 @@ class AcnForMaskedLM(AcnPreTrainedModel):
 
         Args:
             masked_positions: (B, M) positions to decode; `labels` are then (B, M) too and the logits (B, M, V). All
-                shapes are static, and the decoder, the costliest matrix, sees only what the loss needs.
+                shapes are static, and the decoder, the costliest matrix, sees only what the loss needs; so does the
+                last layer in training.
             labels: (B, T), or (B, M) with `masked_positions`; -100 is ignored. Without `masked_positions` the logits
                 are (B, T, V), or (targets, V) with `config.sparse_prediction`.
             depth: see [`AcnModel.forward`].
         """
-        outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
+        # only in training: evaluation keeps to the read-outs of every depth bit by bit, and what is recorded on the way
+        # is of all positions
+        early = masked_positions if self.training and not records_outputs(self.config, kwargs) else None
+        outputs = self.acn(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, read_out_positions=early,
+            **kwargs,
+        )  # fmt: skip
         read_out = outputs.last_hidden_state
         if masked_positions is not None:
-            read_out = gather_positions(read_out, masked_positions)
+            read_out = read_out if early is not None else gather_positions(read_out, masked_positions)
         elif self.config.sparse_prediction and labels is not None:
             targets = labels != -100
             read_out, labels = read_out[targets], labels[targets]

@@ -127,12 +127,15 @@ def activation_bytes(
     # sub-layer, then what surrounds the activation function; of attention and norms a few scalars per token
     kept = (8 * hidden + (4 if config.gated_mlp else 2) * inner) * low + 4 * config.num_attention_heads + 16
     count = config.num_hidden_layers
-    layers = count * hidden * low + kept if checkpointing else count * kept
+    layers = seq_length * (count * hidden * low + kept if checkpointing else count * kept)
+    if count and not checkpointing:
+        # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
+        layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
     embeddings = 2 * hidden * low
     head = 4 * hidden * low + 4 * config.vocab_size  # log-probabilities are fp32
     passing = (8 if precision == "fp32" else 10) * config.vocab_size  # logits, their fp32 copy, its gradient
     return Activations(
-        kept=micro_batch * (seq_length * (embeddings + layers) + targets * head),
+        kept=micro_batch * (seq_length * embeddings + layers + targets * head),
         passing=micro_batch * targets * passing,
     )
 

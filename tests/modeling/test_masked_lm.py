@@ -5,7 +5,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn import functional as F
 
-from modeling import AcnConfig, AcnForMaskedLM
+from modeling import AcnConfig, AcnForMaskedLM, AcnModel
+from modeling.modeling_acn import gather_positions
 
 
 @pytest.fixture
@@ -71,3 +72,66 @@ def test_exactly_one_kind_of_input_is_taken(tiny_config, batch):
     model = AcnForMaskedLM(tiny_config())
     with pytest.raises(ValueError, match="exactly one"):
         model(attention_mask=batch["attention_mask"])
+
+
+READ_OUT_CASES = [
+    {"connectivity": "acn"},
+    {"connectivity": "residual"},
+    {"connectivity": "hybrid", "hybrid_init": 0.5},
+    {"connectivity": "feedforward", "position_embedding_type": "rope"},
+    {"connectivity": "acn", "position_embedding_type": "rope", "gated_mlp": True},
+]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("rows", ["whole", "padded", "packed"])
+@pytest.mark.parametrize("fields", READ_OUT_CASES)
+def test_reading_out_some_positions_gives_their_read_outs_and_gradients(tiny_config, batch, fields, rows, attention):
+    """The last layer of a masked language model computes the other positions as keys and values only."""
+    model = AcnModel(tiny_config(**fields)).double()
+    model.set_attn_implementation(attention)
+    positions = torch.tensor([[0, 4], [5, 1], [0, 0]])
+    inputs = {"input_ids": batch["input_ids"]}
+    if rows == "padded":
+        inputs = dict(batch)
+    elif rows == "packed":
+        inputs["seq_idx"] = (torch.arange(9) > 3).long().expand(3, -1)
+    for depth in (4, 2, 0):
+        results = []
+        for some in (False, True):
+            model.zero_grad()
+            if some:
+                read_out = model(**inputs, depth=depth, read_out_positions=positions).last_hidden_state
+            else:
+                read_out = gather_positions(model(**inputs, depth=depth).last_hidden_state, positions)
+            read_out.square().sum().backward()
+            gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+            results.append((read_out.detach(), gradients))
+        (whole, expected), (some, found) = results
+        torch.testing.assert_close(some, whole)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_in_training_the_last_layer_of_a_masked_language_model_computes_its_targets_only(tiny_config, batch, targets):
+    positions, labels, _ = targets
+    model = AcnForMaskedLM(tiny_config())
+    shapes = []
+    for layer in model.acn.layers:
+        layer.mlp.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    model.train()(**batch, labels=labels, masked_positions=positions)
+    assert shapes == [(3, 9, 12)] * 3 + [(3, 2, 12)]
+    del shapes[:]
+    model.eval()(**batch, labels=labels, masked_positions=positions)
+    assert shapes == [(3, 9, 12)] * 4
+
+
+def test_recorded_read_outs_are_of_all_positions(tiny_config, batch, targets):
+    positions, labels, _ = targets
+    model = AcnForMaskedLM(tiny_config()).double().train()
+    recorded = model(**batch, labels=labels, masked_positions=positions, output_hidden_states=True)
+    assert [tuple(states.shape) for states in recorded.hidden_states] == [(3, 9, 12)] * 5
+    torch.testing.assert_close(recorded.logits, model(**batch, masked_positions=positions).logits)
+    with pytest.raises(ValueError, match="read_out_positions does not go with"):
+        model.acn(**batch, read_out_positions=positions, output_hidden_states=True)
