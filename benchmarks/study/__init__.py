@@ -5,19 +5,22 @@
     python -m benchmarks.study --budget gpu-30min --output runs/claim-gpu --tokens DIR --glue_dir DIR
 
 A budget is a list of cells in order of importance (`plan.py`): a learning rate for every arm (connectivity and
-initialisation) from a small grid, pretrainings on the same tokens in the same batches with the same seeds, fine-tunings
-with several seeds and the depth sweep, and studies. Each cell runs a verb of `acn` in a process of its own; a finished
-cell is never done again and an interrupted one goes on, so the same command continues a study that was stopped, whether
-by Ctrl-C, by `--minutes` (exit code 75: cells are left) or by a killed machine. `--plan` shows the cells with estimates
-of their time and runs nothing. Cells that do not fit the budget's whole time are listed as not run.
+variant of its start) from a small grid, pretrainings on the same tokens in the same batches with the same seeds,
+fine-tunings with several seeds and the depth sweep, and studies. Each cell runs a verb of `acn` in a process of its
+own; a finished cell is never done again and an interrupted one goes on, so the same command continues a study that was
+stopped, whether by Ctrl-C, by `--minutes` (exit code 75: cells are left) or by a killed machine. `--plan` shows the
+cells with estimates of their time and runs nothing. Cells that do not fit the budget's whole time are listed as not
+run.
 
 smoke        2 layers x 64 on 1 MB of documentation, every kind of cell once: minutes on two cores. Its models are at
              chance and its page says so; it shows that the protocol works, nothing else.
-cpu-2h       12 layers x 128 on the documentation of the installed packages (no download). In pieces of 55 minutes:
-             `--minutes 55` with the same --output until the exit code is not 75. Two hours pay for the first seed of
-             both pairs of twins; `--total_minutes 240` adds the hybrid and the ACNs trained twice as long (equal
-             loss), and each further seed takes longer still. All by estimate: `--plan` tells.
-             With --glue_dir it fine-tunes on GLUE instead of the tasks cut from the documentation.
+cpu-1h       6 layers x 128 on the documentation of the installed packages (no download), 1.5M tokens each: one seed of
+             the ACN and its residual twin, with the usual initialisation and with the identity added to attention.
+cpu-2h       12 layers x 128, 2M tokens each: the least with which twelve layers learn anything. By estimate two hours
+             pay for the same pairs and the first of the others; `--plan` tells.
+             Both run two cells of one rank side by side, at the paper's learning rate: a grid is not paid for. Tasks
+             are cut from the documentation; `--tasks docsource,sst2 --glue_dir DIR` adds GLUE's. In pieces:
+             `--minutes 55` with the same --output until the exit code is not 75; `--total_minutes` for more seeds.
 gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens names. For novels and documentation:
              `python -m benchmarks.study.corpus --output TEXT --mb 40` and then `acn prepare --corpus.train
              '["NOVELS/train/*.parquet", "TEXT/text/train.jsonl"]' --corpus.validation '["NOVELS/validation/*.parquet",

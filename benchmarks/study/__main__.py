@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
         budget = replace(budget, minutes=args.total_minutes)
     if args.jobs is not None:
         budget = replace(budget, jobs=args.jobs)
-    tasks = tasks_of(budget, args.tasks, args.glue_dir)
+    tasks = tasks_of(args.tasks, args.glue_dir)
     _check(budget, args, tasks)
     home = Home(args.output, args.tokens, args.glue_dir)
     if not args.plan:
@@ -84,8 +84,6 @@ def _check(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> No
         found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
-    if args.tasks is not None and budget.tasks is not None:
-        found.append(f"tasks: budget={budget.name} is of pretraining only, leave them out")
     for task in tasks:
         if task in GLUE_TASKS:
             if args.glue_dir is None or not (Path(args.glue_dir) / task).is_dir():

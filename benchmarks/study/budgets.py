@@ -112,8 +112,6 @@ class Budget:
     seq_length: int = 128
     jobs: int = 1
     """Cells that run side by side; on a CPU two with one rank each are faster than one with two."""
-    tasks: tuple[str, ...] | None = None
-    """Instead of the user's choice; none: pretraining only."""
     longer: int | None = None
     """ACNs are also trained on so many times the tokens, to compare at equal loss (paper: 2)."""
 
@@ -151,15 +149,16 @@ CPU = Budget(
     speeds=Speeds(start=15, tokens=2e3, examples=8, study=240), jobs=2, longer=2,
 )  # fmt: skip
 
-GAP = Budget(
-    name="gap-1h", minutes=60,
-    groups=((Arm("acn", "plain"), Arm("residual", "plain"), Arm("acn", "identity"), Arm("residual", "identity"),
-             Arm("acn", "mirrored"), Arm("residual", "mirrored")),
-            (Arm("acn", "warmup"), Arm("hybrid", "start1"))),
-    seeds=(0, 1), layers=6, hidden=128, heads=4, tokens=2.5e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
-    warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=24, validation_blocks=256, corpus_mb=12.0, vocabulary=4096,
-    finetune_seeds=(), finetune_rates=(), finetune_epochs=None, train_examples=2000, eval_examples=1000, study_tasks=0,
-    study_options=(), speeds=Speeds(start=15, tokens=9e3, examples=1, study=1), jobs=2, tasks=(),
+SMALL_CPU = Budget(
+    name="cpu-1h", minutes=60,
+    groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "start1"), Arm("acn", "warmup"))),
+    seeds=(0, 1, 2), layers=6, hidden=128, heads=4, tokens=1.5e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
+    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=1200, eval_examples=600,
+    study_tasks=1,
+    study_options=("--seeds", "1,2", "--max_train_samples", "200", "--max_eval_samples", "300", "--max_length", "96",
+                   "--pruning.methods", "magnitude"),
+    speeds=Speeds(start=20, tokens=2.4e3, examples=24, study=240), jobs=2,
 )  # fmt: skip
 
 GPU = Budget(
@@ -174,4 +173,4 @@ GPU = Budget(
     speeds=Speeds(start=20, tokens=1e6, examples=3000, study=60), longer=2,
 )  # fmt: skip
 
-BUDGETS = {budget.name: budget for budget in (SMOKE, GAP, CPU, GPU)}
+BUDGETS = {budget.name: budget for budget in (SMOKE, SMALL_CPU, CPU, GPU)}

@@ -39,11 +39,9 @@ class Cell:
         return "/".join([self.kind, run, *([self.task] if self.task else [])])
 
 
-def tasks_of(budget: Budget, chosen: str | None, glue_dir: str | None) -> tuple[str, ...]:
-    """The tasks in order of importance: those of the budget, or the user's choice (names between commas), or GLUE where
-    its data is given, or those cut from the documentation."""
-    if budget.tasks is not None:
-        return budget.tasks
+def tasks_of(chosen: str | None, glue_dir: str | None) -> tuple[str, ...]:
+    """The tasks in order of importance: the user's choice (names between commas), or GLUE where its data is given, or
+    those cut from the documentation."""
     if chosen is not None:
         return tuple(chosen.split(","))
     return GLUE_TASKS if glue_dir is not None else DOCUMENTATION_TASKS
