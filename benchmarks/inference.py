@@ -9,7 +9,7 @@ model is one graph that every text runs through to its end, so early exit is mea
 
 Before an engine is timed, its logits are compared with those of plain fp32 torch. Each engine takes turns with the
 whole model in plain torch, one thread, its processor time. What cannot be run here is left out, with the reason.
-torch.compile keeps what it compiled: the first run takes a minute longer than the next.
+torch.compile keeps what it compiled: the first run takes longer than the next.
 """
 
 import argparse
@@ -207,8 +207,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     promised = {batch: size.promised(models, load) for batch, load in loads.items()}
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    ready: dict[str, float] = {}
-    """Seconds that compiling, exporting and the comparison of logits took."""
+    ready: dict[str, float] = {}  # seconds that compiling, exporting and the comparison of logits took
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         whole = REFERENCE.build(models, folder)[at(size.depths[0])]
