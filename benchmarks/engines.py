@@ -135,13 +135,15 @@ def _bf16_share() -> float:
     return 1.0 if bf16_instructions() else 0.25  # some eight times slower than fp32: most of the time would be its
 
 
+# Tolerances: the logits of other texts are 1.4 away, those of the model cut at 6 layers instead of 12 are 2.7. Random
+# weights make int8 look worse than it is on a trained model: `acn compress --int8` scores that.
 ENGINES = (
-    Engine("torch fp32", eager, 1e-4),
-    Engine("torch.compile fp32", compile_whole, 1e-4, absent=no_compiler),
-    Engine("ONNX Runtime fp32", onnx, 1e-4, absent=no_onnx),
-    Engine("torch bf16", partial(eager, dtype=torch.bfloat16), 0.2, share=_bf16_share),
-    Engine("torch.compile bf16", partial(compile_whole, dtype=torch.bfloat16), 0.2, absent=no_bf16),
-    Engine("ONNX Runtime int8", partial(onnx, int8=True), 0.4, absent=no_onnx),
-    Engine("torch int8", lambda *_: {}, 0.4, absent=lambda: TORCH_INT8),
+    Engine("torch fp32", eager, 1e-3),
+    Engine("torch.compile fp32", compile_whole, 1e-3, absent=no_compiler),
+    Engine("ONNX Runtime fp32", onnx, 1e-3, absent=no_onnx),
+    Engine("torch bf16", partial(eager, dtype=torch.bfloat16), 0.4, share=_bf16_share),
+    Engine("torch.compile bf16", partial(compile_whole, dtype=torch.bfloat16), 0.4, absent=no_bf16),
+    Engine("ONNX Runtime int8", partial(onnx, int8=True), 0.8, absent=no_onnx),
+    Engine("torch int8", lambda *_: {}, 0.8, absent=lambda: TORCH_INT8),
 )
 REFERENCE = ENGINES[0]
