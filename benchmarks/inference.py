@@ -227,7 +227,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     report.results |= {"results": rows, "left_out": left_out, "seconds_until_ready": ready}
 
 
-BENCHMARK = Benchmark("inference", __doc__, measure, rounds=5)
+BENCHMARK = Benchmark("inference", __doc__, measure, rounds=3)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

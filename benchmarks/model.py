@@ -163,7 +163,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     report.results |= {"training": training, "depths": depths}
 
 
-BENCHMARK = Benchmark("model", __doc__, measure, rounds=7)
+BENCHMARK = Benchmark("model", __doc__, measure, rounds=4)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -211,7 +211,7 @@ def _turns(job: Job, process: int, turn: Callable[[str], None]) -> dict[str, lis
     return seconds
 
 
-BENCHMARK = Benchmark("scaling", __doc__, measure, rounds=7)
+BENCHMARK = Benchmark("scaling", __doc__, measure, rounds=5)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

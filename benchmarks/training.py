@@ -66,8 +66,6 @@ class Size:
     micro_batch: int
     turn: int
     """Steps of a turn."""
-    share: float = 1.0
-    """Of the command line's rounds."""
     switched_off: bool = False
     """Measure `SWITCHED_OFF` too."""
 
@@ -75,7 +73,7 @@ class Size:
 SIZES = (
     Size("tiny", 128, 12, 8192, micro_batch=8, turn=5, switched_off=True),
     Size("mini", 256, 12, 32768, micro_batch=4, turn=3),
-    Size("base", 768, 12, 32768, micro_batch=2, turn=1, share=0.5),
+    Size("base", 768, 12, 32768, micro_batch=2, turn=1),
 )
 QUICK = (Size("tiny", 32, 2, 512, micro_batch=4, turn=2, switched_off=True),)
 
@@ -121,10 +119,10 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                     setting = _setting(size, data, precision, log_every=1)
                     curves[precision] = loss_curves(Job(setting, 1, steps, f"{folder}/curves-{precision}"))
                     report.goals.append(same_losses(precision).measured(difference(curves[precision])))
-                rounds = max(1, round(size.share * options.rounds))
                 setting = _setting(size, data, precision, log_every=size.turn)
                 rows, goals = take_turns(
-                    size, Job(setting, rounds, size.turn, f"{folder}/{size.name}-{precision}", size.switched_off)
+                    size,
+                    Job(setting, options.rounds, size.turn, f"{folder}/{size.name}-{precision}", size.switched_off),
                 )
                 speeds += rows
                 report.goals += goals
@@ -261,7 +259,7 @@ def masked_rows(data: str, samples: int) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": ids, "labels": row} for ids, row in zip(batch.input_ids, labels, strict=True)]
 
 
-BENCHMARK = Benchmark("training", __doc__, measure, rounds=4)
+BENCHMARK = Benchmark("training", __doc__, measure, rounds=3)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -12,6 +12,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 GRACE_SECONDS = 30.0
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+"""mallopt(3) of the ranks' C library (glibc; others ignore it). Otherwise it gives every freed block above 32 MB, such
+as the gradient of the embeddings, back to the system, which maps and zeroes its pages anew in the next micro-batch."""
 
 
 def count_problems(nproc_per_node: int) -> list[str]:
@@ -31,6 +34,8 @@ def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -
     for what they make of it.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    for name, value in KEEP_FREED_MEMORY.items():
+        os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks = [

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from .optim import adapt_to_engine, build_optimizer
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
 # leave one bucket, with nothing to overlap.
 LARGEST_BUCKET = 24 * 1024 * 1024
+# Without ZeRO DeepSpeed copies all gradients into one buffer, reduces it and copies them back. Memory for buffers of
+# this size is reused; for a larger one the system maps and zeroes pages in every step.
+REDUCED_AT_ONCE = 4 * 1024 * 1024
 
 
 def init_distributed(timeout_seconds: float) -> torch.device:
@@ -192,6 +196,8 @@ def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     settings = deepspeed_config(config, dist.get_world_size(), sum(p.numel() for p in model.parameters()))
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     adapt_to_engine(engine)
+    if config.zero_stage == 0:
+        engine.allreduce_gradients = partial(engine.allreduce_gradients, bucket_size=REDUCED_AT_ONCE)
     engine.optimizer_order = order  # names in the optimizer's order, which its state_dict numbers them by
     return engine
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .engine import LARGEST_BUCKET
+from .engine import LARGEST_BUCKET, REDUCED_AT_ONCE
 from .memory import ModelSize, Precision
 
 Kind = Literal["all_reduce", "reduce_scatter", "all_gather", "reduce", "broadcast"]
@@ -63,7 +63,7 @@ def step_traffic(size: ModelSize, stage: int, precision: Precision, accumulation
     buckets = math.ceil(size.parameters / LARGEST_BUCKET)
     small = Collective("all_reduce", 4.0 * SMALL_REDUCTIONS, SMALL_REDUCTIONS)
     if stage == 0:
-        return [Collective("all_reduce", whole), small]
+        return [Collective("all_reduce", whole, math.ceil(size.parameters / REDUCED_AT_ONCE)), small]
     weights = Collective("all_gather", whole, PARAMETER_GROUPS)
     if stage == 1:
         # BF16_Optimizer, which sums micro-batches in fp32, reduces when the last backward pass is over
