@@ -48,6 +48,21 @@ def test_every_rank_knows_its_world(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "3", "1": "3", "2": "3"}
 
 
+def write_allocator(folder: str) -> int:
+    Path(folder, os.environ["RANK"]).write_text(
+        f"{os.environ['MALLOC_MMAP_MAX_']} {os.environ['MALLOC_TRIM_THRESHOLD_']}"
+    )
+    return 0
+
+
+def test_ranks_keep_the_memory_they_free_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    for name in ranks.KEEP_FREED_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    assert ranks.run_local_ranks(1, write_allocator, str(tmp_path)) == 0
+    assert (tmp_path / "0").read_text() == "0 4096"
+
+
 def test_the_ranks_exit_code_is_the_commands():
     assert ranks.run_local_ranks(2, return_own_code, None) == 75
 
