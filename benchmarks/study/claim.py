@@ -108,11 +108,16 @@ class Claim:
 
     def cut_depths(self, arm: Arm, task: str, longer: int = 1) -> dict[int, int]:
         """The cut depth of every run by its seed (see `scores`)."""
-        return {
-            cell["seed"] * _SEEDS + one["seed"]: one["cut_depth"]
-            for cell in self.done("finetune", **vars(arm), task=task, longer=longer)
-            for one in cell["result"]["seeds"]
-        }
+        return {seed: one["cut_depth"] for seed, one in self._finetunings(arm, task, longer)}
+
+    def full_scores(self, arm: Arm, task: str, longer: int = 1) -> dict[int, float]:
+        """The whole model's score of every run by its seed."""
+        return {seed: one["full_score"] for seed, one in self._finetunings(arm, task, longer)}
+
+    def _finetunings(self, arm: Arm, task: str, longer: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        for cell in self.done("finetune", **vars(arm), task=task, longer=longer):
+            for one in cell["result"]["seeds"]:
+                yield cell["seed"] * _SEEDS + one["seed"], one
 
     def studies(self) -> dict[tuple[str, str], list[tuple[StudyResults, str]]]:
         """(study, task): each arm's, with the arm's name."""

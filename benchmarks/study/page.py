@@ -34,10 +34,10 @@ TOLD = ("failed", "stopped")
 INTRODUCTION = """# Results: ACN against its residual twin
 
 Written by `python -m benchmarks.study.page` from `benchmarks/results/claim-*.json`, which have every raw score; how a
-study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in the initialisation of
-attention (*plain*: normal(0.02); *identity*: the identity added to the query, key, value and output projections), and
-in nothing else but the learning rate, which is chosen for each from a grid. Sentences about numbers follow from them
-by the rules in `benchmarks/study/verdicts.py`.
+study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in how they start (*plain*:
+weights from normal(0.02); *identity*: the identity added to the query, key, value and output projections; others:
+`benchmarks/study/budgets.py`), and in nothing else but the learning rate, where a budget has a grid to choose each
+arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`.
 """
 
 
@@ -124,6 +124,10 @@ def in_short(claim: Claim) -> list[str]:
             if not {arm.name, twin.name} & set(chance[task]):
                 cuts = (claim.cut_depths(one, task) for one in (arm, twin))
                 sentences.append(verdicts.cut_depths(arm.name, twin.name, task, *cuts))
+                scores = (claim.full_scores(one, task) for one in (arm, twin))
+                sentences.append(verdicts.full_scores(arm.name, twin.name, task, *scores))
+    if any(len(claim.runs(arm)) == 1 for arm in claim.arms):
+        sentences.append(verdicts.ONE_PRETRAINING)
     sentences += [f"{task}: {', '.join(names)} at chance, so that a cut depth means nothing there."
                   for task, names in chance.items() if names]  # fmt: skip
     return sentences or ["No pair of twins is complete: nothing is compared."]
@@ -151,7 +155,8 @@ def _what_ran(claim: Claim) -> Iterator[str]:
     for kind in KINDS:
         names = [cell["name"] for cell in claim.cells if (cell["kind"], cell["status"]) == (kind, "not run")]
         if names:
-            yield f"- Not run (the reasons are in the JSON): {', '.join(names)}"
+            others = f" and {len(names) - 1} more of the plan after it" if len(names) > 1 else ""
+            yield f"- Not run: {names[0]}{others}."
     yield ""
 
 

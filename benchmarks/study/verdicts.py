@@ -15,6 +15,9 @@ FEWEST_PAIRS = 3
 ERRORS = 2.0
 WELL_ABOVE = 2.0
 EQUAL_LOSS = 0.05
+ONE_PRETRAINING = (
+    "Runs of an arm are fine-tunings of one pretraining: how much differs between pretrainings is not known."
+)
 
 
 def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_cuts: Mapping[int, int]) -> str:
@@ -35,6 +38,16 @@ def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_
     )
 
 
+def full_scores(name: str, other: str, task: str, scores: Mapping[int, float], others: Mapping[int, float]) -> str:
+    """How the whole models of two arms compare, seed by seed."""
+    seeds = sorted(scores.keys() & others.keys())
+    if not seeds:
+        return f"{task}: the whole models of {name} and {other} have no seed in common."
+    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (scores, others))
+    differences = [scores[seed] - others[seed] for seed in seeds]
+    return f"{task}: the whole {name} scores {mine:.3f}, {other} {theirs:.3f}; {certainty(differences)}."
+
+
 def certainty(differences: Sequence[float]) -> str:
     """Whether paired differences show anything."""
     if len(differences) < FEWEST_PAIRS:
@@ -42,8 +55,8 @@ def certainty(differences: Sequence[float]) -> str:
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     mean = abs(statistics.fmean(differences))
     if mean > ERRORS * error:
-        return f"more than {ERRORS:g} standard errors ({error:.2f} each): a difference is shown for these runs"
-    return f"within {ERRORS:g} standard errors ({error:.2f} each): no difference is shown"
+        return f"more than {ERRORS:g} standard errors ({error:.2g} each): a difference is shown for these runs"
+    return f"within {ERRORS:g} standard errors ({error:.2g} each): no difference is shown"
 
 
 def at_chance(results: Results) -> bool:

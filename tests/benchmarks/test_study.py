@@ -423,6 +423,8 @@ def test_the_page_says_what_the_numbers_say(claim):
     assert (
         "the cut depths of acn-identity and residual-identity are equal on average (2.0 layers) over 2 paired" in text
     )
+    assert "the whole acn-identity scores 0.900, residual-identity 0.900; too few pairs" in text
+    assert verdicts.ONE_PRETRAINING in text
     assert "masked accuracy 0.300 is 6.0 times that of always predicting the commonest token (0.050)." in text
 
 
@@ -444,7 +446,7 @@ def test_a_study_that_did_nothing_still_has_a_page(tmp_path):
     study, _ = study_in(tmp_path / "study", budget=replace(SMOKE, minutes=0.01))
     study.run(3600)
     text = page.render([Claim.read(tmp_path / "study" / CLAIM_FILE)])
-    assert "Not run (the reasons are in the JSON): corpus" in text
+    assert "Not run: corpus." in text
     assert "Nothing about the claim follows" in text
 
 
@@ -457,6 +459,9 @@ def test_verdicts_need_several_pairs_and_a_difference_beyond_its_error():
     assert "too few pairs" in verdicts.cut_depths("acn", "residual", "sst2", {1: 3}, {1: 9})
     noisy = verdicts.cut_depths("acn", "residual", "sst2", {1: 1, 2: 9, 3: 4}, {1: 9, 2: 2, 3: 4})
     assert "no difference is shown" in noisy
+    assert "scores 0.500, residual 0.700; more than 2" in verdicts.full_scores(
+        "acn", "residual", "sst2", {1: 0.5, 2: 0.5, 3: 0.5}, {1: 0.7, 2: 0.69, 3: 0.71}
+    )
     assert "no seed in common" in verdicts.cut_depths("acn", "residual", "sst2", {1: 1}, {2: 1})
 
 
