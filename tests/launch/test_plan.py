@@ -19,9 +19,11 @@ BASE = ["plan", "--config", "launch/recipes/acn-base.yaml"]
 def test_the_papers_recipe_on_four_nodes():
     plan = plan_run(PlanConfig(nodes=4, gpus=8, gpu="H100", steps=38_000, micro_batch_size=256))
     assert plan.parameters == pytest.approx(111e6, rel=0.01)
-    # 6 FLOPs per weight and token: those of the layers, and of the head on 19 of 128 tokens; and attention
-    layers, head = 12 * 12 * 768**2, 768 * (768 + 32768) * 19 / 128
-    attention = 12 * 2 * 128 * 768
+    # 6 FLOPs per weight and token: those of eleven layers, of the last one's keys and values, and of the rest of it and
+    # the head on 19 of 128 tokens; and attention
+    targets = 19 / 128
+    layers, head = (11 * 12 + 2 + 10 * targets) * 768**2, 768 * (768 + 32768) * targets
+    attention = (11 + targets) * 2 * 128 * 768
     assert plan.flops_per_token == pytest.approx(6 * (layers + head) + 6 * attention, rel=0.01)
     assert plan.tokens_per_step == 2048 * 128
     assert (plan.micro_batch, plan.accumulation) == (64, 1)  # 64 blocks are a GPU's whole share
