@@ -196,7 +196,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=float, default=16, help="size of the text made here (2 with --quick)")
 
 
-BENCHMARK = Benchmark("data", __doc__, measure, rounds=5, add_options=_add_options)
+BENCHMARK = Benchmark("data", __doc__, measure, rounds=3, add_options=_add_options)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     report.results["sweep"] = rows
 
 
-BENCHMARK = Benchmark("eval", __doc__, measure, rounds=5)
+BENCHMARK = Benchmark("eval", __doc__, measure, rounds=3)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -4,7 +4,7 @@
 
 Both train on the same blocks with the same model size, precision, optimizer and global batch, on two ranks of one
 thread each, in turns of some steps within the same processes; tokens per second contain data, masking, logging and
-optimizer. Ours runs as docs/pretraining.md advises for CPUs: layers compiled where there is a C++ compiler, ZeRO 0; at
+optimizer. Ours runs as docs/pretraining.md has it for CPUs: layers compiled where there is a C++ compiler, ZeRO 0; at
 the smallest size each of these is also switched off in turn. Beforehand the residual twin gets Trainer's very batches,
 and the same weights, and has to have its losses. bf16 is left out on processors that multiply it slower than fp32,
 where a step of the largest size takes minutes and nobody would train in it.
