@@ -105,8 +105,8 @@ class Job:
 
 def measure(options: argparse.Namespace, report: Report) -> None:
     """The loss curves at the smallest size, then the speeds of all of them."""
-    slow = bf16_over_fp32()
-    left_out = "" if slow >= 1 else f"this processor multiplies bf16 at {slow:.2f} times the speed of fp32"
+    speed = bf16_over_fp32()
+    left_out = "" if speed >= 1 else f"this processor multiplies bf16 at {speed:.2f} times the speed of fp32"
     precisions = PRECISIONS[:1] if left_out else PRECISIONS
     sizes, megabytes, steps = (QUICK, 0.5, 3) if options.quick else (SIZES, 4.0, CURVE_STEPS)
     curves: dict[str, dict[str, list[float]]] = {}

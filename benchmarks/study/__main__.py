@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--total_minutes", type=float, help="whole time of the study instead of the budget's")
     parser.add_argument("--only", choices=KINDS, help="cells of this kind only")
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
-    parser.add_argument("--glue_dir", help="folder with GLUE's tasks instead of those cut from the documentation")
+    parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
     parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
