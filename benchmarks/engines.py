@@ -6,7 +6,7 @@ An engine makes functions from texts to logits out of the same model at several 
 import copy
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from eval.errors import EvalError
 from eval.onnx_model import INPUTS, check_installed, export_onnx, open_session, quantize_int8
 from eval.studies.early_exit import early_exit
 from modeling import AcnForSequenceClassification
+from pretrain.engine import cpu_multiplies_bf16
 
 EARLY_EXIT = "early exit"
 # `quantize_dynamic` is still in torch 2.13, with a warning that it goes, and so do the quantised tensors below it. Its
@@ -59,12 +60,6 @@ class Engine:
     """Why it cannot be measured here."""
     share: Callable[[], float] = lambda: 1.0
     """Of the command line's rounds."""
-
-
-def bf16_instructions() -> bool:
-    """Whether this processor multiplies bf16; where it does not, torch converts back and forth in software."""
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 may not tell
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def eager(models: Models, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Answer]:
@@ -119,7 +114,7 @@ def no_compiler() -> str | None:
 
 def no_bf16() -> str | None:
     """Compiling for minutes what cannot be fast tells nobody anything."""
-    return no_compiler() if bf16_instructions() else "this processor has no bf16 instructions, compiled or not"
+    return no_compiler() if cpu_multiplies_bf16() else "this processor has no bf16 instructions, compiled or not"
 
 
 def no_onnx() -> str | None:
@@ -132,7 +127,7 @@ def no_onnx() -> str | None:
 
 
 def _bf16_share() -> float:
-    return 1.0 if bf16_instructions() else 0.25  # some eight times slower than fp32: most of the time would be its
+    return 1.0 if cpu_multiplies_bf16() else 0.25  # some eight times slower than fp32: most of the time would be its
 
 
 # Tolerances: the logits of other texts are 1.4 away, those of the model cut at 6 layers instead of 12 are 2.7. Random

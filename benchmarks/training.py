@@ -6,8 +6,8 @@ Both train on the same blocks with the same model size, precision, optimizer and
 thread each, in turns of some steps within the same processes; tokens per second contain data, masking, logging and
 optimizer. Ours runs as docs/pretraining.md has it for CPUs: layers compiled where there is a C++ compiler, ZeRO 0; at
 the smallest size each of these is also switched off in turn. Beforehand the residual twin gets Trainer's very batches,
-and the same weights, and has to have its losses. bf16 is left out on processors that multiply it slower than fp32,
-where a step of the largest size takes minutes and nobody would train in it.
+and the same weights, and has to have its losses. bf16 is left out on processors without instructions for it, where a
+step of the largest size takes minutes and nobody would train in it.
 """
 
 import argparse
@@ -32,10 +32,9 @@ from data_pipeline.masking import IGNORED_LABEL
 from launch.ranks import run_local_ranks
 from modeling.conversion import acn_to_bert
 from pretrain import PretrainConfig
-from pretrain.engine import init_distributed
+from pretrain.engine import cpu_multiplies_bf16, init_distributed
 from pretrain.figures import read_metrics
 from pretrain.optim import OptimConfig
-from pretrain.peak import measured_peak
 
 from .aims import PRECISIONS, over_trainer, same_losses
 from .contenders import AfterSteps, Setting, bert, blocks_dataset, initial_weights, our_loop, trainer
@@ -105,9 +104,7 @@ class Job:
 
 def measure(options: argparse.Namespace, report: Report) -> None:
     """The loss curves at the smallest size, then the speeds of all of them."""
-    speed = bf16_over_fp32()
-    left_out = "" if speed >= 1 else f"this processor multiplies bf16 at {speed:.2f} times the speed of fp32"
-    precisions = PRECISIONS[:1] if left_out else PRECISIONS
+    precisions = PRECISIONS if cpu_multiplies_bf16() else PRECISIONS[:1]
     sizes, megabytes, steps = (QUICK, 0.5, 3) if options.quick else (SIZES, 4.0, CURVE_STEPS)
     curves: dict[str, dict[str, list[float]]] = {}
     speeds: list[dict[str, Any]] = []
@@ -128,8 +125,8 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 report.goals += goals
                 show(report, size, precision, rows)
     report.results |= {"speeds": speeds, "losses": curves}
-    if left_out:
-        report.show("Left out", ["rows", "why"], [["bf16", left_out]])
+    if len(precisions) < len(PRECISIONS):
+        report.show("Left out", ["rows", "why"], [["bf16", "this processor has no bf16 instructions"]])
 
 
 def _setting(size: Size, data: Path, precision: str, log_every: int) -> Setting:
@@ -174,12 +171,6 @@ def take_turns(size: Size, job: Job) -> tuple[list[dict[str, Any]], list[Goal]]:
     goals = [over_trainer(size.name, job.setting.precision, name).measured(ratio(times[TRAINER], times[name]))
              for name in CONNECTIVITIES]  # fmt: skip
     return rows, goals
-
-
-def bf16_over_fp32() -> float:
-    """Speed of matrix products in bf16 over those in fp32: below 1 where torch has no kernel for this processor."""
-    speeds = [measured_peak(torch.device("cpu"), precision) for precision in ("bf16", "fp32")]
-    return speeds[0] / speeds[1]
 
 
 def _run_turns(job: Job) -> int:

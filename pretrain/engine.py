@@ -86,10 +86,16 @@ def precision_problems(precision: str) -> list[str]:
     return []
 
 
+def cpu_multiplies_bf16() -> bool:
+    """Whether this processor has instructions for bf16; without them torch converts in software, value by value."""
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 may not tell
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def precision_warning(precision: str) -> str | None:
     """What to know of this machine and a resolved precision; None where there is nothing."""
-    if precision == "bf16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "WARNING: this CPU has no bf16 arithmetic, so that bf16 is many times slower than precision fp32"
+    if precision == "bf16" and not torch.cuda.is_available() and not cpu_multiplies_bf16():
+        return "WARNING: this CPU has no bf16 instructions, so that bf16 is many times slower than precision fp32"
     return None
 
 

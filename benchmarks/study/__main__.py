@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
         budget = replace(budget, jobs=args.jobs)
     tasks = tasks_of(args.tasks, args.glue_dir)
     _check(budget, args, tasks)
-    home = Home(args.output, args.tokens, args.glue_dir)
+    home = Home(args.output, args.tokens, args.glue_dir, any(task in DOCUMENTATION_TASKS for task in tasks))
     if not args.plan:
         claim_home(budget, home, tasks)
     threads = max(1, (os.cpu_count() or 1) // budget.jobs)

@@ -23,6 +23,8 @@ class Home:
     tokens_dir: Path | None = None
     """Prepared corpus that the user brought."""
     glue_dir: str | None = None
+    documentation_tasks: bool = True
+    """Whether any task is cut from the documentation."""
 
     @property
     def text(self) -> Path:
@@ -130,7 +132,7 @@ def _finetuning(budget: Budget, cell: Cell) -> dict[str, Any]:
 def _corpus(budget: Budget, home: Home) -> list[list[str]]:
     """Documentation with the tasks cut from it, unless nothing of it is wanted, and the prepared corpus."""
     found = []
-    if home.tokens_dir is None or home.glue_dir is None:
+    if home.tokens_dir is None or home.documentation_tasks:
         sizes = {"train_examples": budget.train_examples, "eval_examples": budget.eval_examples}
         text = {"output": home.text, "mb": budget.corpus_mb or 12.0, **sizes}
         found.append([sys.executable, "-m", "benchmarks.study.corpus", *_flags(text)])

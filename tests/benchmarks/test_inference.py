@@ -95,7 +95,7 @@ def test_an_emulated_precision_gets_fewer_rounds(monkeypatch: pytest.MonkeyPatch
     size = replace(SMALL, depths=(1,))
     answers = eager(size.models(), tmp_path)
     for native, rounds in ((True, 8), (False, 2)):
-        monkeypatch.setattr(engines, "bf16_instructions", lambda native=native: native)
+        monkeypatch.setattr(engines, "cpu_multiplies_bf16", lambda native=native: native)
         times = inference.measure_engine(bf16, answers, answers[at(1)], size.loads(), rounds=8)
         assert len(times[MANY][at(1)].seconds) == rounds
 

@@ -101,6 +101,13 @@ def test_glue_is_used_where_it_is_given():
     assert home.task_data("docsource") == str(home.text / "tasks")
 
 
+@pytest.mark.parametrize("documentation_tasks", [True, False])
+def test_the_documentation_is_written_where_a_task_is_cut_from_it(documentation_tasks):
+    home = Home(Path("h"), Path("tokens"), "glue", documentation_tasks)
+    lines = commands(SMOKE, Cell("corpus"), home, None, None)
+    assert any("benchmarks.study.corpus" in line for line in lines) == documentation_tasks
+
+
 # ---------------------------------------------------------------------------------------------------------
 # running it
 
