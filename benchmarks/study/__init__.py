@@ -14,12 +14,12 @@ run.
 
 smoke        2 layers x 64 on 1 MB of documentation, every kind of cell once: minutes on two cores. Its models are at
              chance and its page says so; it shows that the protocol works, nothing else.
-cpu-1h       6 layers x 128 on the documentation of the installed packages (no download), 1.5M tokens each: one seed of
+cpu-1h       6 layers x 128 on the documentation of the installed packages (no download), 6M tokens each: one seed of
              the ACN and its residual twin, with the usual initialisation and with the identity added to attention.
 cpu-2h       12 layers x 128, 2M tokens each: the least with which twelve layers learn anything. By estimate two hours
-             pay for the same pairs and the first of the others; `--plan` tells.
-             Both run two cells of one rank side by side, at the paper's learning rate: a grid is not paid for. Tasks
-             are cut from the documentation; `--tasks docsource,sst2 --glue_dir DIR` adds GLUE's. In pieces:
+             pay for the same pairs and the first of the others, at the paper's learning rate: a grid is not paid for.
+             Both run two cells of one rank side by side. Tasks are cut from the documentation; `--tasks docsource,sst2
+             --glue_dir DIR` adds GLUE's, `--variants identity,plain` leaves the other arms out. In pieces:
              `--minutes 55` with the same --output until the exit code is not 75; `--total_minutes` for more seeds.
 gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens names. For novels and documentation:
              `python -m benchmarks.study.corpus --output TEXT --mb 40` and then `acn prepare --corpus.train

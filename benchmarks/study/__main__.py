@@ -15,7 +15,7 @@ from data_pipeline import Manifest
 from launch.demo import TASKS as DOCUMENTATION_TASKS
 from launch.errors import LaunchError, reported
 
-from .budgets import BUDGETS, GLUE_TASKS, Budget
+from .budgets import BUDGETS, GLUE_TASKS, Budget, only
 from .commands import Home
 from .driver import CLAIM_FILE, Study
 from .plan import KINDS, plan, tasks_of
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
+    parser.add_argument("--variants", help="names between commas: only arms that start like this (budgets.py)")
     parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
     args = parser.parse_args(argv)
@@ -57,6 +58,8 @@ def _run(args: argparse.Namespace) -> int:
         budget = replace(budget, minutes=args.total_minutes)
     if args.jobs is not None:
         budget = replace(budget, jobs=args.jobs)
+    if args.variants is not None:
+        budget = only(budget, args.variants.split(","))
     tasks = tasks_of(args.tasks, args.glue_dir)
     _check(budget, args, tasks)
     home = Home(args.output, args.tokens, args.glue_dir, any(task in DOCUMENTATION_TASKS for task in tasks))
@@ -84,6 +87,10 @@ def _check(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> No
         found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
+    for variant in args.variants.split(",") if args.variants is not None else ():
+        known = dict.fromkeys(arm.variant for group in BUDGETS[budget.name].groups for arm in group)
+        if variant not in known:
+            found.append(f"variants: budget {budget.name} has no {variant}: use {', '.join(known)}")
     for task in tasks:
         if task in GLUE_TASKS:
             if args.glue_dir is None or not (Path(args.glue_dir) / task).is_dir():

@@ -1,6 +1,7 @@
 """What each budget pays for."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 GLUE_TASKS = ("sst2", "qnli", "qqp", "rte", "mrpc", "cola")
@@ -125,6 +126,12 @@ class Budget:
         return int(tokens // self.batch_tokens)
 
 
+def only(budget: Budget, variants: Sequence[str]) -> Budget:
+    """`budget` without the arms of other variants."""
+    chosen = (tuple(arm for arm in group if arm.variant in variants) for group in budget.groups)
+    return replace(budget, groups=tuple(group for group in chosen if group))
+
+
 SMOKE = Budget(
     name="smoke", minutes=60, groups=(IDENTITY, (Arm("hybrid", "identity"),)), seeds=(0,),
     layers=2, hidden=64, heads=2, tokens=80e3, batch=16, micro_batch=8, ranks=1, zero_stage=1, warmup=0.1,
@@ -140,19 +147,19 @@ SMOKE = Budget(
 
 CPU = Budget(
     name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=3e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=2e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
-    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=2400, eval_examples=1000,
+    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=1200, eval_examples=600,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "300", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=20, tokens=3.5e3, examples=40, study=240), jobs=2, longer=2,
+    speeds=Speeds(start=15, tokens=2e3, examples=8, study=240), jobs=2, longer=2,
 )  # fmt: skip
 
 SMALL_CPU = Budget(
     name="cpu-1h", minutes=60,
     groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "start1"), Arm("acn", "warmup"))),
-    seeds=(0, 1, 2), layers=6, hidden=128, heads=4, tokens=3e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    seeds=(0, 1, 2), layers=6, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=128, corpus_mb=12.0,
     vocabulary=4096,
     finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=2400, eval_examples=1000,

@@ -85,10 +85,12 @@ def _claim(claim: Claim) -> Iterator[str]:
     """A study's part of the page."""
     budget, machine = claim.budget, claim.machine
     yield f"## Budget {budget['name']}\n"
+    variants = dict.fromkeys(cell["variant"] for cell in claim.cells if "variant" in cell)
     tasks = dict.fromkeys(cell["task"] for cell in claim.cells if cell["task"])
+    options = f"--variants {','.join(variants)} --tasks {','.join(tasks)}"
     where = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores, {machine['processor']}"
     yield (
-        f"`python -m benchmarks.study --budget {budget['name']} --tasks {','.join(tasks)}`: "
+        f"`python -m benchmarks.study --budget {budget['name']} {options}`: "
         f"{budget['layers']} layers x {budget['hidden']}, "
         f"sequences of {budget['seq_length']}, {budget['tokens'] / 1e6:g}M tokens for each pretraining. {where}, torch "
         f"{machine['torch']}, {machine['date']}, commit {str(machine['commit'])[:10]}.\n"

@@ -297,6 +297,15 @@ def test_a_plan_is_shown_without_anything_being_written(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_variants_leave_the_arms_of_others_out(tmp_path, capsys):
+    call = ["--budget", "cpu-1h", "--output", str(tmp_path / "out"), "--plan", "--variants"]
+    assert main([*call, "plain,start1"]) == 0
+    shown = {line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert {name.split("/")[1] for name in shown - {"corpus"}} == {"acn-plain", "residual-plain", "hybrid-start1"}
+    assert main([*call, "plain,odd"]) == 2
+    assert "variants: budget cpu-1h has no odd: use identity, plain" in capsys.readouterr().err
+
+
 def test_a_folder_of_another_study_is_refused(tmp_path):
     study_in(tmp_path)
     with pytest.raises(LaunchError, match="other hidden"):
