@@ -12,9 +12,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 GRACE_SECONDS = 30.0
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_ARENA_MAX": "1"}
 """mallopt(3) of the ranks' C library (glibc; others ignore it). Otherwise it gives every freed block above 32 MB, such
-as the gradient of the embeddings, back to the system, which maps and zeroes its pages anew in the next micro-batch."""
+as the gradient of the embeddings, back to the system, which maps and zeroes its pages anew in the next micro-batch. One
+arena, because the others, which gloo's threads would have, can neither hold such blocks nor keep them."""
 
 
 def count_problems(nproc_per_node: int) -> list[str]:

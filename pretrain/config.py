@@ -121,8 +121,8 @@ class PretrainConfig:
     have it, fp32 elsewhere. fp16 scales the loss dynamically."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
     """Implementation of the attention, by transformers' names. auto: sdpa, torch's own choice among its kernels, flash
-    attention on GPUs included. flash_attention_2 needs the package flash-attn. The model is the same with any of them,
-    and a run may change it when it is resumed."""
+    attention on GPUs included; eager for bf16 on CPUs, where that is several times faster. flash_attention_2 needs the
+    package flash-attn. The model is the same with any of them, and a run may change it when it is resumed."""
     compile: bool = False
     """Compile each layer with torch.compile: fewer kernels and less memory traffic, mostly on GPUs, for a wait at the
     first step. Needs a C++ compiler on CPU, Triton on GPUs. With dropout it drops other elements than without."""

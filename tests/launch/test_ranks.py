@@ -49,9 +49,8 @@ def test_every_rank_knows_its_world(tmp_path):
 
 
 def write_allocator(folder: str) -> int:
-    Path(folder, os.environ["RANK"]).write_text(
-        f"{os.environ['MALLOC_MMAP_MAX_']} {os.environ['MALLOC_TRIM_THRESHOLD_']}"
-    )
+    settings = [os.environ[name] for name in ranks.KEEP_FREED_MEMORY]
+    Path(folder, os.environ["RANK"]).write_text(" ".join(settings))
     return 0
 
 
@@ -60,7 +59,7 @@ def test_ranks_keep_the_memory_they_free_unless_the_environment_says_otherwise(t
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
     assert ranks.run_local_ranks(1, write_allocator, str(tmp_path)) == 0
-    assert (tmp_path / "0").read_text() == "0 4096"
+    assert (tmp_path / "0").read_text() == "0 4096 1"
 
 
 def test_the_ranks_exit_code_is_the_commands():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pretrain import PretrainError, check_run
-from pretrain.engine import precision_warning
+from pretrain import PretrainConfig, PretrainError, check_run
+from pretrain.engine import attention, precision_warning
 from pretrain.figures import read_metrics
 from pretrain.optim import OptimConfig
 
@@ -20,10 +20,25 @@ def losses(acn: Callable, recipe: Callable[..., Path], name: str, **fields: obje
     return read_metrics(config.with_suffix(""))["train/loss"]
 
 
-def test_the_losses_are_those_of_any_implementation_of_the_attention(acn: Callable, recipe: Callable) -> None:
-    automatic = losses(acn, recipe, "auto")
-    assert losses(acn, recipe, "eager", attention="eager") == pytest.approx(automatic, rel=1e-5)
-    assert len(automatic) == 6
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_the_losses_are_those_of_any_implementation_of_the_attention(
+    acn: Callable, recipe: Callable, precision: str, tolerance: float
+) -> None:
+    fused = losses(acn, recipe, "fused", attention="sdpa", precision=precision)
+    assert losses(acn, recipe, "eager", attention="eager", precision=precision) == pytest.approx(fused, rel=tolerance)
+    assert len(fused) == 6
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "asked", "used"),
+    [(True, "bf16", "auto", "sdpa"), (False, "bf16", "auto", "eager"), (False, "bf16", "sdpa", "sdpa"),
+     (False, "auto", "auto", "sdpa"), (False, "fp32", "eager", "eager")],
+)  # fmt: skip
+def test_automatic_attention_is_fused_except_for_bf16_on_cpus(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, precision: str, asked: str, used: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert attention(PretrainConfig(data="d", output="o", precision=precision, attention=asked)) == used
 
 
 @pytest.mark.slow
