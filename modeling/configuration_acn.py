@@ -4,7 +4,6 @@
 
 from typing import Any, Literal, NamedTuple
 
-import torch
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
@@ -39,12 +38,6 @@ AUTO_MAP = {
     "AutoModelForQuestionAnswering": "modeling_acn.AcnForQuestionAnswering",
     "AutoModelForMultipleChoice": "modeling_acn.AcnForMultipleChoice",
 }
-
-
-def _looks_linear(activation: str) -> bool:
-    """Whether act(a) - act(-a) = a."""
-    act, points = ACT2FN[activation], torch.linspace(-3, 3, 7)
-    return torch.allclose(act(points) - act(-points), points, atol=1e-5)
 
 
 @strict
@@ -100,10 +93,6 @@ class AcnConfig(PreTrainedConfig):
     identity_attention_init: bool = False
     """Add the identity to the initial query, key, value and output projections: every token then attends to itself
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
-    identity_mlp_init: bool = False
-    """Start the feed-forward sub-layer at the identity plus the usual noise: hidden unit i sees a_i, unit H + i sees
-    -a_i, and the output is their difference, because act(a) - act(-a) = a for gelu, silu and relu ("looks linear",
-    Balduzzi et al. 2017, arXiv 1702.08591). With identity_attention_init whole layers start near the identity."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in every LayerNorm."""
     pad_token_id: int | None = 0
@@ -153,16 +142,6 @@ class AcnConfig(PreTrainedConfig):
             raise ValueError(
                 f"identity_attention_init needs square projections, but num_attention_heads={self.num_attention_heads} "
                 f"times head_dim={self.head_width} is not hidden_size={self.hidden_size}: change one of them"
-            )
-        if self.identity_mlp_init and (self.gated_mlp or self.intermediate_size < 2 * self.hidden_size):
-            raise ValueError(
-                "identity_mlp_init needs two hidden units for each of hidden_size and no gate, but "
-                f"intermediate_size={self.intermediate_size} and gated_mlp={self.gated_mlp}: change one of them"
-            )
-        if self.identity_mlp_init and not _looks_linear(self.hidden_act):
-            raise ValueError(
-                f"identity_mlp_init needs an activation with act(a) - act(-a) = a, but hidden_act={self.hidden_act!r}: "
-                "use gelu, silu or relu"
             )
         if self.num_hidden_layers < 0:
             raise ValueError(f"num_hidden_layers={self.num_hidden_layers} is negative: use 0 (embeddings only) or more")

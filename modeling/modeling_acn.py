@@ -232,27 +232,15 @@ class AcnAttention(nn.Module):
         return query.view(batch, query.shape[1], -1, self.head_dim).transpose(1, 2), key, value
 
 
-class AcnHiddenUnits(nn.Linear):
-    """A projection into or out of the hidden units, whose initial weight may have mirrored identities added."""
-
-
-def mirrored_identity(projection: AcnHiddenUnits) -> torch.Tensor:
-    """What lets hidden unit i see a_i and unit H + i see -a_i, (I, H), or subtracts them again, (H, I)."""
-    hidden_units, width = sorted(projection.weight.shape, reverse=True)
-    identity = torch.eye(width)
-    mirrored = F.pad(torch.cat((identity, -identity)), (0, 0, 0, hidden_units - 2 * width))
-    return mirrored if projection.out_features == hidden_units else mirrored.T
-
-
 class AcnMLP(nn.Module):
     """The feed-forward sub-layer: W_2 act(W_1 a), or W_2 (act(W_g a) * W_1 a) with W_g and W_1 in one projection."""
 
     def __init__(self, config: AcnConfig):
         super().__init__()
         self.gated = config.gated_mlp
-        self.up_proj = AcnHiddenUnits(config.hidden_size, config.intermediate_size * (2 if self.gated else 1))
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size * (2 if self.gated else 1))
         self.act_fn = ACT2FN[config.hidden_act]
-        self.down_proj = AcnHiddenUnits(config.intermediate_size, config.hidden_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         inner = self.up_proj(hidden_states)
@@ -366,8 +354,6 @@ class AcnPreTrainedModel(PreTrainedModel):
         if isinstance(module, AcnProjection) and self.config.identity_attention_init:
             identity = torch.eye(module.in_features).repeat(module.out_features // module.in_features, 1)
             init.copy_(module.weight, module.weight + identity.to(module.weight))
-        if isinstance(module, AcnHiddenUnits) and self.config.identity_mlp_init:
-            init.copy_(module.weight, module.weight + mirrored_identity(module).to(module.weight))
 
     @classmethod
     def from_bert(cls, bert: Any, connectivity: str = "acn", **overrides: Any) -> Any:

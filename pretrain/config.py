@@ -53,8 +53,6 @@ class ModelConfig:
     identity_attention_init: bool = False
     """Add the identity to the initial query, key, value and output projections: every token then attends to itself
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
-    identity_mlp_init: bool = False
-    """Start the feed-forward sub-layer at the identity too (hidden units in pairs of opposite sign)."""
 
     def acn_fields(self, manifest: Manifest) -> dict[str, Any]:
         """The fields of the `AcnConfig` for the corpus of `manifest`."""

@@ -11,13 +11,12 @@ GLUE_TASKS = ("sst2", "qnli", "qqp", "rte", "mrpc", "cola")
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "identity": {"model.identity_attention_init": True},
-    "mirrored": {"model.identity_attention_init": True, "model.identity_mlp_init": True},
     "warmup": {"model.identity_attention_init": True, "schedule.warmup_fraction": 0.5},
     "start1": {"model.hybrid_init": 1.0},
 }
 """What an arm changes beside its connectivity, as options of `acn pretrain`. plain: normal(0.02). identity: the
-identity added to the attention's projections. mirrored: feed-forward sub-layers start at the identity, too. warmup:
-identity with the paper's warm-up over half of the steps. start1: a hybrid whose learned scalars start at 1."""
+identity added to the attention's projections. warmup: identity with the paper's warm-up over half of the steps. start1:
+a hybrid whose learned scalars start at 1."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class Arm:
         return {"model.connectivity": self.connectivity, **VARIANTS[self.variant]}
 
 
-IDENTITY, MIRRORED, PLAIN = (
-    (Arm("acn", variant), Arm("residual", variant)) for variant in ("identity", "mirrored", "plain")
-)
+IDENTITY, PLAIN = ((Arm("acn", variant), Arm("residual", variant)) for variant in ("identity", "plain"))
 
 
 @dataclass(frozen=True)
@@ -146,19 +143,19 @@ SMOKE = Budget(
 )  # fmt: skip
 
 CPU = Budget(
-    name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=2e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"),)),
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
-    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=3, train_examples=1200, eval_examples=600,
+    finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=2400, eval_examples=1000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "300", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=15, tokens=2e3, examples=8, study=240), jobs=2, longer=2,
+    speeds=Speeds(start=20, tokens=4e3, examples=80, study=240), jobs=2, longer=2,
 )  # fmt: skip
 
 SMALL_CPU = Budget(
     name="cpu-1h", minutes=60,
-    groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "start1"), Arm("acn", "warmup"))),
+    groups=(IDENTITY, PLAIN, (Arm("hybrid", "start1"), Arm("acn", "warmup"))),
     seeds=(0, 1, 2), layers=6, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=128, corpus_mb=12.0,
     vocabulary=4096,
@@ -166,11 +163,11 @@ SMALL_CPU = Budget(
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "200", "--max_eval_samples", "300", "--max_length", "96",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=20, tokens=6e3, examples=60, study=150), jobs=2,
+    speeds=Speeds(start=20, tokens=8e3, examples=150, study=150), jobs=2,
 )  # fmt: skip
 
 GPU = Budget(
-    name="gpu-30min", minutes=30, groups=(IDENTITY, PLAIN, MIRRORED, (Arm("hybrid", "identity"),)),
+    name="gpu-30min", minutes=30, groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"),)),
     seeds=(0, 1, 2), layers=12, hidden=512, heads=8, tokens=500e6, batch=256, micro_batch=256, ranks=1, zero_stage=1,
     warmup=0.1, rates=(5e-4, 1e-3), rate_tokens=20e6, validations=25, validation_blocks=1024, corpus_mb=None,
     vocabulary=16384,

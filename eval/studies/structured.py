@@ -98,8 +98,7 @@ def shrink(model: AcnForSequenceClassification, share: float, importance: Import
     """Remove `share` of the heads and of the neurons of every layer, the least important first, in place."""
     config = model.config
     config.head_dim = config.head_width
-    # how the weights began; it goes with whole projections only
-    config.identity_attention_init = config.identity_mlp_init = False
+    config.identity_attention_init = False  # how the weights began; it goes with square projections only
     kept_heads = [_kept(scores, share) for scores in importance.heads]
     kept_neurons = [_kept(scores, share) for scores in importance.neurons]
     for layer, heads, neurons in zip(model.base_model.layers, kept_heads, kept_neurons, strict=True):

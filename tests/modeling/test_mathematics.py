@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import BertConfig, BertForMaskedLM
 
 from modeling import CONNECTIVITIES, AcnForMaskedLM, AcnForSequenceClassification, AcnModel
@@ -211,44 +210,3 @@ def test_identity_initialisation_leaves_loaded_weights_alone(tiny_config, tmp_pa
     model.save_pretrained(tmp_path)
     for name, weight in AcnModel.from_pretrained(tmp_path).state_dict().items():
         assert torch.equal(weight, model.state_dict()[name])
-
-
-@pytest.mark.parametrize("act", ["gelu", "silu", "relu"])
-def test_with_both_identities_a_layer_without_noise_passes_tokens_on(tiny_config, act):
-    torch.manual_seed(3)
-    config = tiny_config(
-        identity_attention_init=True, identity_mlp_init=True, initializer_range=1e-9, hidden_act=act,
-        intermediate_size=30, num_hidden_layers=1,
-    )  # fmt: skip
-    model = AcnModel(config).double().eval()
-    states = torch.randn(2, 7, 12, dtype=torch.float64)
-    torch.testing.assert_close(model.layers[0].mlp(states), states, atol=1e-6, rtol=0)
-
-
-def test_mirrored_units_are_added_to_the_usual_noise(tiny_config):
-    torch.manual_seed(3)
-    plain = AcnModel(tiny_config(intermediate_size=30)).state_dict()
-    torch.manual_seed(3)
-    shifted = AcnModel(tiny_config(intermediate_size=30, identity_mlp_init=True)).state_dict()
-    expected = torch.cat((torch.eye(12), -torch.eye(12), torch.zeros(6, 12)))
-    for name, weight in plain.items():
-        added = shifted[name] - weight
-        if name.endswith("up_proj.weight"):
-            torch.testing.assert_close(added, expected, atol=1e-6, rtol=0)
-        elif name.endswith("down_proj.weight"):
-            torch.testing.assert_close(added, expected.T, atol=1e-6, rtol=0)
-        else:
-            assert torch.equal(shifted[name], weight), name
-
-
-@pytest.mark.parametrize(
-    ("fields", "mend"),
-    [
-        ({"intermediate_size": 20}, "two hidden units"),
-        ({"gated_mlp": True}, "no gate"),
-        ({"hidden_act": "tanh"}, "use gelu, silu or relu"),
-    ],
-)
-def test_an_identity_that_the_feed_forward_layer_cannot_be_is_refused(tiny_config, fields, mend):
-    with pytest.raises(StrictDataclassError, match=mend):
-        tiny_config(**({"intermediate_size": 30, "identity_mlp_init": True} | fields))

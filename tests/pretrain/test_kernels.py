@@ -20,7 +20,9 @@ def losses(acn: Callable, recipe: Callable[..., Path], name: str, **fields: obje
     return read_metrics(config.with_suffix(""))["train/loss"]
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), pytest.param("bf16", 1e-2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-5), pytest.param("bf16", 1e-2, marks=pytest.mark.slow)]
+)
 def test_the_losses_are_those_of_any_implementation_of_the_attention(
     acn: Callable, recipe: Callable, precision: str, tolerance: float
 ) -> None:
