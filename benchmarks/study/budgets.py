@@ -144,7 +144,7 @@ SMOKE = Budget(
 
 CPU = Budget(
     name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"),)),
-    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
+    seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=4e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
     finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=2400, eval_examples=1000,
     study_tasks=1,
