@@ -7,6 +7,7 @@ Figures go to OUTPUT's folder, figures/results/NAME/, NAME being that of the JSO
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,6 +119,8 @@ def in_short(claim: Claim) -> list[str]:
             "Nothing about the claim follows from this budget: no model's masked accuracy is well above that of the "
             "commonest token, and no fine-tuned model is better than chance."
         ]
+    layers = claim.budget["layers"]
+    quarter = math.ceil(layers / 4)
     sentences = []
     for arm, twin in claim.pairs:
         pairs = tables.paired_gaps(claim, arm, twin)
@@ -126,6 +129,8 @@ def in_short(claim: Claim) -> list[str]:
     for task in informative:
         for arm, twin in claim.pairs:
             if not {arm.name, twin.name} & set(chance[task]):
+                lost = (claim.lost_at(one, task, quarter) for one in (arm, twin))
+                sentences.append(verdicts.cut_at(arm.name, twin.name, task, (quarter, layers), *lost))
                 cuts = (claim.cut_depths(one, task) for one in (arm, twin))
                 sentences.append(verdicts.cut_depths(arm.name, twin.name, task, *cuts))
                 scores = (claim.full_scores(one, task) for one in (arm, twin))

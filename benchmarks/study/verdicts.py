@@ -48,6 +48,21 @@ def full_scores(name: str, other: str, task: str, scores: Mapping[int, float], o
     return f"{task}: the whole {name} scores {mine:.3f}, {other} {theirs:.3f}; {certainty(differences)}."
 
 
+def cut_at(
+    name: str, other: str, task: str, layers: tuple[int, int], lost: Mapping[int, float], others: Mapping[int, float]
+) -> str:
+    """What cutting at `layers` (kept, of all) costs the runs of two arms, seed by seed."""
+    seeds = sorted(lost.keys() & others.keys())
+    if not seeds:
+        return f"{task}: {name} and {other}, cut, have no seed in common."
+    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (lost, others))
+    differences = [lost[seed] - others[seed] for seed in seeds]
+    return (
+        f"{task}: with {layers[0]} of {layers[1]} layers {name} scores {mine:.3f} less than whole, {other} "
+        f"{theirs:.3f} less; {certainty(differences)}."
+    )
+
+
 def certainty(differences: Sequence[float]) -> str:
     """Whether paired differences show anything."""
     if len(differences) < FEWEST_PAIRS:
@@ -83,7 +98,7 @@ def training_gap(name: str, other: str, ratios: Sequence[float | None]) -> str:
     known = [ratio for ratio in ratios if ratio is not None]
     if not known:
         return f"{name} and {other} reached no common final loss: the ratio of their tokens is not known."
-    spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ", one seed"
+    spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else " (one seed)"
     unknown = f" ({len(ratios) - len(known)} more never reached it)" if len(known) < len(ratios) else ""
     mean = statistics.fmean(known)
     needs = "more" if mean > 1 else "less" if mean < 1 else "as much"

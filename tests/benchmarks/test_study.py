@@ -435,7 +435,7 @@ def test_the_page_comes_from_the_json_alone_with_a_figure_for_every_link(claim, 
 def test_the_page_says_what_the_numbers_say(claim):
     text = page.render([Claim.read(claim)])
     # acn is 0.2 nats above at every step and both fall 0.05 nats a step: 3,000 tokens against 2,600
-    assert "acn-identity needs 1.15, one seed times the tokens of residual-identity: more training (paper" in text
+    assert "acn-identity needs 1.15 (one seed) times the tokens of residual-identity: more training (paper" in text
     assert (
         "the cut depths of acn-identity and residual-identity are equal on average (2.0 layers) over 2 paired" in text
     )
@@ -479,6 +479,8 @@ def test_verdicts_need_several_pairs_and_a_difference_beyond_its_error():
         "acn", "residual", "sst2", {1: 0.5, 2: 0.5, 3: 0.5}, {1: 0.7, 2: 0.69, 3: 0.71}
     )
     assert "no seed in common" in verdicts.cut_depths("acn", "residual", "sst2", {1: 1}, {2: 1})
+    cut = verdicts.cut_at("acn", "residual", "sst2", (3, 12), {1: 0.0, 2: 0.01, 3: -0.01}, {1: 0.2, 2: 0.21, 3: 0.19})
+    assert "with 3 of 12 layers acn scores 0.000 less than whole, residual 0.200 less; more than 2" in cut
 
 
 def test_losses_are_equal_only_within_the_stated_margin():
