@@ -42,6 +42,19 @@ CONSTANT = ScheduleConfig(name="wsd", warmup_fraction=0.0, decay_fraction=0.0)
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A model, and how much of it a benchmark runs."""
+
+    name: str
+    hidden: int
+    layers: int
+    vocab: int
+    micro_batch: int
+    turn: int
+    """Steps of a turn."""
+
+
+@dataclass(frozen=True)
 class Setting:
     """What both sides have in common."""
 

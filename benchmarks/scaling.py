@@ -33,7 +33,7 @@ from pretrain.engine import LARGEST_BUCKET, init_distributed
 from pretrain.memory import ModelSize
 from pretrain.traffic import bytes_sent, step_traffic
 
-from .contenders import Setting, our_loop
+from .contenders import Setting, Shape, our_loop
 from .corpus import prepared_corpus
 from .timing import Benchmark, Goal, Report, Timing, ratio
 
@@ -47,17 +47,10 @@ PATIENCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Size:
-    """A model, and how each rank runs it."""
+class Size(Shape):
+    """What each rank runs."""
 
-    name: str
-    hidden: int
-    layers: int
-    vocab: int
-    micro_batch: int
     accumulation: int
-    turn: int
-    """Steps of a turn."""
     efficiency: float
     """Aimed at. gloo moves about 1 GB/s within a machine: with 6 bytes sent per parameter a step waits some 20 ms at
     tiny (3.4 million parameters) and 110 ms at mini (18 million), beside some 0.2 and 0.7 s of computing."""

@@ -37,7 +37,7 @@ from pretrain.figures import read_metrics
 from pretrain.optim import OptimConfig
 
 from .aims import PRECISIONS, over_trainer, same_losses
-from .contenders import AfterSteps, Setting, bert, blocks_dataset, initial_weights, our_loop, trainer
+from .contenders import AfterSteps, Setting, Shape, bert, blocks_dataset, initial_weights, our_loop, trainer
 from .corpus import prepared_corpus
 from .timing import Benchmark, Goal, Report, Timing, ratio
 
@@ -55,16 +55,9 @@ SWITCHED_OFF: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Size:
-    """A model, and how it is run: every one has global batches of 16 blocks."""
+class Size(Shape):
+    """Every one has global batches of 16 blocks."""
 
-    name: str
-    hidden: int
-    layers: int
-    vocab: int
-    micro_batch: int
-    turn: int
-    """Steps of a turn."""
     switched_off: bool = False
     """Measure `SWITCHED_OFF` too."""
 
