@@ -54,11 +54,14 @@ class Claim:
     budget: dict[str, Any]
     machine: dict[str, Any]
     cells: list[dict[str, Any]]
+    remarks: str = ""
+    """What a person wrote beside it, in a file of the same name ending in .md: likely causes, and what is left open."""
 
     @classmethod
     def read(cls, path: Path) -> "Claim":
         """Raises EvalError where it cannot be read."""
-        return cls(path.stem, **read_json(path))
+        beside = path.with_suffix(".md")
+        return cls(path.stem, **read_json(path), remarks=beside.read_text() if beside.is_file() else "")
 
     def done(self, kind: str, **wanted: Any) -> Iterator[dict[str, Any]]:
         """The finished cells of a kind with these values."""

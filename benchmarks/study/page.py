@@ -38,7 +38,8 @@ Written by `python -m benchmarks.study.page` from `benchmarks/results/claim-*.js
 study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in how they start (*plain*:
 weights from normal(0.02); *identity*: the identity added to the query, key, value and output projections; others:
 `benchmarks/study/budgets.py`), and in nothing else but the learning rate, where a budget has a grid to choose each
-arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`.
+arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`; only the remarks
+are written by hand.
 """
 
 
@@ -99,6 +100,8 @@ def _claim(claim: Claim) -> Iterator[str]:
     yield "### In short\n"
     yield from (f"- {sentence}" for sentence in in_short(claim))
     yield ""
+    if claim.remarks:
+        yield f"### Remarks, by hand\n\n{claim.remarks}"
     yield from _what_ran(claim)
     yield from _pretraining(claim)
     for task in claim.tasks:
@@ -128,6 +131,9 @@ def in_short(claim: Claim) -> list[str]:
             sentences.append(verdicts.training_gap(arm.name, twin.name, tables.reached(pairs)))
     for task in informative:
         for arm, twin in claim.pairs:
+            if arm.name not in chance[task] and twin.name in chance[task]:
+                scores = (of.values() for of in (claim.full_scores(arm, task), claim.lost_at(arm, task, quarter)))
+                sentences.append(verdicts.cut_alone(arm.name, task, (quarter, layers), *scores))
             if not {arm.name, twin.name} & set(chance[task]):
                 lost = (claim.lost_at(one, task, quarter) for one in (arm, twin))
                 sentences.append(verdicts.cut_at(arm.name, twin.name, task, (quarter, layers), *lost))

@@ -7,7 +7,7 @@ well above the commonest token's when it is at least twice that; losses are equa
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from eval.results import Results
 
@@ -60,6 +60,16 @@ def cut_at(
     return (
         f"{task}: with {layers[0]} of {layers[1]} layers {name} scores {mine:.3f} less than whole, {other} "
         f"{theirs:.3f} less; {certainty(differences)}."
+    )
+
+
+def cut_alone(name: str, task: str, layers: tuple[int, int], scores: Iterable[float], lost: Iterable[float]) -> str:
+    """What cutting at `layers` (kept, of all) costs an arm whose twin has nothing to compare it with."""
+    whole = statistics.fmean(scores)
+    cut = whole - statistics.fmean(lost)
+    return (
+        f"{task}: {name} scores {whole:.3f} whole and {cut:.3f} with {layers[0]} of {layers[1]} layers; its twin is at "
+        "chance, so that nothing is compared."
     )
 
 

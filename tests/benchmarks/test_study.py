@@ -483,6 +483,25 @@ def test_verdicts_need_several_pairs_and_a_difference_beyond_its_error():
     assert "with 3 of 12 layers acn scores 0.000 less than whole, residual 0.200 less; more than 2" in cut
 
 
+def test_an_arm_whose_twin_is_at_chance_is_told_of_alone(claim):
+    content = json.loads(claim.read_text())
+    for cell in content["cells"]:
+        if cell["kind"] == "finetune" and cell["connectivity"] == "residual":
+            for one in cell["result"]["seeds"]:
+                one |= {"full_score": 0.5, "depth_scores": [0.5] * len(one["depth_scores"])}
+    claim.write_text(json.dumps(content))
+    short = page.in_short(Claim.read(claim))
+    alone = "docsource: acn-identity scores 0.900 whole and 0.800 with 1 of 2 layers; its twin is at chance"
+    assert any(sentence.startswith(alone) for sentence in short), short
+    assert not any("residual-identity 0." in sentence for sentence in short)
+
+
+def test_remarks_beside_a_file_are_on_the_page(claim):
+    assert "by hand" not in page.render([Claim.read(claim)]).split("###", 1)[1]
+    claim.with_suffix(".md").write_text("The twin needs a smaller learning rate.\n")
+    assert "### Remarks, by hand\n\nThe twin needs a smaller learning rate.\n" in page.render([Claim.read(claim)])
+
+
 def test_losses_are_equal_only_within_the_stated_margin():
     assert verdicts.equal_losses("acn", "residual", [4.04], [4.0]).startswith("Compared at equal loss")
     assert "0.200 nats above" in verdicts.equal_losses("acn", "residual", [4.2], [4.0])
