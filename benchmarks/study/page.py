@@ -141,8 +141,8 @@ def in_short(claim: Claim) -> list[str]:
                 sentences.append(verdicts.cut_depths(arm.name, twin.name, task, *cuts))
                 scores = (claim.full_scores(one, task) for one in (arm, twin))
                 sentences.append(verdicts.full_scores(arm.name, twin.name, task, *scores))
-    if any(len(claim.runs(arm)) == 1 for arm in claim.arms):
-        sentences.append(verdicts.ONE_PRETRAINING)
+    if few := verdicts.few_pretrainings({arm.name: len(claim.runs(arm)) for arm in claim.arms}):
+        sentences.append(few)
     sentences += [f"{task}: {', '.join(names)} at chance, so that a cut depth means nothing there."
                   for task, names in chance.items() if names]  # fmt: skip
     return sentences or ["No pair of twins is complete: nothing is compared."]

@@ -15,9 +15,6 @@ FEWEST_PAIRS = 3
 ERRORS = 2.0
 WELL_ABOVE = 2.0
 EQUAL_LOSS = 0.05
-ONE_PRETRAINING = (
-    "Runs of an arm are fine-tunings of one pretraining: how much differs between pretrainings is not known."
-)
 
 
 def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_cuts: Mapping[int, int]) -> str:
@@ -82,6 +79,17 @@ def certainty(differences: Sequence[float]) -> str:
     if mean > ERRORS * error:
         return f"more than {ERRORS:g} standard errors ({error:.2g} each): a difference is shown for these runs"
     return f"within {ERRORS:g} standard errors ({error:.2g} each): no difference is shown"
+
+
+def few_pretrainings(counts: Mapping[str, int]) -> str | None:
+    """A caution where the runs of an arm come from fewer pretrainings than a difference takes; None otherwise."""
+    if min(counts.values(), default=FEWEST_PAIRS) >= FEWEST_PAIRS:
+        return None
+    of = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return (
+        f"Runs are fine-tunings of few pretrainings ({of}), which the standard errors take for independent: how much "
+        "differs between pretrainings is hardly known."
+    )
 
 
 def at_chance(results: Results) -> bool:

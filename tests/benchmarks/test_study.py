@@ -440,7 +440,7 @@ def test_the_page_says_what_the_numbers_say(claim):
         "the cut depths of acn-identity and residual-identity are equal on average (2.0 layers) over 2 paired" in text
     )
     assert "the whole acn-identity scores 0.900, residual-identity 0.900; too few pairs" in text
-    assert verdicts.ONE_PRETRAINING in text
+    assert "fine-tunings of few pretrainings (acn-identity 1, residual-identity 1" in text
     assert "masked accuracy 0.300 is 6.0 times that of always predicting the commonest token (0.050)." in text
 
 
@@ -500,6 +500,11 @@ def test_remarks_beside_a_file_are_on_the_page(claim):
     assert "by hand" not in page.render([Claim.read(claim)]).split("###", 1)[1]
     claim.with_suffix(".md").write_text("The twin needs a smaller learning rate.\n")
     assert "### Remarks, by hand\n\nThe twin needs a smaller learning rate.\n" in page.render([Claim.read(claim)])
+
+
+def test_few_pretrainings_are_told():
+    assert "(acn 1, residual 3)" in verdicts.few_pretrainings({"acn": 1, "residual": 3})
+    assert verdicts.few_pretrainings({"acn": 3, "residual": 3}) is None
 
 
 def test_losses_are_equal_only_within_the_stated_margin():
