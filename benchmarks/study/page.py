@@ -132,8 +132,8 @@ def in_short(claim: Claim) -> list[str]:
     for task in informative:
         for arm, twin in claim.pairs:
             if arm.name not in chance[task] and twin.name in chance[task]:
-                scores = (of.values() for of in (claim.full_scores(arm, task), claim.lost_at(arm, task, quarter)))
-                sentences.append(verdicts.cut_alone(arm.name, task, (quarter, layers), *scores))
+                whole, cut = claim.full_scores(arm, task), claim.lost_at(arm, task, quarter)
+                sentences.append(verdicts.cut_alone(arm.name, task, (quarter, layers), whole.values(), cut.values()))
             if not {arm.name, twin.name} & set(chance[task]):
                 lost = (claim.lost_at(one, task, quarter) for one in (arm, twin))
                 sentences.append(verdicts.cut_at(arm.name, twin.name, task, (quarter, layers), *lost))
