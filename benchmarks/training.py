@@ -49,6 +49,7 @@ CURVE_STEPS = 20
 OURS: dict[str, Any] = {"compile": shutil.which(os.environ.get("CXX", "g++")) is not None, "zero_stage": 0}
 SWITCHED_OFF: dict[str, dict[str, Any]] = {
     "acn, not compiled": {"compile": False},
+    "acn, fused attention": {"attention": "sdpa"},  # as it is anyway in fp32
     "acn, ZeRO 1": {"zero_stage": 1},
     "acn, AdamW not fused": {"optim": OptimConfig(fused=False)},
 }

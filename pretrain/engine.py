@@ -180,7 +180,7 @@ def attention(config: PretrainConfig) -> str:
     """transformers' name of the attention's implementation."""
     if config.attention != "auto":
         return config.attention
-    # torch's fused kernel for CPUs takes 2 to 6 times as long in bf16 as products and softmax one after the other
+    # in bf16 torch's fused kernel for CPUs is slower than products and softmax in turn (benchmarks/NOTES.md)
     slow = resolve_precision(config.precision) == "bf16" and not torch.cuda.is_available()
     return "eager" if slow else "sdpa"
 

@@ -15,7 +15,7 @@ from data_pipeline import Manifest
 from launch.demo import TASKS as DOCUMENTATION_TASKS
 from launch.errors import LaunchError, reported
 
-from .budgets import BUDGETS, GLUE_TASKS, Budget, only
+from .budgets import BUDGETS, GLUE_TASKS, Budget, with_variants
 from .commands import Home
 from .driver import CLAIM_FILE, Study
 from .plan import KINDS, plan, tasks_of
@@ -59,10 +59,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.jobs is not None:
         budget = replace(budget, jobs=args.jobs)
     if args.variants is not None:
-        budget = only(budget, args.variants.split(","))
+        budget = with_variants(budget, args.variants.split(","))
     tasks = tasks_of(args.tasks, args.glue_dir)
     _check(budget, args, tasks)
-    home = Home(args.output, args.tokens, args.glue_dir, any(task in DOCUMENTATION_TASKS for task in tasks))
+    from_documentation = any(task in DOCUMENTATION_TASKS for task in tasks)
+    home = Home(args.output, args.tokens, args.glue_dir, documentation_tasks=from_documentation)
     if not args.plan:
         claim_home(budget, home, tasks)
     threads = max(1, (os.cpu_count() or 1) // budget.jobs)
@@ -87,10 +88,10 @@ def _check(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> No
         found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
-    for variant in args.variants.split(",") if args.variants is not None else ():
+    if args.variants is not None:
         known = dict.fromkeys(arm.variant for group in BUDGETS[budget.name].groups for arm in group)
-        if variant not in known:
-            found.append(f"variants: budget {budget.name} has no {variant}: use {', '.join(known)}")
+        if unknown := [name for name in args.variants.split(",") if name not in known]:
+            found.append(f"variants: budget {budget.name} has no {', '.join(unknown)}: use {', '.join(known)}")
     for task in tasks:
         if task in GLUE_TASKS:
             if args.glue_dir is None or not (Path(args.glue_dir) / task).is_dir():

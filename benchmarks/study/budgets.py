@@ -123,7 +123,7 @@ class Budget:
         return int(tokens // self.batch_tokens)
 
 
-def only(budget: Budget, variants: Sequence[str]) -> Budget:
+def with_variants(budget: Budget, variants: Sequence[str]) -> Budget:
     """`budget` without the arms of other variants."""
     chosen = (tuple(arm for arm in group if arm.variant in variants) for group in budget.groups)
     return replace(budget, groups=tuple(group for group in chosen if group))

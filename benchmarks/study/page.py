@@ -16,6 +16,7 @@ from eval.report_sections import depth_table, paper_table
 from launch.errors import LaunchError, reported
 
 from . import tables, verdicts
+from .budgets import Arm
 from .claim import Claim
 from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
 from .plan import KINDS
@@ -122,8 +123,6 @@ def in_short(claim: Claim) -> list[str]:
             "Nothing about the claim follows from this budget: no model's masked accuracy is well above that of the "
             "commonest token, and no fine-tuned model is better than chance."
         ]
-    layers = claim.budget["layers"]
-    quarter = math.ceil(layers / 4)
     sentences = []
     for arm, twin in claim.pairs:
         pairs = tables.paired_gaps(claim, arm, twin)
@@ -131,21 +130,27 @@ def in_short(claim: Claim) -> list[str]:
             sentences.append(verdicts.training_gap(arm.name, twin.name, tables.reached(pairs)))
     for task in informative:
         for arm, twin in claim.pairs:
-            if arm.name not in chance[task] and twin.name in chance[task]:
-                whole, cut = claim.full_scores(arm, task), claim.lost_at(arm, task, quarter)
-                sentences.append(verdicts.cut_alone(arm.name, task, (quarter, layers), whole.values(), cut.values()))
-            if not {arm.name, twin.name} & set(chance[task]):
-                lost = (claim.lost_at(one, task, quarter) for one in (arm, twin))
-                sentences.append(verdicts.cut_at(arm.name, twin.name, task, (quarter, layers), *lost))
-                cuts = (claim.cut_depths(one, task) for one in (arm, twin))
-                sentences.append(verdicts.cut_depths(arm.name, twin.name, task, *cuts))
-                scores = (claim.full_scores(one, task) for one in (arm, twin))
-                sentences.append(verdicts.full_scores(arm.name, twin.name, task, *scores))
+            if arm.name not in chance[task]:
+                sentences += _cut(claim, arm, None if twin.name in chance[task] else twin, task)
     if few := verdicts.few_pretrainings({arm.name: len(claim.runs(arm)) for arm in claim.arms}):
         sentences.append(few)
     sentences += [f"{task}: {', '.join(names)} at chance, so that a cut depth means nothing there."
                   for task, names in chance.items() if names]  # fmt: skip
     return sentences or ["No pair of twins is complete: nothing is compared."]
+
+
+def _cut(claim: Claim, arm: Arm, twin: Arm | None, task: str) -> Iterator[str]:
+    """What cutting an arm costs, beside its twin where that has learned the task."""
+    layers = claim.budget["layers"]
+    kept = (math.ceil(layers / 4), layers)
+    scores, lost = claim.full_scores(arm, task), claim.lost_at(arm, task, kept[0])
+    if twin is None:
+        yield verdicts.cut_alone(arm.name, task, kept, scores.values(), lost.values())
+        return
+    yield verdicts.cut_at(arm.name, twin.name, task, kept, lost, claim.lost_at(twin, task, kept[0]))
+    cuts = (claim.cut_depths(one, task) for one in (arm, twin))
+    yield verdicts.cut_depths(arm.name, twin.name, task, *cuts)
+    yield verdicts.full_scores(arm.name, twin.name, task, scores, claim.full_scores(twin, task))
 
 
 def _above_baseline(claim: Claim) -> dict[str, bool]:

@@ -8,6 +8,7 @@ well above the commonest token's when it is at least twice that; losses are equa
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from eval.results import Results
 
@@ -17,46 +18,59 @@ WELL_ABOVE = 2.0
 EQUAL_LOSS = 0.05
 
 
+@dataclass(frozen=True)
+class Paired:
+    """A figure of two arms over the seeds that they have in common, of which there is at least one."""
+
+    mine: float
+    theirs: float
+    differences: list[float]
+
+    @classmethod
+    def of(cls, mine: Mapping[int, float], theirs: Mapping[int, float]) -> "Paired | None":
+        """None without a common seed."""
+        seeds = sorted(mine.keys() & theirs.keys())
+        if not seeds:
+            return None
+        means = (statistics.fmean(values[seed] for seed in seeds) for values in (mine, theirs))
+        return cls(*means, [float(mine[seed] - theirs[seed]) for seed in seeds])
+
+
 def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_cuts: Mapping[int, int]) -> str:
     """How the cut depths of two arms compare, seed by seed."""
-    seeds = sorted(cuts.keys() & other_cuts.keys())
-    if not seeds:
+    pair = Paired.of(cuts, other_cuts)
+    if pair is None:
         return f"{task}: {name} and {other} have no seed in common; their cut depths are not compared."
-    differences = [float(cuts[seed] - other_cuts[seed]) for seed in seeds]
-    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (cuts, other_cuts))
-    mean = statistics.fmean(differences)
-    over = f"over {len(seeds)} {'run' if len(seeds) == 1 else 'paired runs'}"
+    runs = len(pair.differences)
+    mean = statistics.fmean(pair.differences)
+    over = f"over {runs} {'run' if runs == 1 else 'paired runs'}"
     if mean == 0:
-        return f"{task}: the cut depths of {name} and {other} are equal on average ({mine:.1f} layers) {over}."
+        return f"{task}: the cut depths of {name} and {other} are equal on average ({pair.mine:.1f} layers) {over}."
     which = "smaller" if mean < 0 else "larger"
     return (
-        f"{task}: {name}'s cut depth is {which} than {other}'s by {abs(mean):.1f} layers ({mine:.1f} against "
-        f"{theirs:.1f}) {over}; {certainty(differences)}."
+        f"{task}: {name}'s cut depth is {which} than {other}'s by {abs(mean):.1f} layers ({pair.mine:.1f} against "
+        f"{pair.theirs:.1f}) {over}; {certainty(pair.differences)}."
     )
 
 
 def full_scores(name: str, other: str, task: str, scores: Mapping[int, float], others: Mapping[int, float]) -> str:
     """How the whole models of two arms compare, seed by seed."""
-    seeds = sorted(scores.keys() & others.keys())
-    if not seeds:
+    pair = Paired.of(scores, others)
+    if pair is None:
         return f"{task}: the whole models of {name} and {other} have no seed in common."
-    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (scores, others))
-    differences = [scores[seed] - others[seed] for seed in seeds]
-    return f"{task}: the whole {name} scores {mine:.3f}, {other} {theirs:.3f}; {certainty(differences)}."
+    return f"{task}: the whole {name} scores {pair.mine:.3f}, {other} {pair.theirs:.3f}; {certainty(pair.differences)}."
 
 
 def cut_at(
     name: str, other: str, task: str, layers: tuple[int, int], lost: Mapping[int, float], others: Mapping[int, float]
 ) -> str:
     """What cutting at `layers` (kept, of all) costs the runs of two arms, seed by seed."""
-    seeds = sorted(lost.keys() & others.keys())
-    if not seeds:
+    pair = Paired.of(lost, others)
+    if pair is None:
         return f"{task}: {name} and {other}, cut, have no seed in common."
-    mine, theirs = (statistics.fmean(of[seed] for seed in seeds) for of in (lost, others))
-    differences = [lost[seed] - others[seed] for seed in seeds]
     return (
-        f"{task}: with {layers[0]} of {layers[1]} layers {name} scores {mine:.3f} less than whole, {other} "
-        f"{theirs:.3f} less; {certainty(differences)}."
+        f"{task}: with {layers[0]} of {layers[1]} layers {name} scores {pair.mine:.3f} less than whole, {other} "
+        f"{pair.theirs:.3f} less; {certainty(pair.differences)}."
     )
 
 
