@@ -32,8 +32,8 @@ class Paired:
         seeds = sorted(mine.keys() & theirs.keys())
         if not seeds:
             return None
-        means = (statistics.fmean(values[seed] for seed in seeds) for values in (mine, theirs))
-        return cls(*means, [float(mine[seed] - theirs[seed]) for seed in seeds])
+        mean, other_mean = (statistics.fmean(values[seed] for seed in seeds) for values in (mine, theirs))
+        return cls(mean, other_mean, [float(mine[seed] - theirs[seed]) for seed in seeds])
 
 
 def cut_depths(name: str, other: str, task: str, cuts: Mapping[int, int], other_cuts: Mapping[int, int]) -> str:
