@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
     parser.add_argument("--variants", help="names between commas: only arms that start like this (budgets.py)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="of pretraining instead of acn pretrain's choice: bf16 is twice as fast on CPUs with AMX",
+    )
     parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
     args = parser.parse_args(argv)
@@ -58,6 +63,8 @@ def _run(args: argparse.Namespace) -> int:
         budget = replace(budget, minutes=args.total_minutes)
     if args.jobs is not None:
         budget = replace(budget, jobs=args.jobs)
+    if args.precision is not None:
+        budget = replace(budget, precision=args.precision)
     if args.variants is not None:
         budget = with_variants(budget, args.variants.split(","))
     tasks = tasks_of(args.tasks, args.glue_dir)

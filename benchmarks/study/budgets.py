@@ -111,7 +111,11 @@ class Budget:
     jobs: int = 1
     """Cells that run side by side; on a CPU two with one rank each are faster than one with two."""
     longer: int | None = None
-    """ACNs are also trained on so many times the tokens, to compare at equal loss (paper: 2)."""
+    """The first group's arms are also trained on so many times the tokens, to compare at equal loss (paper: 2)."""
+    first_tasks: int = 2
+    """Tasks, from the first, that every arm of a seed is fine-tuned on before any is on the others."""
+    precision: str = "auto"
+    """Of pretraining, as `acn pretrain` has it."""
 
     @property
     def batch_tokens(self) -> int:
@@ -143,9 +147,11 @@ SMOKE = Budget(
 )  # fmt: skip
 
 CPU = Budget(
-    name="cpu-2h", minutes=120, groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"),)),
+    name="cpu-2h", minutes=120,
+    groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"), Arm("acn", "warmup"))),
     seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=4e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
-    warmup=0.1, rates=(1e-3,), rate_tokens=0, validations=20, validation_blocks=128, corpus_mb=12.0, vocabulary=4096,
+    warmup=0.1, rates=(5e-4, 1e-3), rate_tokens=1e6, validations=20, validation_blocks=128, corpus_mb=12.0,
+    vocabulary=4096,
     finetune_seeds=(1, 2, 3), finetune_rates=(5e-4,), finetune_epochs=2, train_examples=2400, eval_examples=1000,
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "300", "--max_eval_samples", "300", "--max_length", "96",
@@ -175,7 +181,7 @@ GPU = Budget(
     study_tasks=1,
     study_options=("--seeds", "1,2", "--max_train_samples", "2000", "--max_eval_samples", "800",
                    "--pruning.methods", "magnitude"),
-    speeds=Speeds(start=20, tokens=1e6, examples=3000, study=60), longer=2,
+    speeds=Speeds(start=20, tokens=1e6, examples=3000, study=60), longer=2, first_tasks=3,
 )  # fmt: skip
 
 BUDGETS = {budget.name: budget for budget in (SMOKE, SMALL_CPU, CPU, GPU)}

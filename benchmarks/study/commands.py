@@ -96,6 +96,7 @@ def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours:
         "global_batch_size": budget.batch,
         "micro_batch_size": budget.micro_batch,
         "zero_stage": budget.zero_stage,
+        "precision": budget.precision,
         "optim.lr": rate,
         "schedule.warmup_fraction": budget.warmup,
         "seed": cell.seed,

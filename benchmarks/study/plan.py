@@ -1,6 +1,6 @@
 """The cells of a budget in order of importance: pure data, the same for all arms but for what is compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,19 +50,30 @@ def tasks_of(chosen: str | None, glue_dir: str | None) -> tuple[str, ...]:
 def plan(budget: Budget, tasks: Sequence[str]) -> list[Cell]:
     """Every cell of `budget`, each after those that it needs.
 
-    The first seed of all arms comes before the second of any, what is trained longer after what is trained alike;
-    studies are of the first seed only.
+    The first seed of all arms comes before the second of any, and what is trained longer right after the group that it
+    is compared with. Tasks after the budget's first come when every arm of a seed has had those. Studies are of the
+    first seed only.
     """
+    first, further = tasks[: budget.first_tasks], tasks[budget.first_tasks :]
     cells = [Cell("corpus")]
     for seed in budget.seeds:
-        for group in budget.groups:
-            if seed == budget.seeds[0]:
+        for group, longer in _sets(budget):
+            studied = seed == budget.seeds[0] and longer == 1
+            if studied:
                 cells += [rate for arm in group for rate in _rates(budget, arm)]
-            cells += list(_compared(budget, group, seed, tasks, studied=seed == budget.seeds[0]))
-        for group in budget.groups if budget.longer is not None else ():
-            slower = tuple(arm for arm in group if arm.connectivity == "acn")
-            cells += list(_compared(budget, slower, seed, tasks, studied=False, longer=budget.longer or 1))
+            runs = _pretrainings(budget, group, seed, longer)
+            cells += [*runs, *_finetunings(runs, first)]
+            if studied:
+                cells += _studies(runs, tasks[: budget.study_tasks])
+        for group, longer in _sets(budget):
+            cells += _finetunings(_pretrainings(budget, group, seed, longer), further)
     return cells
+
+
+def _sets(budget: Budget) -> list[tuple[tuple[Arm, ...], int]]:
+    """What is pretrained with a seed: groups of arms, each with the multiple of the budget's tokens."""
+    sets = [(group, 1) for group in budget.groups]
+    return sets if budget.longer is None else [sets[0], (budget.groups[0], budget.longer), *sets[1:]]
 
 
 def _rates(budget: Budget, arm: Arm) -> list[Cell]:
@@ -71,22 +82,27 @@ def _rates(budget: Budget, arm: Arm) -> list[Cell]:
     return [Cell("rate", arm, budget.seeds[0], rate, after=("corpus",)) for rate in rates]
 
 
-def _compared(
-    budget: Budget, group: Sequence[Arm], seed: int, tasks: Sequence[str], studied: bool, longer: int = 1
-) -> Iterator[Cell]:
-    """A group's pretrainings, then its fine-tunings task by task, then its studies."""
-    runs = []
+def _pretrainings(budget: Budget, group: Sequence[Arm], seed: int, longer: int) -> list[Cell]:
+    cells = []
     for arm in group:
         needed = ("corpus", *(cell.name for cell in _rates(budget, arm)))
-        runs.append(Cell("pretrain", arm, seed, longer=longer, after=needed))
-    yield from runs
-    for task in tasks:
-        for run in runs:
-            yield Cell("finetune", run.arm, seed, longer=longer, task=task, after=(run.name,))
-    for task in tasks[: budget.study_tasks] if studied else ():
-        for run in runs:
-            tuned = Cell("finetune", run.arm, seed, longer=longer, task=task)
-            yield Cell("study", run.arm, seed, longer=longer, task=task, after=(tuned.name,))
+        cells.append(Cell("pretrain", arm, seed, longer=longer, after=needed))
+    return cells
+
+
+def _finetunings(runs: Sequence[Cell], tasks: Sequence[str]) -> list[Cell]:
+    """Of pretrainings, task by task."""
+    return [
+        Cell("finetune", run.arm, run.seed, longer=run.longer, task=task, after=(run.name,))
+        for task in tasks
+        for run in runs
+    ]
+
+
+def _studies(runs: Sequence[Cell], tasks: Sequence[str]) -> list[Cell]:
+    """Of the models that pretrainings were fine-tuned to, task by task."""
+    tuned = _finetunings(runs, tasks)
+    return [Cell("study", one.arm, one.seed, longer=one.longer, task=one.task, after=(one.name,)) for one in tuned]
 
 
 def work(budget: Budget, cell: Cell) -> float:
