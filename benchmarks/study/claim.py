@@ -117,9 +117,10 @@ class Claim:
         """The whole model's score of every run by its seed."""
         return {seed: one["full_score"] for seed, one in self._finetunings(arm, task, longer)}
 
-    def lost_at(self, arm: Arm, task: str, depth: int) -> dict[int, float]:
+    def lost_at(self, arm: Arm, task: str, depth: int, longer: int = 1) -> dict[int, float]:
         """What the score of every run loses when its model is cut at `depth`, by its seed."""
-        return {seed: one["full_score"] - one["depth_scores"][depth] for seed, one in self._finetunings(arm, task, 1)}
+        tuned = self._finetunings(arm, task, longer)
+        return {seed: one["full_score"] - one["depth_scores"][depth] for seed, one in tuned}
 
     def _finetunings(self, arm: Arm, task: str, longer: int) -> Iterator[tuple[int, dict[str, Any]]]:
         for cell in self.done("finetune", **vars(arm), task=task, longer=longer):

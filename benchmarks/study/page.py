@@ -7,7 +7,6 @@ Figures go to OUTPUT's folder, figures/results/NAME/, NAME being that of the JSO
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +14,11 @@ from pathlib import Path
 from eval.report_sections import depth_table, paper_table
 from launch.errors import LaunchError, reported
 
-from . import tables, verdicts
-from .budgets import Arm
+from . import comparisons, tables, verdicts
 from .claim import Claim
 from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
 from .plan import KINDS
-from .tables import label, shown
+from .tables import shown
 
 COMMITTED = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -28,7 +26,8 @@ FIGURES = Path("figures") / "results"
 
 GAP_NOTE = """Tokens are those of the first validation at or below the loss, interpolated. The faster of two runs passes
 the slower one's final loss while its learning rate is still high; with a schedule that ended there it would have needed
-fewer tokens, so that a gap is understated. Training the slower one longer, below, is the fair comparison.
+fewer tokens, so that a gap is understated. Where twins were also trained on more tokens, with a schedule as long, the
+slower one of more is compared with the faster one of fewer above, if their final losses are equal.
 """
 
 TOLD = ("failed", "stopped")
@@ -91,6 +90,8 @@ def _claim(claim: Claim) -> Iterator[str]:
     variants = dict.fromkeys(cell["variant"] for cell in claim.cells if "variant" in cell)
     tasks = dict.fromkeys(cell["task"] for cell in claim.cells if cell["task"])
     options = f"--variants {','.join(variants)} --tasks {','.join(tasks)}"
+    if (precision := budget.get("precision", "auto")) != "auto":
+        options += f" --precision {precision}"
     where = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores, {machine['processor']}"
     yield (
         f"`python -m benchmarks.study --budget {budget['name']} {options}`: "
@@ -99,7 +100,7 @@ def _claim(claim: Claim) -> Iterator[str]:
         f"{machine['torch']}, {machine['date']}, commit {str(machine['commit'])[:10]}.\n"
     )
     yield "### In short\n"
-    yield from (f"- {sentence}" for sentence in in_short(claim))
+    yield from (f"- {sentence}" for sentence in comparisons.in_short(claim))
     yield ""
     if claim.remarks:
         yield f"### Remarks, by hand\n\n{claim.remarks}"
@@ -108,64 +109,6 @@ def _claim(claim: Claim) -> Iterator[str]:
     for task in claim.tasks:
         yield from _task(claim, task)
     yield from _studies(claim)
-
-
-def in_short(claim: Claim) -> list[str]:
-    """What follows from the numbers, or that nothing does."""
-    learned = _above_baseline(claim)
-    chance = {
-        task: [run.name for run in _equal_tokens(claim, task) if verdicts.at_chance(run.results)]
-        for task in claim.tasks
-    }
-    informative = [task for task in claim.tasks if len(chance[task]) < len(_equal_tokens(claim, task))]
-    if not any(learned.values()) and not informative:
-        return [
-            "Nothing about the claim follows from this budget: no model's masked accuracy is well above that of the "
-            "commonest token, and no fine-tuned model is better than chance."
-        ]
-    sentences = []
-    for arm, twin in claim.pairs:
-        pairs = tables.paired_gaps(claim, arm, twin)
-        if pairs and learned[arm.name] and learned[twin.name]:
-            sentences.append(verdicts.training_gap(arm.name, twin.name, tables.reached(pairs)))
-    for task in informative:
-        for arm, twin in claim.pairs:
-            if arm.name not in chance[task]:
-                sentences += _cut(claim, arm, None if twin.name in chance[task] else twin, task)
-    if few := verdicts.few_pretrainings({arm.name: len(claim.runs(arm)) for arm in claim.arms}):
-        sentences.append(few)
-    sentences += [f"{task}: {', '.join(names)} at chance, so that a cut depth means nothing there."
-                  for task, names in chance.items() if names]  # fmt: skip
-    return sentences or ["No pair of twins is complete: nothing is compared."]
-
-
-def _cut(claim: Claim, arm: Arm, twin: Arm | None, task: str) -> Iterator[str]:
-    """What cutting an arm costs, beside its twin where that has learned the task."""
-    layers = claim.budget["layers"]
-    kept = (math.ceil(layers / 4), layers)
-    scores, lost = claim.full_scores(arm, task), claim.lost_at(arm, task, kept[0])
-    if twin is None:
-        yield verdicts.cut_alone(arm.name, task, kept, scores.values(), lost.values())
-        return
-    yield verdicts.cut_at(arm.name, twin.name, task, kept, lost, claim.lost_at(twin, task, kept[0]))
-    cuts = (claim.cut_depths(one, task) for one in (arm, twin))
-    yield verdicts.cut_depths(arm.name, twin.name, task, *cuts)
-    yield verdicts.full_scores(arm.name, twin.name, task, scores, claim.full_scores(twin, task))
-
-
-def _above_baseline(claim: Claim) -> dict[str, bool]:
-    """Of every arm: whether its masked accuracy is well above the commonest token's."""
-    baseline = claim.corpus["baseline_accuracy"] if claim.corpus else 0.0
-    runs = {arm: claim.runs(arm) for arm in claim.arms}
-    return {
-        arm.name: bool(of_arm)
-        and min(run.result["validation_accuracy"] for run in of_arm) >= verdicts.WELL_ABOVE * baseline
-        for arm, of_arm in runs.items()
-    }
-
-
-def _equal_tokens(claim: Claim, task: str) -> list[tables.TaskRun]:
-    return tables.task_runs(claim, task, [(arm, 1) for arm in claim.arms])
 
 
 def _what_ran(claim: Claim) -> Iterator[str]:
@@ -203,8 +146,8 @@ def _pretraining(claim: Claim) -> Iterator[str]:
 
 
 def _task(claim: Claim, task: str) -> Iterator[str]:
-    """A task at equal tokens, then at equal loss."""
-    runs = _equal_tokens(claim, task)
+    """A task at equal tokens, then with the longer pretrainings."""
+    runs = tables.task_runs(claim, task, [(arm, 1) for arm in claim.arms])
     yield f"### {task}\n"
     if runs:
         yield (
@@ -214,15 +157,11 @@ def _task(claim: Claim, task: str) -> Iterator[str]:
         yield from shown(paper_table(runs))
         yield from shown(depth_table(task, runs))
         yield from _images(claim, task_pictures(claim, task))
-    for arm, twin in claim.pairs:
-        for longer in tables.lengths(claim, arm):
-            compared = tables.task_runs(claim, task, [(arm, longer), (twin, 1)])
-            if longer > 1 and len(compared) == 2:
-                losses = (
-                    [run.result["validation_loss"] for run in claim.runs(*one)] for one in ((arm, longer), (twin, 1))
-                )
-                yield verdicts.equal_losses(label(arm, longer), twin.name, *losses) + "\n"
-                yield from shown(paper_table(compared))
+    longer = [(side.arm, side.longer) for side in comparisons.sides(claim) if side.longer > 1]
+    if more := tables.task_runs(claim, task, longer):
+        yield "After pretraining on more tokens:\n"
+        yield from shown(paper_table(more))
+        yield from shown(depth_table(task, more))
 
 
 def _studies(claim: Claim) -> Iterator[str]:

@@ -63,7 +63,7 @@ def lengths(claim: Claim, arm: Arm) -> list[int]:
 
 def label(arm: Arm, longer: int) -> str:
     """An arm's name with its tokens, where they are more than the others'."""
-    return arm.name if longer == 1 else f"{arm.name}, {longer} x tokens"
+    return arm.name if longer == 1 else f"{arm.name} ({longer} x tokens)"
 
 
 def pretraining(claim: Claim) -> Table:
@@ -96,10 +96,11 @@ def _seeds(runs: Sequence[Run]) -> str:
     return " ".join(str(run.seed) for run in runs)
 
 
-def paired_gaps(claim: Claim, arm: Arm, twin: Arm) -> list[tuple[int, Gap, Gap]]:
+def paired_gaps(claim: Claim, arm: Arm, twin: Arm, longer: int) -> list[tuple[int, Gap, Gap]]:
     """(seed, at the twin's final loss, at the arm's) for every seed that both have, at the same number of tokens."""
-    twins = {run.seed: run for run in claim.runs(twin)}
-    return [(run.seed, *gaps(run.losses, twins[run.seed].losses)) for run in claim.runs(arm) if run.seed in twins]
+    twins = {run.seed: run for run in claim.runs(twin, longer)}
+    mine = (run for run in claim.runs(arm, longer) if run.seed in twins)
+    return [(run.seed, *gaps(run.losses, twins[run.seed].losses)) for run in mine]
 
 
 def reached(pairs: Sequence[tuple[int, Gap, Gap]]) -> list[float | None]:
@@ -110,12 +111,14 @@ def reached(pairs: Sequence[tuple[int, Gap, Gap]]) -> list[float | None]:
 def equal_loss(claim: Claim) -> Table | None:
     """Tokens to equal validation loss, in both directions, and masked accuracy where both have the same loss."""
     rows = []
-    for arm, twin in claim.pairs:
-        for seed, *both in paired_gaps(claim, arm, twin):
+    compared = [(arm, twin, longer) for arm, twin in claim.pairs for longer in lengths(claim, arm)]
+    for arm, twin, longer in compared:
+        for seed, *both in paired_gaps(claim, arm, twin, longer):
             for whose, gap in zip((twin, arm), both, strict=True):
                 tokens = [None if t is None else t / 1e6 for t in (gap.tokens, gap.other_tokens)]
                 ratio = "never reached" if gap.ratio is None else f"{gap.ratio:.2f}"
-                rows.append([arm.name, twin.name, seed, f"{whose.name}'s final", gap.loss, *tokens, ratio])
+                rows.append([label(arm, longer), label(twin, longer), seed, f"{whose.name}'s final", gap.loss,
+                             *tokens, ratio])  # fmt: skip
     if not rows:
         return None
     columns = ["arm", "twin", "seed", "loss", "nats", "arm, M tokens", "twin, M tokens", "ratio"]

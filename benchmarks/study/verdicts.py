@@ -145,10 +145,15 @@ def equal_losses(name: str, other: str, losses: Sequence[float], other_losses: S
     mean, other_mean = statistics.fmean(losses), statistics.fmean(other_losses)
     difference = mean - other_mean
     stated = f"validation loss {mean:.3f} of {name} against {other_mean:.3f} of {other}"
-    if abs(difference) <= EQUAL_LOSS:
-        return f"Compared at equal loss: {stated}, equal within {EQUAL_LOSS:g} nats."
+    if are_equal(losses, other_losses):
+        return f"At equal loss: {stated}, equal within {EQUAL_LOSS:g} nats."
     which = "above" if difference > 0 else "below"
-    return f"Not at equal loss: {stated}, {abs(difference):.3f} nats {which} it. Depths below compare unequal models."
+    return f"Not at equal loss: {stated}, {abs(difference):.3f} nats {which} it; the two are not compared further."
+
+
+def are_equal(losses: Sequence[float], other_losses: Sequence[float]) -> bool:
+    """Whether the means of two sets of losses can pass for the same."""
+    return abs(statistics.fmean(losses) - statistics.fmean(other_losses)) <= EQUAL_LOSS
 
 
 def rate_at_the_edge(name: str, rate: float, tried: Sequence[float]) -> str | None:

@@ -18,6 +18,7 @@ from benchmarks.study.__main__ import main
 from benchmarks.study.budgets import BUDGETS, CPU, GLUE_TASKS, SMOKE, VARIANTS, Arm
 from benchmarks.study.claim import Claim
 from benchmarks.study.commands import Home, commands, pretrain_options
+from benchmarks.study.comparisons import in_short
 from benchmarks.study.curves import LossCurve, gaps
 from benchmarks.study.driver import CLAIM_FILE, Study
 from benchmarks.study.plan import Cell, plan, tasks_of
@@ -65,6 +66,24 @@ def test_all_of_the_first_seed_comes_before_the_second():
     seeds = [cell.seed for cell in plan(CPU, TASKS)]
     assert seeds == sorted(seeds)
     assert set(seeds) == {0, 1, 2}
+
+
+def test_both_twins_of_the_first_group_are_trained_longer_right_after_it():
+    runs = [cell for cell in plan(CPU, TASKS) if cell.kind == "pretrain" and cell.seed == 0]
+    first = CPU.groups[0]
+    assert [(cell.arm, cell.longer) for cell in runs[:4]] == [
+        *((arm, 1) for arm in first),
+        *((arm, 2) for arm in first),
+    ]
+    assert {cell.longer for cell in runs[4:]} == {1}
+
+
+def test_every_arm_has_the_first_tasks_before_any_has_the_others():
+    tasks = [cell.task for cell in plan(CPU, ("sst2", "qnli", "qqp")) if cell.kind == "finetune" and cell.seed == 1]
+    further = tasks.index("qqp")
+    assert set(tasks[:further]) == {"sst2", "qnli"}
+    assert set(tasks[further:]) == {"qqp"}
+    assert tasks.count("sst2") == tasks.count("qqp") == len(CPU.groups[0]) + sum(map(len, CPU.groups))
 
 
 def test_every_arm_tries_the_same_rates_and_takes_its_best():
@@ -124,13 +143,13 @@ def finetuned_seed(seed, depth_scores=(0.5, 0.8, 0.9), majority=0.5):
 
 
 def result_of(cell, home=None):
-    """A made-up result; acn learns a little slower than residual."""
+    """A made-up result; acn learns a little slower than residual, and reaches its loss with twice the tokens."""
     if cell.kind == "corpus":
         return {"baseline_accuracy": 0.05, "commonest_token": 7, "train_tokens": 1000, "vocabulary": 100}
     if cell.kind == "rate":
         return {"validation_loss": 5 + cell.rate}
     if cell.kind == "pretrain":
-        slow = 0.2 if cell.arm.connectivity == "acn" else 0.0
+        slow = (0.2 if cell.arm.connectivity == "acn" else 0.0) - 0.2 * (cell.longer - 1)
         steps = (10, 20, 30)
         curves = {"validation/loss": {str(s): 6 + slow - s / 20 + cell.seed / 100 for s in steps}}
         curves |= {"validation/accuracy": {str(s): s / 100 for s in steps}, "validation/cut_depth": {"30": 2.0}}
@@ -452,7 +471,7 @@ def test_a_page_at_chance_says_that_nothing_follows(claim):
         if cell["kind"] == "finetune":
             cell["result"]["seeds"] = [one | {"majority_score": 0.9} for one in cell["result"]["seeds"]]
     claim.write_text(json.dumps(content))
-    short = page.in_short(Claim.read(claim))
+    short = in_short(Claim.read(claim))
     assert len(short) == 1
     assert short[0].startswith("Nothing about the claim follows")
     assert "nothing about connectivity follows from this pretraining" in page.render([Claim.read(claim)])
@@ -490,10 +509,26 @@ def test_an_arm_whose_twin_is_at_chance_is_told_of_alone(claim):
             for one in cell["result"]["seeds"]:
                 one |= {"full_score": 0.5, "depth_scores": [0.5] * len(one["depth_scores"])}
     claim.write_text(json.dumps(content))
-    short = page.in_short(Claim.read(claim))
+    short = in_short(Claim.read(claim))
     alone = "docsource: acn-identity scores 0.900 whole and 0.800 with 1 of 2 layers; its twin is at chance"
     assert any(sentence.startswith(alone) for sentence in short), short
     assert not any("residual-identity 0." in sentence for sentence in short)
+
+
+def test_twins_are_compared_at_equal_loss_where_one_was_trained_longer(tmp_path):
+    study, _ = study_in(tmp_path / "study", budget=replace(SMOKE, longer=2))
+    study.run(3600)
+    claim = Claim.read(tmp_path / "study" / CLAIM_FILE)
+    short = in_short(claim)
+    equal = "At equal loss: validation loss 4.500 of acn-identity (2 x tokens) against 4.500 of residual-identity"
+    assert any(sentence.startswith(equal) for sentence in short), short
+    assert any("against 4.300 of residual-identity (2 x tokens), 0.400 nats above it" in one for one in short)
+    whole = "the whole acn-identity (2 x tokens) scores 0.900, residual-identity"
+    assert sum(whole in sentence for sentence in short) == 4  # two tasks, at equal loss and at equal tokens
+    assert not any("the whole acn-identity scores 0.900, residual-identity (2 x" in sentence for sentence in short)
+    text = page.render([claim])
+    assert text.count("After pretraining on more tokens:") == 2
+    assert "needs 1.15 (one seed) times the tokens of residual-identity (2 x tokens)" in text
 
 
 def test_remarks_beside_a_file_are_on_the_page(claim):
@@ -508,7 +543,7 @@ def test_few_pretrainings_are_told():
 
 
 def test_losses_are_equal_only_within_the_stated_margin():
-    assert verdicts.equal_losses("acn", "residual", [4.04], [4.0]).startswith("Compared at equal loss")
+    assert verdicts.equal_losses("acn", "residual", [4.04], [4.0]).startswith("At equal loss")
     assert "0.200 nats above" in verdicts.equal_losses("acn", "residual", [4.2], [4.0])
 
 
