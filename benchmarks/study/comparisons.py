@@ -1,6 +1,7 @@
 """Which runs are compared with which, at equal tokens and at equal loss, and the sentences that follow."""
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,6 +55,20 @@ def unequal_tokens(claim: Claim) -> list[Pair]:
     ]
 
 
+def best_of_each(claim: Claim) -> Pair | None:
+    """The arm with the lowest loss of those that are not residual, and of those that are, at the budget's tokens.
+
+    None where they are twins, who are compared anyway, or have no seed in common.
+    """
+    there = [side for side in sides(claim) if side.longer == 1]
+    halves = [[side for side in there if (side.arm == side.arm.twin) == residual] for residual in (False, True)]
+    if not all(halves):
+        return None
+    mine, theirs = (min(half, key=lambda side: _mean_loss(claim, side)) for half in halves)
+    apart = not tables.paired_gaps(claim, mine.arm, theirs.arm, longer=1)
+    return None if apart or theirs.arm == mine.arm.twin else (mine, theirs)
+
+
 def in_short(claim: Claim) -> list[str]:
     """What follows from the numbers, or that nothing does."""
     learned = [side for side in sides(claim) if _above_baseline(claim, side)]
@@ -69,6 +84,10 @@ def in_short(claim: Claim) -> list[str]:
         found = tables.paired_gaps(claim, pair[0].arm, pair[1].arm, pair[0].longer)
         if found and all(side in learned for side in pair):
             sentences.append(verdicts.training_gap(pair[0].name, pair[1].name, tables.reached(found)))
+    if (best := best_of_each(claim)) and all(side in learned for side in best):
+        found = tables.paired_gaps(claim, best[0].arm, best[1].arm, longer=1)
+        gap = verdicts.training_gap(best[0].name, best[1].name, tables.reached(found))
+        sentences.append(f"The lowest loss against the lowest of a residual arm, whatever their starts: {gap}")
     sentences += [at_equal_loss(claim, pair)[0] for pair in unequal_tokens(claim)]
     at_equal = [pair for pair in unequal_tokens(claim) if at_equal_loss(claim, pair)[1]]
     for task in informative:
@@ -89,6 +108,10 @@ def at_equal_loss(claim: Claim, pair: Pair) -> tuple[str, bool]:
     """How the final losses of a pair compare, and whether they are equal."""
     mine, theirs = ([run.result["validation_loss"] for run in side.runs(claim)] for side in pair)
     return verdicts.equal_losses(pair[0].name, pair[1].name, mine, theirs), verdicts.are_equal(mine, theirs)
+
+
+def _mean_loss(claim: Claim, side: Side) -> float:
+    return statistics.fmean(run.result["validation_loss"] for run in side.runs(claim))
 
 
 def _tuned(claim: Claim, task: str) -> list[Side]:

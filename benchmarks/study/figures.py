@@ -67,13 +67,15 @@ def _draw_losses(claim: Claim, path: Path) -> None:
     save_comparison(path, lines, "Pretraining")
 
 
-def task_pictures(claim: Claim, task: str) -> Iterator[Picture]:
-    """The depth curve of a task (the paper's figure 5)."""
-    runs = task_runs(claim, task, [(arm, 1) for arm in claim.arms])
-    if runs:
+def task_pictures(claim: Claim, task: str, longer: bool = False) -> Iterator[Picture]:
+    """The depth curve of a task (the paper's figure 5), of the longer pretrainings or of the others."""
+    trained = [(arm, times) for arm in claim.arms for times in lengths(claim, arm) if (times > 1) == longer]
+    if runs := task_runs(claim, task, trained):
         curves = [seeds_curve(run.results, run.name) for run in runs]
-        yield Picture(f"depth-{task}.png", f"{task}: score at every depth (figure 5)",
-                      partial(save_depth_figure, curves=curves, title=f"{task}, equal tokens"))  # fmt: skip
+        stem, about = (f"depth-{task}-longer", ", more tokens") if longer else (f"depth-{task}", "")
+        title = f"{task}{about or ', equal tokens'}"
+        yield Picture(f"{stem}.png", f"{task}{about}: score at every depth (figure 5)",
+                      partial(save_depth_figure, curves=curves, title=title))  # fmt: skip
 
 
 _STUDY_CAPTIONS = {

@@ -79,7 +79,9 @@ def render(claims: Sequence[Claim]) -> str:
 
 def pictures(claim: Claim) -> list[Picture]:
     """Every figure of a claim."""
-    of_tasks = [picture for task in claim.tasks for picture in task_pictures(claim, task)]
+    of_tasks = [
+        picture for task in claim.tasks for longer in (False, True) for picture in task_pictures(claim, task, longer)
+    ]
     return [*pretraining_pictures(claim), *of_tasks, *study_pictures(claim)]
 
 
@@ -162,6 +164,7 @@ def _task(claim: Claim, task: str) -> Iterator[str]:
         yield "After pretraining on more tokens:\n"
         yield from shown(paper_table(more))
         yield from shown(depth_table(task, more))
+        yield from _images(claim, task_pictures(claim, task, longer=True))
 
 
 def _studies(claim: Claim) -> Iterator[str]:

@@ -18,7 +18,7 @@ from benchmarks.study.__main__ import main
 from benchmarks.study.budgets import BUDGETS, CPU, GLUE_TASKS, SMOKE, VARIANTS, Arm
 from benchmarks.study.claim import Claim
 from benchmarks.study.commands import Home, commands, pretrain_options
-from benchmarks.study.comparisons import in_short
+from benchmarks.study.comparisons import best_of_each, in_short
 from benchmarks.study.curves import LossCurve, gaps
 from benchmarks.study.driver import CLAIM_FILE, Study
 from benchmarks.study.plan import Cell, plan, tasks_of
@@ -528,7 +528,24 @@ def test_twins_are_compared_at_equal_loss_where_one_was_trained_longer(tmp_path)
     assert not any("the whole acn-identity scores 0.900, residual-identity (2 x" in sentence for sentence in short)
     text = page.render([claim])
     assert text.count("After pretraining on more tokens:") == 2
+    assert [picture.file for picture in page.pictures(claim) if "longer" in picture.file] == [
+        f"depth-{task}-longer.png" for task in TASKS
+    ]
     assert "needs 1.15 (one seed) times the tokens of residual-identity (2 x tokens)" in text
+
+
+def test_the_best_arms_are_compared_where_they_are_no_twins(claim):
+    assert best_of_each(Claim.read(claim)) is None  # acn-identity and residual-identity
+    content = json.loads(claim.read_text())
+    for cell in content["cells"]:
+        if cell["kind"] == "pretrain" and cell["connectivity"] == "residual":
+            cell["variant"] = "plain"
+    claim.write_text(json.dumps(content))
+    best = best_of_each(Claim.read(claim))
+    assert [side.name for side in best] == ["acn-identity", "residual-plain"]
+    start = "The lowest loss against the lowest of a residual arm, whatever their starts: "
+    told = f"{start}To the loss that both reach, acn-identity needs 1.15 (one seed) times the tokens of residual-plain"
+    assert any(sentence.startswith(told) for sentence in in_short(Claim.read(claim)))
 
 
 def test_remarks_beside_a_file_are_on_the_page(claim):
