@@ -56,12 +56,12 @@ def unequal_tokens(claim: Claim) -> list[Pair]:
 
 
 def best_of_each(claim: Claim) -> Pair | None:
-    """The arm with the lowest loss of those that are not residual, and of those that are, at the budget's tokens.
+    """The ACN and the residual arm with the lowest losses at the budget's tokens.
 
     None where they are twins, who are compared anyway, or have no seed in common.
     """
     there = [side for side in sides(claim) if side.longer == 1]
-    halves = [[side for side in there if (side.arm == side.arm.twin) == residual] for residual in (False, True)]
+    halves = [[side for side in there if side.arm.connectivity == name] for name in ("acn", "residual")]
     if not all(halves):
         return None
     mine, theirs = (min(half, key=lambda side: _mean_loss(claim, side)) for half in halves)
@@ -87,7 +87,7 @@ def in_short(claim: Claim) -> list[str]:
     if (best := best_of_each(claim)) and all(side in learned for side in best):
         found = tables.paired_gaps(claim, best[0].arm, best[1].arm, longer=1)
         gap = verdicts.training_gap(best[0].name, best[1].name, tables.reached(found))
-        sentences.append(f"The lowest loss against the lowest of a residual arm, whatever their starts: {gap}")
+        sentences.append(f"The best ACN by loss against the best residual network, whatever their starts: {gap}")
     sentences += [at_equal_loss(claim, pair)[0] for pair in unequal_tokens(claim)]
     at_equal = [pair for pair in unequal_tokens(claim) if at_equal_loss(claim, pair)[1]]
     for task in informative:

@@ -543,7 +543,7 @@ def test_the_best_arms_are_compared_where_they_are_no_twins(claim):
     claim.write_text(json.dumps(content))
     best = best_of_each(Claim.read(claim))
     assert [side.name for side in best] == ["acn-identity", "residual-plain"]
-    start = "The lowest loss against the lowest of a residual arm, whatever their starts: "
+    start = "The best ACN by loss against the best residual network, whatever their starts: "
     told = f"{start}To the loss that both reach, acn-identity needs 1.15 (one seed) times the tokens of residual-plain"
     assert any(sentence.startswith(told) for sentence in in_short(Claim.read(claim)))
 
