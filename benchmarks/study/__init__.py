@@ -17,7 +17,7 @@ smoke        2 layers x 64 on 1 MB of documentation, every kind of cell once: mi
 cpu-1h       6 layers x 128 on the documentation of the installed packages (no download), 6M tokens each: one seed of
              the ACN and its residual twin, with the usual initialisation and with the identity added to attention.
 cpu-2h       the same with 12 layers and 4M tokens each; the first pair of twins also on twice as many, to compare them
-             at equal loss. `--precision bf16` nearly doubles the speed on CPUs with AMX.
+             at equal loss. `--precision bf16` is 1.6 times as fast on CPUs with AMX (benchmarks/NOTES.md).
              Both run two cells of one rank side by side. Tasks are cut from the documentation; `--tasks docsource,sst2
              --glue_dir DIR` adds GLUE's, `--variants identity,plain` leaves the other arms out. In pieces:
              `--minutes 55` with the same --output until the exit code is not 75; `--total_minutes` for more seeds.

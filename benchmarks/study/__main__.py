@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
-        help="of pretraining instead of acn pretrain's choice: bf16 is twice as fast on CPUs with AMX",
+        help="of pretraining instead of acn pretrain's choice: bf16 is faster on CPUs with AMX",
     )
     parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
     parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")

@@ -88,8 +88,11 @@ def in_short(claim: Claim) -> list[str]:
         found = tables.paired_gaps(claim, best[0].arm, best[1].arm, longer=1)
         gap = verdicts.training_gap(best[0].name, best[1].name, tables.reached(found))
         sentences.append(f"The best ACN by loss against the best residual network, whatever their starts: {gap}")
-    sentences += [at_equal_loss(claim, pair)[0] for pair in unequal_tokens(claim)]
-    at_equal = [pair for pair in unequal_tokens(claim) if at_equal_loss(claim, pair)[1]]
+    at_equal = []
+    for pair in unequal_tokens(claim):
+        sentence, equal = at_equal_loss(claim, pair)
+        sentences.append(sentence)
+        at_equal += [pair] if equal else []
     for task in informative:
         for mine, theirs in [*equal_tokens(claim), *at_equal]:
             if mine not in chance[task] and claim.scores(mine.arm, task, mine.longer):
