@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from data_pipeline import CorpusConfig, PrepareConfig, prepare
+from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 
 
 def write_text(file: Path, megabytes: float, words: int = 20_000) -> Path:
@@ -31,5 +31,5 @@ def prepared_corpus(folder: Path, megabytes: float, vocab_size: int, seq_length:
         write_text(text, megabytes, words=2 * vocab_size)
     corpus = CorpusConfig(train=str(text), validation_fraction=0.1)
     config = PrepareConfig(corpus, str(output), vocab_size=vocab_size, seq_length=seq_length)
-    prepare(config, say=lambda line: None)
+    prepare_corpus(config, say=lambda line: None)
     return output

@@ -32,7 +32,7 @@ from data_pipeline import (
     StreamConfig,
     TokenStream,
     iter_documents,
-    prepare,
+    prepare_corpus,
 )
 
 Work = Callable[[], float]
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
 def first_prepare(work: Path, corpus: str) -> Path:
     """Train a tokenizer and prepare the corpus once."""
     config = PrepareConfig(CorpusConfig(train=corpus), str(work / "prepared"), vocab_size=8192, tokenizer_sample_mb=8)
-    prepare(config, say=lambda line: None)
+    prepare_corpus(config, say=lambda line: None)
     return Path(config.output)
 
 
@@ -110,7 +110,7 @@ def against_encoding(work: Path, corpus: str, prepared: Path, rounds: int) -> di
     def whole() -> float:
         output = str(work / f"again-{next(numbers)}")
         config = PrepareConfig(CorpusConfig(train=corpus), output, tokenizer=str(prepared / "tokenizer"))
-        prepare(config, say=lambda line: None)
+        prepare_corpus(config, say=lambda line: None)
         return megabytes
 
     def bare() -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.studies.early_exit import Leave, early_exit, exit_flops
+from eval.studies.early_exit import Leave, exit_early, exit_flops
 from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
 from .timing import Benchmark, Goal, Report, Step, interleave, ratio
@@ -53,7 +53,7 @@ def measure_length(length: int, rounds: int) -> tuple[list[dict], list[Goal]]:
 
     cases: dict[str, Step] = {ORDINARY: ordinary}
     for name, stops in PROFILES.items():
-        cases[name] = partial(early_exit, model, inputs, _leave_at(stops[order]))
+        cases[name] = partial(exit_early, model, inputs, _leave_at(stops[order]))
     times = interleave(cases, rounds, clock=time.process_time)
     whole = BATCH * forward_flops(config, length, num_labels=config.num_labels)
     rows: list[dict[str, Any]] = []

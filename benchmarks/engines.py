@@ -16,7 +16,7 @@ import torch
 
 from eval.errors import EvalError
 from eval.onnx_model import INPUTS, check_installed, export_onnx, open_session, quantize_int8
-from eval.studies.early_exit import early_exit
+from eval.studies.early_exit import exit_early
 from modeling import AcnForSequenceClassification
 from pretrain.engine import cpu_multiplies_bf16
 
@@ -97,7 +97,7 @@ def logits_of(model: Callable, texts: Texts) -> torch.Tensor:
 
 
 def _leave(model: AcnForSequenceClassification, texts: Texts) -> torch.Tensor:
-    return early_exit(model, texts.inputs, lambda depth, logits, rows: texts.exits[rows] == depth)[0]
+    return exit_early(model, texts.inputs, lambda depth, logits, rows: texts.exits[rows] == depth)[0]
 
 
 def _session_logits(session: Any, texts: Texts) -> torch.Tensor:

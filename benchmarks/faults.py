@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
-from data_pipeline import CorpusConfig, PrepareConfig, prepare
+from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 from pretrain.checkpoint import MARKER, newest_complete
 from pretrain.figures import read_metrics
 
@@ -78,7 +78,7 @@ def corpus(work: Path) -> Path:
         text = "\n".join(" ".join(draw.choices(words, k=12)) for _ in range(lines))
         (work / f"{name}.txt").write_text(text + "\n")
     source = CorpusConfig(train=str(work / "train.txt"), validation=str(work / "validation.txt"))
-    prepare(PrepareConfig(corpus=source, output=str(work / "tokens"), vocab_size=300, seq_length=16))
+    prepare_corpus(PrepareConfig(corpus=source, output=str(work / "tokens"), vocab_size=300, seq_length=16))
     return work / "tokens"
 
 

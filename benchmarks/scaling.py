@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launch.planning.step_time import Network, step_time
+from launch.planning.step_time import Network, model_step_time
 from launch.ranks import run_local_ranks
 from pretrain.engine import LARGEST_BUCKET, init_distributed
 from pretrain.memory import ModelSize
@@ -136,7 +136,7 @@ def compared(size: Size, found: dict[str, Any]) -> dict[str, Any]:
     traffic = step_traffic(model, STAGE, "fp32", size.accumulation)
     # bus bandwidth: two ranks send one payload each
     bandwidth = found["all_reduce_bytes"] / times[ALL_REDUCE].median
-    predicted = step_time(
+    predicted = model_step_time(
         traffic, Network(2, bandwidth, bandwidth), ranks=2, micro_batch=size.micro_batch,
         accumulation=size.accumulation, tokens=2 * size.accumulation * size.micro_batch * SEQ_LENGTH,
         rank_seconds=times[SIDE_BY_SIDE].median, overlap=False,

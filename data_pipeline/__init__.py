@@ -11,7 +11,7 @@ from data_pipeline.documents import PackedBatch
 from data_pipeline.errors import DataError, UnfinishedError
 from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
 from data_pipeline.order import Order, default_lanes
-from data_pipeline.prepare import PrepareConfig, prepare
+from data_pipeline.prepare import PrepareConfig, prepare_corpus
 from data_pipeline.reader import BlockReader
 from data_pipeline.remote import RemoteConfig
 from data_pipeline.shards import Manifest, Shard, Split
@@ -19,7 +19,7 @@ from data_pipeline.sources import CorpusConfig, Source, iter_documents
 from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
 from data_pipeline.summary import SplitSummary, summarize
 from data_pipeline.tokenizer import Vocabulary, fingerprint
-from data_pipeline.verify import verify
+from data_pipeline.verify import verify_corpus
 
 __all__ = [
     "IGNORED_LABEL",
@@ -46,9 +46,9 @@ __all__ = [
     "fingerprint",
     "iter_documents",
     "mask_blocks",
-    "prepare",
+    "prepare_corpus",
     "summarize",
     "validation_batches",
-    "verify",
+    "verify_corpus",
     "world_problems",
 ]

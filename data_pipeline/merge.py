@@ -15,7 +15,7 @@ from data_pipeline.units import Unit
 from data_pipeline.work import SPLITS, Job, Record, finished_units, load_tail
 
 
-def merge(
+def merge_units(
     job: Job, store: Store, units: list[Unit], vocabulary: Vocabulary, source: dict[str, Any], tokenizer: dict[str, Any]
 ) -> Manifest:
     """Write the last shards and return the manifest, which is not written yet.

@@ -11,7 +11,7 @@ import yaml
 
 from data_pipeline.dedup import unit_duplicates, write_duplicates
 from data_pipeline.errors import DataError, UnfinishedError
-from data_pipeline.merge import merge, write_json
+from data_pipeline.merge import merge_units, write_json
 from data_pipeline.packing import Packing
 from data_pipeline.plan import CONFIG_FILE, Plan, finished_manifest, open_plan
 from data_pipeline.progress import Progress, Say
@@ -104,7 +104,7 @@ class PrepareConfig:
         return match is not None and unit % int(match[2]) == int(match[1]) - 1
 
 
-def prepare(config: PrepareConfig, say: Say = print) -> Manifest | None:
+def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
     """Write a prepared folder and return its manifest; None after one part of several.
 
     Work that is finished stays in `output` when the process is interrupted or killed, and the same configuration goes
@@ -161,7 +161,7 @@ def _write(config: PrepareConfig, corpus: CorpusConfig, plan: Plan, store: Store
             return None
     else:
         vocabulary, about = _tokenizer_record(store)
-    manifest = merge(job, store, plan.units, vocabulary, plan.source, about)
+    manifest = merge_units(job, store, plan.units, vocabulary, plan.source, about)
     written = {"output": config.output, **config.settings()}
     store.write(CONFIG_FILE, yaml.safe_dump(written, sort_keys=False).encode())
     store.write(MANIFEST_FILE, manifest.to_bytes())

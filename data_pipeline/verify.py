@@ -21,7 +21,7 @@ from data_pipeline.tokenizer import fingerprint
 _NAMED_ROWS = 3  # so many blocks of a shard are named when they are at fault
 
 
-def verify(directory: str, workers: int = 1, say: Say = print) -> list[str]:
+def verify_corpus(directory: str, workers: int = 1, say: Say = print) -> list[str]:
     """Every fault of a prepared folder or URL, each naming the file; an empty list when there is none.
 
     Reads everything: sha256, size, row groups, column type, ids below the vocabulary size, and the framing of every

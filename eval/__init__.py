@@ -5,15 +5,15 @@
 number of runs into one page. User mistakes raise `EvalError`. Metrics go to a `Tracker` that the caller hands in.
 """
 
-from .compress import CompressConfig, CutSummary, compress
+from .compress import CompressConfig, CutSummary, compress_model
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth
 from .errors import EvalError
 from .figures import COLOURS, DepthCurve, save_depth_figure
 from .finetune import FinetuneConfig
 from .progress import Tracker
-from .report import ReportConfig, report
+from .report import ReportConfig, write_report
 from .results import Results, read_results
-from .suite import check_suite, finetune
+from .suite import check_suite, run_suite
 from .tasks import TASKS, GlueTask, compute_metrics, find_task, load_task
 
 __all__ = [
@@ -30,15 +30,15 @@ __all__ = [
     "Results",
     "Tracker",
     "check_suite",
-    "compress",
+    "compress_model",
     "compute_metrics",
     "cut_depth",
     "depth_sweep",
     "find_task",
-    "finetune",
     "flops_by_depth",
     "load_task",
     "read_results",
-    "report",
+    "run_suite",
     "save_depth_figure",
+    "write_report",
 ]

@@ -39,7 +39,7 @@ def glue_score(results: Results) -> float:
     return statistics.fmean(full)
 
 
-def aggregate(cells: Sequence[Results], tolerance: float) -> Aggregate:
+def aggregate_seeds(cells: Sequence[Results], tolerance: float) -> Aggregate:
     """The seeds of one task together."""
     by_depth = list(zip(*(cell["depth_scores"] for cell in cells), strict=True))
     mean = [statistics.fmean(scores) for scores in by_depth]

@@ -230,7 +230,7 @@ def _write(
     write_json(folder / RESULTS_FILE, cut)
 
 
-def compress(config: CompressConfig) -> CutSummary:
+def compress_model(config: CompressConfig) -> CutSummary:
     """Write `config.model` cut at the picked depth into `config.output`: weights, tokenizer, card, results.json.
 
     The written model computes, bit for bit, what the source computes at that depth.

@@ -95,7 +95,7 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     return _check_table(table, path)
 
 
-def hyperparameters(
+def choose_hyperparameters(
     task: str, hidden_size: int, overrides: Mapping[str, Any], table: str | None = None
 ) -> Hyperparameters:
     """What `task` is fine-tuned with: `overrides` (None: not given) over the user's `table` over ours.

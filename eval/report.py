@@ -188,7 +188,7 @@ def _write_report(folder: Path, found: dict[Path, Results], studies: list[StudyR
     write_tables(folder / TABLES, tables)
 
 
-def report(config: ReportConfig) -> Path:
+def write_report(config: ReportConfig) -> Path:
     """Write OUTPUT/index.html (self-contained), results.csv, figures/ (PNG and SVG) and tables/ (CSV and LaTeX).
 
     Everything below the folders is merged: fine-tunings (their seeds together) and studies of any number of models.

@@ -9,14 +9,14 @@ from typing import Any
 from modeling import AcnConfig
 
 from . import ranks
-from .aggregate import aggregate, glue_average
+from .aggregate import aggregate_seeds, glue_average
 from .cells import TaskWork, run_cell, sequence_length
 from .custom import load_custom
 from .errors import EvalError
 from .figures import save_depth_figure, seeds_curve
 from .files import file_digest, write_json
 from .finetune import FinetuneConfig
-from .hyperparameters import Hyperparameters, as_dict, at_point, hyperparameters, point_name
+from .hyperparameters import Hyperparameters, as_dict, at_point, choose_hyperparameters, point_name
 from .models import best_device, load_finetuned, load_tokenizer, read_model_config
 from .progress import NoTracker, Tracker, duration
 from .results import FIGURE_FILE, RESULTS_FILE, Results, read_results
@@ -76,7 +76,8 @@ def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[
     """The tasks with their data. All of them are looked up before the first one's data is read."""
     names, settings = config.task_names, _settings(config)
     values = {
-        name: hyperparameters(name, model_config.hidden_size, config.given(), config.hyperparameters) for name in names
+        name: choose_hyperparameters(name, model_config.hidden_size, config.given(), config.hyperparameters)
+        for name in names
     }
     if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
         raise EvalError("\n".join(problems))
@@ -146,7 +147,7 @@ def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> Resul
     if ranks.is_first():
         folder.promote(config.keep_models)
     ranks.gather(None)
-    together = aggregate(cells, config.tolerance)
+    together = aggregate_seeds(cells, config.tolerance)
     results = max(cells, key=lambda cell: cell["full_score"])
     results["seeds"] = [cell["seed"] for cell in cells]
     results["selection"] = _selection(config, results["seeds"], results["seed"])
@@ -238,7 +239,7 @@ def _average(config: FinetuneConfig, done: dict[str, Results], tracker: Tracker)
         tracker.log_metrics({"glue/average": mean}, step=0)
 
 
-def finetune(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None = None) -> list[Results]:
+def run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None = None) -> list[Results]:
     """Fine-tune `config.model` on each task with each seed, score every depth, and write OUTPUT/TASK.
 
     OUTPUT/TASK holds the model of the seed with the best validation score and its tokenizer (Hugging Face layout),

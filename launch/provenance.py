@@ -11,7 +11,7 @@ _GIT_SECONDS = 5.0
 
 
 @functools.cache
-def provenance() -> dict[str, str]:
+def provenance_tags() -> dict[str, str]:
     """Tags `version.NAME`, and of a checkout `git.commit` (also under MLflow's own name) and `git.dirty`."""
     tags = {"version.python": platform.python_version()}
     for package in _PACKAGES:

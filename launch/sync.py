@@ -25,7 +25,7 @@ class SyncConfig:
         return [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)] if self.mlflow else []
 
 
-def sync(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
+def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     """Bring parameters, tags, every metric, the files and the status of the run in `run_dir` to the server.
 
     Can be repeated: what the server has is not doubled. A run of before record.json existed gets a record from its

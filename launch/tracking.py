@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from launch.mlflow_mirror import SQLITE, MlflowMirror, sqlite_path
 from launch.mlflow_sink import MlflowSink
-from launch.provenance import provenance
+from launch.provenance import provenance_tags
 from launch.record import METRICS, JsonlSink, Record, RecordSink, RunStatus, Sink, read_record
 from launch.system import SystemMonitor
 
@@ -191,7 +191,7 @@ def open_tracker(
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
     record.add_params(flatten(params))
-    record.tags |= {**provenance(), **tags}
+    record.tags |= {**provenance_tags(), **tags}
     if parent_run_id is not None:
         record.tags["mlflow.parentRunId"] = parent_run_id
     sinks: list[Sink] = [JsonlSink(run_dir / METRICS), RecordSink(run_dir, record)]

@@ -4,7 +4,7 @@ from .check import check_run
 from .config import ModelConfig, PretrainConfig, ValidationConfig
 from .console import Console, LineConsole
 from .errors import PretrainError
-from .export import export, find_checkpoint, tokenizer_folder
+from .export import export_checkpoint, find_checkpoint, tokenizer_folder
 from .loop import pretrain
 from .observe import Tracker
 from .stop import EXIT_STOPPED
@@ -19,7 +19,7 @@ __all__ = [
     "Tracker",
     "ValidationConfig",
     "check_run",
-    "export",
+    "export_checkpoint",
     "find_checkpoint",
     "pretrain",
     "tokenizer_folder",

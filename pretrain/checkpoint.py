@@ -120,25 +120,25 @@ class Checkpoint:
         ]
 
 
-def checkpoints(run: Path) -> Path:
+def checkpoint_folder(run: Path) -> Path:
     """The folder of a run's checkpoints."""
     return run / "checkpoints"
 
 
-def complete(run: Path) -> Iterator[Checkpoint]:
+def complete_checkpoints(run: Path) -> Iterator[Checkpoint]:
     """The checkpoints of `run` whose marker names exactly the files that are there, newest first."""
-    for path in sorted(checkpoints(run).glob("step-*"), reverse=True):
-        checkpoint = read(path)
+    for path in sorted(checkpoint_folder(run).glob("step-*"), reverse=True):
+        checkpoint = read_checkpoint(path)
         if checkpoint is not None:
             yield checkpoint
 
 
 def newest_complete(run: Path) -> Checkpoint | None:
     """The newest complete checkpoint of `run`, or None."""
-    return next(complete(run), None)
+    return next(complete_checkpoints(run), None)
 
 
-def read(path: Path) -> Checkpoint | None:
+def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None when it is incomplete."""
     try:
         marker = json.loads((path / MARKER).read_text())
@@ -161,15 +161,15 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
     candidates: list[Any] = [None]
     if dist.get_rank() == 0:
         candidates = [
-            [item for item in complete(run) if at_most is None or item.progress.step <= at_most],
+            [item for item in complete_checkpoints(run) if at_most is None or item.progress.step <= at_most],
         ]
-        whole = {item.path for item in complete(run)}
-        for path in sorted(checkpoints(run).glob("step-*")):
+        whole = {item.path for item in complete_checkpoints(run)}
+        for path in sorted(checkpoint_folder(run).glob("step-*")):
             if path not in whole:
                 say(f"WARNING: {path} is incomplete (no {MARKER} marker, or other files than it names): ignored")
     dist.broadcast_object_list(candidates, src=0)
     for checkpoint in candidates[0]:
-        damaged = gathered(checkpoint.damaged_files(dist.get_rank(), dist.get_world_size()))
+        damaged = gather_objects(checkpoint.damaged_files(dist.get_rank(), dist.get_world_size()))
         names = [name for part in damaged for name in part]
         if not names:
             return checkpoint
@@ -217,9 +217,9 @@ class Saver:
         """
         if self.pending:
             self.finish()
-        path = checkpoints(self._run) / f"step-{progress.step:07d}"
+        path = checkpoint_folder(self._run) / f"step-{progress.step:07d}"
         began = time.monotonic()
-        problem = gathered(self._prepare(path) if dist.get_rank() == 0 else None)[0]
+        problem = gather_objects(self._prepare(path) if dist.get_rank() == 0 else None)[0]
         if problem:
             self._say(f"WARNING: no checkpoint at step {progress.step}: {problem}")
             return False
@@ -239,12 +239,12 @@ class Saver:
         self._pending = None
         waited = time.monotonic()
         written, error = self._writer.finish()
-        outcomes = gathered((written, error))
+        outcomes = gather_objects((written, error))
         problem = next((error for _, error in outcomes if error), None)
         if dist.get_rank() == 0 and problem is None:
             files = [file for written, _ in outcomes for file in written]
             problem = self._mark(path, progress, {Path(file.path).name: file for file in files})
-        problem = gathered(problem)[0]
+        problem = gather_objects(problem)[0]
         if problem:
             if dist.get_rank() == 0:
                 shutil.rmtree(path, ignore_errors=True)
@@ -297,13 +297,13 @@ class Saver:
         return None
 
 
-def load(engine: Any, checkpoint: Checkpoint) -> None:
+def load_checkpoint(engine: Any, checkpoint: Checkpoint) -> None:
     """Restore weights and optimizer states of the same layout. A collective."""
     loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
     assert loaded is not None, f"DeepSpeed did not load the complete checkpoint {checkpoint.path}"
 
 
-def gathered(value: Any) -> list[Any]:
+def gather_objects(value: Any) -> list[Any]:
     """The `value` of every rank, by rank. A collective."""
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)

@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from data_pipeline import Manifest
 from modeling import AcnConfig, AcnForMaskedLM
 
-from .checkpoint import Checkpoint, newest_complete, read
+from .checkpoint import Checkpoint, newest_complete, read_checkpoint
 from .ema import EMA_FILE
 from .errors import PretrainError
 from .states import UNSHARDED_FILE, convert, master_weights, universal_states
@@ -25,13 +25,15 @@ def find_checkpoint(source: Path) -> Checkpoint:
     Raises:
         PretrainError: there is none.
     """
-    checkpoint = read(source) or newest_complete(source)
+    checkpoint = read_checkpoint(source) or newest_complete(source)
     if checkpoint is None:
         raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker")
     return checkpoint
 
 
-def export(checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | None = None, ema: bool = False) -> Path:
+def export_checkpoint(
+    checkpoint: Checkpoint, output: Path, tokenizer: Path, depth: int | None = None, ema: bool = False
+) -> Path:
     """Write weights, configuration and tokenizer of `checkpoint` to `output`, cut at `depth` if given.
 
     The weights are the optimizer's fp32 ones, or with `ema` their running average. Replaces `output` only by rename,

@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 90.0
 """How long a new job waits for the one before it, which may still be writing its last checkpoint."""
 
 
-def lock(run: Path, say: Callable[[str], None], patience: float = PATIENCE_SECONDS) -> IO[str]:
+def lock_run(run: Path, say: Callable[[str], None], patience: float = PATIENCE_SECONDS) -> IO[str]:
     """Hold RUN/.lock until the returned file is closed or the process ends, however it ends.
 
     A file system without locks is taken as it is: there nothing guards a run against a second job.

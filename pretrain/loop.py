@@ -9,10 +9,9 @@ import torch.distributed as dist
 
 from data_pipeline import MaskedBatch, validation_batches
 
-from . import checkpoint as checkpoints
 from .batch import model_inputs
 from .check import check_run
-from .checkpoint import gathered
+from .checkpoint import gather_objects, newest_sound
 from .config import PretrainConfig
 from .console import Console
 from .engine import gradient_norm, init_distributed, set_global_batch, step
@@ -22,7 +21,7 @@ from .optim import set_learning_rate
 from .run import Run
 from .sample_log import SampleLog, forget_after
 from .stop import StopRequest, reason
-from .validate import validate
+from .validate import validate_depths
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
@@ -197,7 +196,7 @@ class Training(Run):
     def report_sick(self, batches: list[MaskedBatch], losses: list[torch.Tensor]) -> None:
         """Say which samples a left-out step was made of. A collective."""
         own = [batch.samples.tolist() for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
-        found = sorted(sample for rank in gathered(own) for micro_batch in rank for sample in micro_batch)
+        found = sorted(sample for rank in gather_objects(own) for micro_batch in rank for sample in micro_batch)
         first, end = self.progress.samples, self.progress.samples + self.plan.batch(self.progress.step)
         which = f"a loss that is not finite came from samples {found}" if found else "no single loss was the cause"
         self.say(
@@ -218,7 +217,7 @@ class Training(Run):
         if health.rollbacks >= self.config.health.rollbacks:
             raise UnhealthyError(f"{row}; going back {health.rollbacks} times did not help: lower optim.lr")
         self.finish_saving()
-        good = checkpoints.newest_sound(self.folder, self.say, at_most=health.first_sick_step)
+        good = newest_sound(self.folder, self.say, at_most=health.first_sick_step)
         if good is None:
             raise UnhealthyError(f"{row}, and there is no checkpoint from before them to go back to")
         self.load(good)
@@ -268,9 +267,9 @@ class Training(Run):
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
         with self.phase("validation", "validating"):
-            metrics = validate(self.engine.module, self.validation_batches(), self.device)
+            metrics = validate_depths(self.engine.module, self.validation_batches(), self.device)
             if self.ema is not None:
-                averaged = validate(self.ema.model, self.validation_batches(), self.device)
+                averaged = validate_depths(self.ema.model, self.validation_batches(), self.device)
                 metrics |= {name.replace("validation/", "validation_ema/"): value for name, value in averaged.items()}
             self.observer.log(metrics, self.progress.step)
             self.observer.draw()

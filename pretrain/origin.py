@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from .checkpoint import Checkpoint, Progress, gathered
+from .checkpoint import Checkpoint, Progress, gather_objects
 from .errors import PretrainError
 from .export import find_checkpoint, full_state_dict
 
@@ -44,7 +44,7 @@ class Origin:
         Raises:
             PretrainError: a file of the checkpoint is damaged.
         """
-        damaged = gathered(self.checkpoint.damaged_files(rank, world_size))
+        damaged = gather_objects(self.checkpoint.damaged_files(rank, world_size))
         if names := [name for part in damaged for name in part]:
             raise PretrainError(f"{self.checkpoint.path} is damaged ({', '.join(names)}): take another checkpoint")
         if not self.branch:

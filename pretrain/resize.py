@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from .checkpoint import Checkpoint, gathered
+from .checkpoint import Checkpoint, gather_objects
 from .errors import PretrainError
 from .states import State, convert, universal_states, unsharded_states
 
@@ -55,7 +55,7 @@ def _universal(checkpoint: Checkpoint, scratch: Path) -> Path:
             convert(checkpoint, folder)
         except PretrainError as error:
             problem = str(error)
-    if problem := gathered(problem)[0]:
+    if problem := gather_objects(problem)[0]:
         raise PretrainError(problem)
     return folder
 

@@ -13,10 +13,9 @@ from transformers import set_seed
 from data_pipeline import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
-from . import checkpoint as checkpoints
 from .budget import Branch, TrainingClock
 from .check import first_progress
-from .checkpoint import Checkpoint, Saver
+from .checkpoint import Checkpoint, Saver, checkpoint_folder, load_checkpoint, newest_complete, newest_sound
 from .config import PretrainConfig
 from .console import Console
 from .ema import Ema
@@ -29,9 +28,9 @@ from .engine import (
     precision_warning,
 )
 from .errors import UnhealthyError
-from .export import export, tokenizer_folder
+from .export import export_checkpoint, tokenizer_folder
 from .files import write_text
-from .lock import lock
+from .lock import lock_run
 from .observe import Observer, Tracker
 from .origin import Origin, find_origin
 from .resize import load_resized
@@ -56,12 +55,12 @@ class Run:
         self.is_main = self.rank == 0
         self.micro_batch = config.micro_batch(self.world_size)
         self.console = console
-        self._lock = lock(self.folder, console.say) if self.is_main else None
+        self._lock = lock_run(self.folder, console.say) if self.is_main else None
         self.stream = TokenStream(
             config.data, config.stream, config.masking, rank=self.rank, world_size=self.world_size
         )
         self.progress = first_progress(config, self.stream, self.world_size)
-        resumed = checkpoints.newest_sound(self.folder, self.say)
+        resumed = newest_sound(self.folder, self.say)
         origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
         set_seed(config.seed)
         model = AcnForMaskedLM(AcnConfig(**self.progress.model, attn_implementation=attention(config)))
@@ -131,13 +130,13 @@ class Run:
         """Take over weights, optimizer states and progress. A collective."""
         saved, now = checkpoint.progress, self.progress
         if saved.layout == now.layout:
-            checkpoints.load(self.engine, checkpoint)
+            load_checkpoint(self.engine, checkpoint)
         else:
             self.say(
                 f"{checkpoint.path} was written by {saved.world_size} rank(s), ZeRO stage {saved.zero_stage}, "
                 f"{saved.precision}: converting"
             )
-            load_resized(self.engine, checkpoint, checkpoints.checkpoints(self.folder))
+            load_resized(self.engine, checkpoint, checkpoint_folder(self.folder))
         self.progress = replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
         if self.ema is not None and not self.ema.load(checkpoint.path):
             self.say(f"{checkpoint.path} has no average of the weights: a new one begins")
@@ -174,7 +173,7 @@ class Run:
         self.save()
         self.finish_saving()
         if self.save_failed:
-            newest = checkpoints.newest_complete(self.folder)
+            newest = newest_complete(self.folder)
             kept = f"{newest.path} stands" if newest else "there is none yet"
             raise UnhealthyError(
                 f"the checkpoint at step {self.progress.step} could not be written (the reason is above); {kept}: mend "
@@ -202,10 +201,10 @@ class Run:
 
     def export(self, output: Path, ema: bool = False) -> None:
         """The newest checkpoint, or its average of the weights, as a Hugging Face folder; rank 0 only."""
-        newest = checkpoints.newest_complete(self.folder)
+        newest = newest_complete(self.folder)
         assert newest is not None, "it has just been written"
         output.parent.mkdir(exist_ok=True)
-        export(newest, output, tokenizer_folder(self.stream.folder), ema=ema)
+        export_checkpoint(newest, output, tokenizer_folder(self.stream.folder), ema=ema)
 
     def publish(self) -> None:
         """Leave the finished model and the run's picture in the run's folder; rank 0 only."""

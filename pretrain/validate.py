@@ -16,7 +16,7 @@ CUT_TOLERANCE = 0.01
 
 
 @torch.no_grad()
-def validate(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device) -> dict[str, float]:
+def validate_depths(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device) -> dict[str, float]:
     """Loss and masked accuracy at depth 0..L over all ranks' batches, those of the full model, and the best cut.
 
     Collective: every rank passes its own batches, as many as the others (ZeRO 3 gathers weights for each), and gets

@@ -25,11 +25,11 @@ def sentences(count: int, seed: int) -> str:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared corpus: some hundred blocks of 16 tokens, a vocabulary of less than a hundred."""
-    from data_pipeline import CorpusConfig, PrepareConfig, prepare
+    from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "train.txt").write_text(sentences(400, seed=1))
     (folder / "validation.txt").write_text(sentences(60, seed=2))
     corpus = CorpusConfig(train=str(folder / "train.txt"), validation=str(folder / "validation.txt"))
-    prepare(PrepareConfig(corpus=corpus, output=str(folder / "tokens"), vocab_size=120, seq_length=16))
+    prepare_corpus(PrepareConfig(corpus=corpus, output=str(folder / "tokens"), vocab_size=120, seq_length=16))
     return folder / "tokens"

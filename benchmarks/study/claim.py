@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from eval.aggregate import aggregate
+from eval.aggregate import aggregate_seeds
 from eval.files import read_json
 from eval.results import Results
 from eval.study_files import StudyResults, parse_study
@@ -104,7 +104,7 @@ class Claim:
             cells += [one | {"seed": cell["seed"] * _SEEDS + one["seed"]} for one in cell["result"]["seeds"]]
         if not cells:
             return None
-        together = aggregate([cast(Results, cell) for cell in cells], cells[0]["tolerance"])
+        together = aggregate_seeds([cast(Results, cell) for cell in cells], cells[0]["tolerance"])
         about = {"seeds": [cell["seed"] for cell in cells], "aggregate": together}
         speed = found[0]["result"].get("speed")
         return cast(Results, cells[0] | about | ({"speed": speed} if speed else {}))

@@ -17,7 +17,7 @@ import torch
 from benchmarks.timing import machine
 from eval.files import write_json
 from eval.progress import duration
-from launch.provenance import provenance
+from launch.provenance import provenance_tags
 from pretrain import EXIT_STOPPED
 
 from .budgets import Budget
@@ -270,7 +270,7 @@ class Study:
             about = {"name": cell.name, "kind": cell.kind, **arm, "seed": cell.seed, "longer": cell.longer}
             cells.append(about | {"task": cell.task, "tried_rate": cell.rate} | vars(record))
         budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}
-        where = machine() | {"processor": _processor(), "commit": provenance().get("git.commit")}
+        where = machine() | {"processor": _processor(), "commit": provenance_tags().get("git.commit")}
         if torch.cuda.is_available():
             where["gpu"] = torch.cuda.get_device_name()
         path = self.home.path / CLAIM_FILE

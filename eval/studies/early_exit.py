@@ -106,7 +106,7 @@ def leave_below(threshold: float, criterion: str) -> Leave:
 
 
 @torch.no_grad()
-def early_exit(
+def exit_early(
     model: AcnForSequenceClassification, inputs: dict[str, torch.Tensor], leave: Leave
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run a batch layer by layer; rows that leave are taken out of it and cost nothing from there on.
@@ -243,7 +243,7 @@ def measure_time(
 
     runs: dict[float | None, Callable[[dict[str, torch.Tensor]], torch.Tensor]] = {None: ordinary}
     for threshold, leave in leaves.items():
-        runs[threshold] = lambda inputs, leave=leave: early_exit(model, inputs, leave)[0]  # type: ignore[misc]
+        runs[threshold] = lambda inputs, leave=leave: exit_early(model, inputs, leave)[0]  # type: ignore[misc]
     seconds: dict[float | None, list[float]] = {case: [] for case in runs}
     for turn in range(rounds + 1):
         for case, answer in runs.items():

@@ -30,7 +30,7 @@ NOT_IN_THE_SCRIPT = {"engine", "nodes", "gpus_per_node", "dry_run", "script"}
 """Fields that are never without effect: a hostfile has the nodes, but they decide whether the recipe fits."""
 
 
-def render(config: LaunchConfig) -> str:
+def render_job(config: LaunchConfig) -> str:
     """The script of `config.engine`."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -52,10 +52,10 @@ def render(config: LaunchConfig) -> str:
 
 def header_problems(config: LaunchConfig) -> list[str]:
     """Fields that the script wants and are missing, and fields that were given and change nothing in it."""
-    script = render(config)
+    script = render_job(config)
     found = []
     for name in () if config.dry_run else TO_FILL_IN:
-        if getattr(config, name) is None and render(_altered(config, name, "given")) != script:
+        if getattr(config, name) is None and render_job(_altered(config, name, "given")) != script:
             found.append(f"{name} is missing: only with dry_run the script may be left to be filled in")
     for name, without in _without(config, LaunchConfig(config.engine)):
         if is_dataclass(getattr(config, name)):
@@ -64,7 +64,7 @@ def header_problems(config: LaunchConfig) -> list[str]:
         else:
             changes = {name: without}
         for dotted, value in changes.items():
-            if render(_altered(config, name, value)) == script:
+            if render_job(_altered(config, name, value)) == script:
                 found.append(f"{dotted} does nothing on {config.engine}: leave it out")
     return found
 
@@ -96,7 +96,7 @@ def committed() -> Iterator[tuple[Path, str]]:
         replace(example, engine="skypilot", setup=None, interface=None),
     ]
     for config in configs:
-        yield ROOM / config.engine / getattr(config, config.engine).template, render(fitted(config)[0])
+        yield ROOM / config.engine / getattr(config, config.engine).template, render_job(fitted(config)[0])
 
 
 if __name__ == "__main__":

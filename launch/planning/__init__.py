@@ -2,6 +2,6 @@
 
 from .gpus import Gpu, find_gpu
 from .plan import PlanConfig, RunPlan, plan_run
-from .render import render
+from .render import render_plan
 
-__all__ = ["Gpu", "PlanConfig", "RunPlan", "find_gpu", "plan_run", "render"]
+__all__ = ["Gpu", "PlanConfig", "RunPlan", "find_gpu", "plan_run", "render_plan"]

@@ -13,7 +13,7 @@ from pretrain.traffic import step_traffic
 
 from ..errors import LaunchError
 from .gpus import Gpu, find_gpu
-from .step_time import Network, StepTime, step_time
+from .step_time import Network, StepTime, model_step_time
 
 RESERVE = 2e9
 """Bytes of a GPU that are nobody's: CUDA's context, NCCL's buffers, workspaces of the matrix products."""
@@ -276,7 +276,7 @@ def _step_time(
     """A step of the recipe's global batch on so many of its GPUs."""
     share, micro_batch = config.global_batch_size // ranks, config.micro_batch(ranks)
     accumulation = max(1, share // micro_batch)
-    return step_time(
+    return model_step_time(
         step_traffic(size, stage, config.arithmetic, accumulation),
         Network(config.gpus, gpu.node_bandwidth, gpu.network_bandwidth),
         ranks=ranks,

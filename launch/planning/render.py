@@ -7,7 +7,7 @@ from rich.text import Text
 from .plan import FILL, RESERVE, Layout, RunPlan
 
 
-def render(plan: RunPlan, console: Console) -> None:
+def render_plan(plan: RunPlan, console: Console) -> None:
     """Print the plan."""
     console.print(Group(*_blocks(plan)))
 

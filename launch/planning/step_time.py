@@ -108,7 +108,7 @@ def exposed_seconds(
     return total
 
 
-def step_time(
+def model_step_time(
     collectives: Sequence[Collective],
     network: Network,
     *,

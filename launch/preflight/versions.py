@@ -11,7 +11,7 @@ import torch
 
 from launch.preflight.checks import Answer, Check, Facts, Site, groups, named, usual
 from launch.preflight.findings import Finding, fault, fine, listed, warning
-from launch.provenance import provenance
+from launch.provenance import provenance_tags
 from launch.tracking import flatten
 from pretrain import PretrainConfig
 
@@ -22,7 +22,7 @@ _OWN = ("NCCL_HOSTID", "NCCL_TOPO_FILE")
 
 
 def _versions(site: Site) -> Facts:
-    tags = provenance()
+    tags = provenance_tags()
     facts = {name.removeprefix("version."): value for name, value in tags.items() if name.startswith("version.")}
     if "git.commit" in tags:
         facts["commit"] = tags["git.commit"][:10] + (" with changes" if tags["git.dirty"] == "true" else "")

@@ -8,6 +8,6 @@ hub       repositories, revisions, uploads, errors in words
 """
 
 from .config import PublishConfig
-from .publish import publish
+from .publish import publish_source
 
-__all__ = ["PublishConfig", "publish"]
+__all__ = ["PublishConfig", "publish_source"]

@@ -19,7 +19,7 @@ from eval.models import quiet_transformers
 from eval.results import FIGURE_FILE, RESULTS_FILE
 from launch.errors import LaunchError
 from modeling import AcnConfig
-from pretrain import export, find_checkpoint, tokenizer_folder
+from pretrain import export_checkpoint, find_checkpoint, tokenizer_folder
 
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
@@ -203,4 +203,6 @@ def _exported(run: Path, name: str) -> Iterator[Path]:
         return
     data = Path(yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))["data"])
     with tempfile.TemporaryDirectory(dir=run, prefix=".publish-") as scratch:
-        yield export(find_checkpoint(run / "checkpoints" / name), Path(scratch) / name, tokenizer_folder(data))
+        yield export_checkpoint(
+            find_checkpoint(run / "checkpoints" / name), Path(scratch) / name, tokenizer_folder(data)
+        )

@@ -17,7 +17,7 @@ from .models import Publication, Target, write_model_publication
 from .source import Source, find_source
 
 
-def publish(config: PublishConfig) -> None:
+def publish_source(config: PublishConfig) -> None:
     """Write the publication of `config.model` and send it, or with `dry_run` only write it.
 
     Raises:

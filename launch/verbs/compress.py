@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eval import CompressConfig, CutSummary, EvalError, compress
+from eval import CompressConfig, CutSummary, EvalError, compress_model
 from eval.files import read_json
 
 from ..tracking import TrackingConfig, open_tracker
@@ -25,7 +25,7 @@ def run(args: Args) -> int:
     """Write the small model and say what was gained."""
     if problems := args.problems():
         raise EvalError("\n".join(problems))
-    summary = compress(args)
+    summary = compress_model(args)
     if args.tracking.mlflow is not None:
         _record(args, summary)
     print("\n".join(summary.lines()))

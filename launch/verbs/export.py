@@ -8,7 +8,7 @@ import yaml
 from eval.files import new_file
 from eval.onnx_model import ONNX_FILE, check_installed, export_onnx
 from modeling import AcnForMaskedLM
-from pretrain import PretrainError, export, find_checkpoint, tokenizer_folder
+from pretrain import PretrainError, export_checkpoint, find_checkpoint, tokenizer_folder
 
 
 @dataclass
@@ -41,7 +41,7 @@ def run(args: Args) -> int:
     run_folder = checkpoint.path.parent.parent
     data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
     output.parent.mkdir(parents=True, exist_ok=True)
-    export(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
+    export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
     if args.onnx:
         with new_file(output / ONNX_FILE) as aside:
             export_onnx(AcnForMaskedLM.from_pretrained(output).eval(), aside)

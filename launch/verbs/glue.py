@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eval import EvalError, FinetuneConfig, check_suite, finetune, ranks
+from eval import EvalError, FinetuneConfig, check_suite, ranks, run_suite
 from eval.suite import TRACKING_FOLDER
 
 from ..errors import reported
@@ -58,7 +58,7 @@ def _run_suite(args: Args) -> int:
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
 
         stack.callback(ranks.leave)
-        finetune(args, start, start_cell)
+        run_suite(args, start, start_cell)
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)

@@ -9,7 +9,7 @@ from pretrain.files import write_text
 
 from ..engines.config import LaunchConfig
 from ..engines.fit import fitted
-from ..engines.render import header_problems, render
+from ..engines.render import header_problems, render_job
 from ..errors import LaunchError
 
 
@@ -25,7 +25,7 @@ def run(args: Args) -> int:
     config, notes = fitted(args)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    text = render(config)
+    text = render_job(config)
     if args.script is not None:
         _write(Path(args.script), text)
     if args.dry_run:

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from ..errors import LaunchError
-from ..planning import PlanConfig, plan_run, render
+from ..planning import PlanConfig, plan_run, render_plan
 from ..planning.search import search_micro_batch
 
 
@@ -24,7 +24,7 @@ def run(args: Args) -> int:
         raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
     plan = plan_run(args)
     console = Console(width=None if os.isatty(1) else 120, highlight=False)
-    render(plan, console)
+    render_plan(plan, console)
     found = plan.plain()
     if args.find_micro_batch:
         found["largest_micro_batch"] = search_micro_batch(args, plan)

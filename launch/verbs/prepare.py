@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from data_pipeline import DataError, PrepareConfig, prepare, verify
+from data_pipeline import DataError, PrepareConfig, prepare_corpus, verify_corpus
 
 
 @dataclass
@@ -19,7 +19,7 @@ def run(args: Args) -> int:
     if args.verify is not None:
         return _verify(args, args.verify)
     names = [field.name for field in fields(PrepareConfig)]
-    if prepare(PrepareConfig(**{name: getattr(args, name) for name in names})) is not None:
+    if prepare_corpus(PrepareConfig(**{name: getattr(args, name) for name in names})) is not None:
         print(f"next: acn pretrain --config launch/recipes/acn-mini.yaml --data {args.output} --output RUN")
     return 0
 
@@ -31,7 +31,7 @@ def _verify(args: Args, directory: str) -> int:
         raise DataError(f"verify checks a folder as it is: leave out {', '.join(given)}")
     if args.workers < 1:
         raise DataError(f"workers={args.workers} must be at least 1")
-    faults = verify(directory, args.workers)
+    faults = verify_corpus(directory, args.workers)
     for fault in faults:
         print(f"fault: {fault}")
     print(f"{directory}: {len(faults)} faults" if faults else f"{directory}: every shard is as it was written")

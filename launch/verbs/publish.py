@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..publishing import PublishConfig, publish
+from ..publishing import PublishConfig, publish_source
 
 
 @dataclass
@@ -12,5 +12,5 @@ class Args(PublishConfig):
 
 def run(args: Args) -> int:
     """Write the publication, send it, say its address."""
-    publish(args)
+    publish_source(args)
     return 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eval import ReportConfig, report
+from eval import ReportConfig, write_report
 
 
 @dataclass
@@ -12,5 +12,5 @@ class Args(ReportConfig):
 
 def run(args: Args) -> int:
     """Write the page and say where it is."""
-    print(f"report: {report(args)}")
+    print(f"report: {write_report(args)}")
     return 0

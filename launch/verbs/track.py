@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.errors import LaunchError
-from launch.sync import SyncConfig, check_run_dir, sync
+from launch.sync import SyncConfig, check_run_dir, sync_run
 
 
 @dataclass
@@ -29,6 +29,6 @@ def run(args: Args) -> int:
     for folder in args.runs:
         check_run_dir(Path(folder), args.tracking)
     for folder in args.runs:
-        store, run_id = sync(Path(folder), args.tracking)
+        store, run_id = sync_run(Path(folder), args.tracking)
         print(f"{folder}: run {run_id} at {store}")
     return 0

@@ -23,7 +23,7 @@ from data_pipeline import (
     PrepareConfig,
     Source,
     UnfinishedError,
-    prepare,
+    prepare_corpus,
 )
 
 WORKERS_MODULE = importlib.import_module("data_pipeline.workers")
@@ -62,7 +62,7 @@ def _config(corpus: Path, output: Path, **changes) -> PrepareConfig:
 @pytest.fixture(scope="module")
 def undisturbed(corpus, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("reference") / "out"
-    prepare(_config(corpus, output), _quiet)
+    prepare_corpus(_config(corpus, output), _quiet)
     return output
 
 
@@ -102,10 +102,10 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, undisturbe
     reference = undisturbed
     if packing == "documents":
         reference = tmp_path / "reference"
-        prepare(_config(corpus, reference, packing=packing), _quiet)
+        prepare_corpus(_config(corpus, reference, packing=packing), _quiet)
     for workers in (2, 3) if packing == "blocks" else (2,):
         output = tmp_path / f"out-{workers}"
-        prepare(_config(corpus, output, packing=packing, workers=workers), _quiet)
+        prepare_corpus(_config(corpus, output, packing=packing, workers=workers), _quiet)
         assert _files(output) == _files(reference)
 
 
@@ -114,25 +114,26 @@ def test_any_number_of_parts_in_any_order_gives_the_same_bytes(corpus, tmp_path,
     output = tmp_path / "out"
     for part in order:
         with pytest.raises(DataError, match=r"not done yet|nothing has been done"):
-            prepare(_config(corpus, output, part="merge"), _quiet)
-        assert prepare(_config(corpus, output, part=part), _quiet) is None
+            prepare_corpus(_config(corpus, output, part="merge"), _quiet)
+        assert prepare_corpus(_config(corpus, output, part=part), _quiet) is None
         with pytest.raises(DataError, match="is not finished: run the same"):
             Manifest.load(output)
-    assert prepare(_config(corpus, output, part="merge"), _quiet) == Manifest.load(output)
+    assert prepare_corpus(_config(corpus, output, part="merge"), _quiet) == Manifest.load(output)
     assert _files(output) == _files(undisturbed)
 
 
 def test_parts_that_run_at_the_same_time_give_the_same_bytes(corpus, tmp_path, undisturbed):
     output, context = tmp_path / "out", multiprocessing.get_context("spawn")
     parts = [
-        context.Process(target=prepare, args=(_config(corpus, output, part=f"{number}/2"), _quiet)) for number in (1, 2)
+        context.Process(target=prepare_corpus, args=(_config(corpus, output, part=f"{number}/2"), _quiet))
+        for number in (1, 2)
     ]
     for process in parts:
         process.start()
     for process in parts:
         process.join()
         assert process.exitcode == 0
-    prepare(_config(corpus, output, part="merge"), _quiet)
+    prepare_corpus(_config(corpus, output, part="merge"), _quiet)
     assert _files(output) == _files(undisturbed)
 
 
@@ -154,7 +155,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes_and_does_nothing_twice(
     written: dict[Path, int] = {}
     seen = set()
     for _ in range(20):
-        child = fork.Process(target=prepare, args=(_config(corpus, output), _quiet))
+        child = fork.Process(target=prepare_corpus, args=(_config(corpus, output), _quiet))
         child.start()
         more, deadline = _files_so_far(output) + draw.randint(0, 12), time.monotonic() + 20
         while child.is_alive() and _files_so_far(output) < more and time.monotonic() < deadline:
@@ -166,7 +167,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes_and_does_nothing_twice(
         assert all(now.get(file, time_ns) == time_ns for file, time_ns in written.items())
         written |= now
         seen.add(len(written))
-    prepare(_config(corpus, output, workers=2), _quiet)
+    prepare_corpus(_config(corpus, output, workers=2), _quiet)
     assert len(seen) > 5, "the kills came while work was being done"
     assert all(file.stat().st_mtime_ns == time_ns for file, time_ns in written.items())
     assert _files(output) == _files(undisturbed)
@@ -192,7 +193,7 @@ def test_the_command_killed_with_its_workers_running_ends_with_the_same_bytes(co
         child.kill()
         child.wait()
         child.stdout.close()
-    prepare(_config(corpus, output), _quiet)
+    prepare_corpus(_config(corpus, output), _quiet)
     assert _files(output) == _files(undisturbed)
 
 
@@ -206,11 +207,11 @@ def test_unfinished_work_is_kept_when_interrupted_and_gone_on_with(corpus, tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(_config(corpus, output), interrupt)
+        prepare_corpus(_config(corpus, output), interrupt)
     assert _finished_shards(output)
     with pytest.raises(DataError, match="holds unfinished work with other settings of seq_length, packing"):
-        prepare(_config(corpus, output, seq_length=32, packing="documents"), _quiet)
-    prepare(_config(corpus, output), lines.append)
+        prepare_corpus(_config(corpus, output, seq_length=32, packing="documents"), _quiet)
+    prepare_corpus(_config(corpus, output), lines.append)
     assert any(line.startswith("going on: ") for line in lines)
     assert _files(output) == _files(undisturbed)
 
@@ -225,9 +226,9 @@ def test_a_worker_that_dies_is_reported_and_the_work_goes_on_later(corpus, tmp_p
 
     monkeypatch.setattr(WORKERS_MODULE._Pool, "_start", start_and_kill)
     with pytest.raises(UnfinishedError, match="exit code -9"):
-        prepare(_config(corpus, output, workers=2), _quiet)
+        prepare_corpus(_config(corpus, output, workers=2), _quiet)
     monkeypatch.undo()
-    prepare(_config(corpus, output, workers=2), _quiet)
+    prepare_corpus(_config(corpus, output, workers=2), _quiet)
     assert _files(output) == _files(undisturbed)
 
 
@@ -236,7 +237,7 @@ def test_a_mistake_in_the_text_is_reported_from_a_worker_and_leaves_nothing(corp
     config = _config(corpus, tmp_path / "out", workers=2)
     config.corpus = CorpusConfig(train=f"{corpus}/a.jsonl", validation=f"{tmp_path}/bad.jsonl")
     with pytest.raises(DataError, match=r"bad\.jsonl' cannot be read"):
-        prepare(config, _quiet)
+        prepare_corpus(config, _quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -252,9 +253,9 @@ def test_units_are_tried_again_when_the_network_fails(corpus, tmp_path, undistur
 
     monkeypatch.setattr(work, "used_documents", flaky)
     monkeypatch.setattr(WORKERS_MODULE.time, "sleep", pauses.append)
-    prepare(_config(corpus, tmp_path / "out", unit_mb=0.1), _quiet)
+    prepare_corpus(_config(corpus, tmp_path / "out", unit_mb=0.1), _quiet)
     monkeypatch.undo()
-    prepare(_config(corpus, tmp_path / "calm", unit_mb=0.1), _quiet)
+    prepare_corpus(_config(corpus, tmp_path / "calm", unit_mb=0.1), _quiet)
     assert len(pauses) == 3
     assert _files(tmp_path / "out") == _files(tmp_path / "calm")
 
@@ -263,7 +264,7 @@ def test_training_documents_that_are_in_the_validation_files_are_left_out(corpus
     (tmp_path / "v.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(100)))
     config = _config(corpus, tmp_path / "out")
     config.corpus = CorpusConfig(train=f"{corpus}/a.jsonl", validation=f"{tmp_path}/v.jsonl", deduplicate=True)
-    manifest = prepare(config, _quiet)
+    manifest = prepare_corpus(config, _quiet)
     assert manifest is not None
     assert {name: split.documents for name, split in manifest.splits.items()} == {"train": 900, "validation": 100}
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from data_pipeline import BlockReader, CorpusConfig, DataError, Manifest, PrepareConfig, Source, prepare
+from data_pipeline import BlockReader, CorpusConfig, DataError, Manifest, PrepareConfig, Source, prepare_corpus
 
 LENGTH = 16
 
@@ -54,7 +54,7 @@ def _expected_ids(tokenizer, documents: list[str]) -> list[int]:
 @pytest.mark.parametrize("changes", [{}, {"row_group_blocks": 512}, {"seq_length": 33, "row_group_blocks": 1}])
 def test_blocks_hold_the_documents_ids_in_order_and_nothing_else(corpus, tmp_path, texts, changes):
     config = _config(corpus, tmp_path / "out", **changes)
-    manifest = prepare(config, _quiet)
+    manifest = prepare_corpus(config, _quiet)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
     for split, documents in (("train", texts(300)), ("validation", texts(30, seed=1))):
         described = manifest.split(split)
@@ -72,7 +72,7 @@ def test_blocks_hold_the_documents_ids_in_order_and_nothing_else(corpus, tmp_pat
 
 def test_preparing_twice_gives_the_same_bytes(corpus, tmp_path):
     for name in ("a", "b"):
-        prepare(_config(corpus, tmp_path / name), _quiet)
+        prepare_corpus(_config(corpus, tmp_path / name), _quiet)
     first, second = _files(tmp_path / "a"), _files(tmp_path / "b")
     assert first.pop("config.yaml") != second.pop("config.yaml"), "the output differs"
     assert first == second
@@ -82,7 +82,7 @@ def test_preparing_twice_gives_the_same_bytes(corpus, tmp_path):
 
 
 def test_an_existing_tokenizer_is_used_and_kept(corpus, tmp_path, tokenizer_folder):
-    manifest = prepare(_config(corpus, tmp_path / "out", tokenizer=str(tokenizer_folder)), _quiet)
+    manifest = prepare_corpus(_config(corpus, tmp_path / "out", tokenizer=str(tokenizer_folder)), _quiet)
     saved = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
     assert saved.get_vocab() == AutoTokenizer.from_pretrained(tokenizer_folder).get_vocab()
     assert manifest.tokenizer.mask_token_id == saved.mask_token_id
@@ -91,14 +91,14 @@ def test_an_existing_tokenizer_is_used_and_kept(corpus, tmp_path, tokenizer_fold
 def test_special_tokens_written_in_a_text_are_text(corpus, tmp_path):
     text = "the river [MASK] house [SEP] [CLS] stone " * 50
     (corpus / "train.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    manifest = prepare(_config(corpus, tmp_path / "out"), _quiet)
+    manifest = prepare_corpus(_config(corpus, tmp_path / "out"), _quiet)
     blocks = BlockReader(tmp_path / "out", "train").read(np.arange(manifest.split("train").blocks))
     assert not np.isin(blocks[:, 1:-1], [0, 2, 3, 4]).any()
 
 
 def test_validation_is_held_out_of_the_training_text(corpus, tmp_path, texts):
     files = CorpusConfig(train=f"{corpus}/train.jsonl", validation_fraction=0.1)
-    manifest = prepare(_config(corpus, tmp_path / "out", corpus=files), _quiet)
+    manifest = prepare_corpus(_config(corpus, tmp_path / "out", corpus=files), _quiet)
     documents = {name: split.documents for name, split in manifest.splits.items()}
     assert sum(documents.values()) == 300
     assert 10 < documents["validation"] < 60
@@ -111,11 +111,11 @@ def test_validation_is_held_out_of_the_training_text(corpus, tmp_path, texts):
 
 def test_a_finished_folder_of_the_same_configuration_is_returned_untouched(corpus, tmp_path):
     config, lines = _config(corpus, tmp_path / "out"), []
-    manifest = prepare(config, lines.append)
+    manifest = prepare_corpus(config, lines.append)
     assert str(tmp_path / "out") in lines[-1]
     assert f"train: {manifest.split('train').blocks:,} blocks" in lines[-3]
     before = _files(tmp_path / "out")
-    assert prepare(config, lines.append) == manifest
+    assert prepare_corpus(config, lines.append) == manifest
     assert "already prepared" in lines[-1]
     assert _files(tmp_path / "out") == before
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["seq_length"] == LENGTH
@@ -123,17 +123,17 @@ def test_a_finished_folder_of_the_same_configuration_is_returned_untouched(corpu
 
 def test_an_existing_folder_is_never_overwritten(corpus, tmp_path):
     output = tmp_path / "out"
-    prepare(_config(corpus, output), _quiet)
+    prepare_corpus(_config(corpus, output), _quiet)
     before = _files(output)
     with pytest.raises(DataError, match="exists with other settings of vocab_size"):
-        prepare(_config(corpus, output, vocab_size=100), _quiet)
+        prepare_corpus(_config(corpus, output, vocab_size=100), _quiet)
     with (corpus / "train.jsonl").open("a") as stream:
         stream.write('{"text": "more"}\n')
     with pytest.raises(DataError, match="other versions of the corpus files"):
-        prepare(_config(corpus, output), _quiet)
+        prepare_corpus(_config(corpus, output), _quiet)
     assert _files(output) == before
     with pytest.raises(DataError, match="was not written by"):
-        prepare(_config(corpus, corpus), _quiet)
+        prepare_corpus(_config(corpus, corpus), _quiet)
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_bad_input_is_named_and_leaves_nothing_behind(corpus, tmp_path, monkeypa
     (tmp_path / "TEXT" / "bad.jsonl").write_text("{")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=message):
-        prepare(_config("TEXT", tmp_path / "new" / "out", **changes), _quiet)
+        prepare_corpus(_config("TEXT", tmp_path / "new" / "out", **changes), _quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["TEXT"]
 
 
 def test_an_output_that_cannot_be_written_is_named(corpus, tmp_path):
     with pytest.raises(DataError, match=r"output: .*train\.jsonl/out cannot be written"):
-        prepare(_config(corpus, corpus / "train.jsonl" / "out"), _quiet)
+        prepare_corpus(_config(corpus, corpus / "train.jsonl" / "out"), _quiet)
 
 
 def test_all_bad_settings_are_reported_together(corpus, tmp_path):
@@ -177,7 +177,7 @@ def test_an_interrupted_prepare_leaves_nothing_behind(corpus, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(_config(corpus, tmp_path / "new" / "out"), interrupt)
+        prepare_corpus(_config(corpus, tmp_path / "new" / "out"), interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
@@ -185,7 +185,7 @@ def test_progress_is_reported_while_encoding(corpus, tmp_path, monkeypatch):
     # the package exports the function under the name of the module
     monkeypatch.setattr(importlib.import_module("data_pipeline.progress"), "_REPORT_SECONDS", 0)
     lines: list[str] = []
-    prepare(_config(corpus, tmp_path / "out"), lines.append)
+    prepare_corpus(_config(corpus, tmp_path / "out"), lines.append)
     progress = [line for line in lines if line.startswith("encoding: ")]
     assert "330 documents" in progress[-1]
     assert "MB/s" in progress[-1]

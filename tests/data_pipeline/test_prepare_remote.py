@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline import CorpusConfig, DataError, Manifest, PrepareConfig, Source, UnfinishedError, prepare, verify
+from data_pipeline import (
+    CorpusConfig,
+    DataError,
+    Manifest,
+    PrepareConfig,
+    Source,
+    UnfinishedError,
+    prepare_corpus,
+    verify_corpus,
+)
 from data_pipeline.store import Store
 
 moto_server = pytest.importorskip("moto.server")
@@ -65,8 +74,8 @@ def _config(text: object, output: object, **changes) -> PrepareConfig:
 
 
 def test_reading_from_and_writing_to_s3_gives_the_shards_of_a_local_run(text, remote_text, s3, tmp_path):
-    local = prepare(_config(text, tmp_path / "out"), _quiet)
-    remote = prepare(_config(remote_text, f"{s3}/out", workers=2), _quiet)
+    local = prepare_corpus(_config(text, tmp_path / "out"), _quiet)
+    remote = prepare_corpus(_config(remote_text, f"{s3}/out", workers=2), _quiet)
     assert local is not None
     assert remote is not None
     assert remote.splits == local.splits
@@ -75,17 +84,17 @@ def test_reading_from_and_writing_to_s3_gives_the_shards_of_a_local_run(text, re
     assert store.names() == {"config.yaml", "manifest.json", "tokenizer", "train", "validation"}
     for shard in remote.split("train").shards:
         assert hashlib.sha256(store.read(shard.file)).hexdigest() == shard.sha256
-    assert verify(f"{s3}/out", say=_quiet) == []
+    assert verify_corpus(f"{s3}/out", say=_quiet) == []
     lines: list[str] = []
-    assert prepare(_config(remote_text, f"{s3}/out"), lines.append) == remote
+    assert prepare_corpus(_config(remote_text, f"{s3}/out"), lines.append) == remote
     assert "already prepared" in lines[-1]
     store.remove(remote.split("train").shards[0].file)
-    (fault,) = verify(f"{s3}/out", say=_quiet)
+    (fault,) = verify_corpus(f"{s3}/out", say=_quiet)
     assert fault == f"{remote.split('train').shards[0].file}: is missing"
 
 
 def test_parts_meet_at_a_url_and_an_interrupted_one_goes_on(text, s3, tmp_path, monkeypatch):
-    url, local = f"{s3}/parts", prepare(_config(text, tmp_path / "out"), _quiet)
+    url, local = f"{s3}/parts", prepare_corpus(_config(text, tmp_path / "out"), _quiet)
     monkeypatch.setattr("data_pipeline.progress._REPORT_SECONDS", 0)
 
     def interrupt(line: str) -> None:
@@ -93,25 +102,25 @@ def test_parts_meet_at_a_url_and_an_interrupted_one_goes_on(text, s3, tmp_path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(_config(text, url, part="1/2"), interrupt)
+        prepare_corpus(_config(text, url, part="1/2"), interrupt)
     for part in ("2/2", "1/2"):
-        assert prepare(_config(text, url, part=part), _quiet) is None
-    assert prepare(_config(text, url, part="merge"), _quiet) == local
+        assert prepare_corpus(_config(text, url, part=part), _quiet) is None
+    assert prepare_corpus(_config(text, url, part="merge"), _quiet) == local
     assert ".work" not in Store(url).names()
 
 
 def test_a_mistake_leaves_nothing_at_the_url(s3, tmp_path):
     (tmp_path / "0.jsonl").write_text('{"text": "too short"}\n')
     with pytest.raises(DataError, match="does not fill one block"):
-        prepare(_config(tmp_path, f"{s3}/mistake"), _quiet)
+        prepare_corpus(_config(tmp_path, f"{s3}/mistake"), _quiet)
     assert Store(f"{s3}/mistake").names() == set()
 
 
 def test_other_peoples_folders_and_missing_buckets_are_refused(text, remote_text, s3):
     with pytest.raises(DataError, match="was not written by"):
-        prepare(_config(text, remote_text), _quiet)
+        prepare_corpus(_config(text, remote_text), _quiet)
     with pytest.raises(DataError, match="s3://nowhere"):
-        prepare(_config(text, "s3://nowhere/out"), _quiet)
+        prepare_corpus(_config(text, "s3://nowhere/out"), _quiet)
     problems = "\n".join(CorpusConfig([f"{s3}/none-*.jsonl", "no-such-protocol://a/b.jsonl"]).problems())
     assert "none-*.jsonl' matches no file" in problems
     assert "no-such-protocol" in problems
@@ -160,5 +169,5 @@ def test_a_server_that_is_busy_leaves_the_work_unfinished_not_mistaken(web):
 
 
 def test_a_manifest_from_a_url_reads_as_a_local_one(text, s3, tmp_path):
-    written = prepare(_config(text, f"{s3}/again"), _quiet)
+    written = prepare_corpus(_config(text, f"{s3}/again"), _quiet)
     assert Manifest.from_bytes(Store(f"{s3}/again").read("manifest.json"), "manifest.json") == written

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline import BlockReader, CorpusConfig, DataError, PrepareConfig, prepare, summarize
+from data_pipeline import BlockReader, CorpusConfig, DataError, PrepareConfig, prepare_corpus, summarize
 from data_pipeline.summary import _packed_lengths
 
 
@@ -13,7 +13,7 @@ def prepared(texts, tmp_path_factory):
     for name, count in (("train", 300), ("validation", 40)):
         (folder / f"{name}.txt").write_text("\n\n".join(texts(count, seed=count)))
     corpus = CorpusConfig(train=str(folder / "train.txt"), validation=str(folder / "validation.txt"))
-    prepare(
+    prepare_corpus(
         PrepareConfig(corpus, str(folder / "out"), vocab_size=120, seq_length=16, row_group_blocks=8),
         say=lambda line: None,
     )

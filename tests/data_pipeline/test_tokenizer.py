@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare
+from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare_corpus
 from data_pipeline.statistics import longest_tokens
 from data_pipeline.tokenizer import fingerprint_of_folder, load_tokenizer, train_tokenizer, vocabulary_of
 
@@ -130,7 +130,7 @@ def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
     (tmp_path / "a.txt").write_text("\n\n".join(documents))
     corpus = CorpusConfig(f"{tmp_path}/a.txt", validation_fraction=0.2)
     options = {"tokenizer_kind": kind, "vocab_size": 600, "seq_length": 16, "tokenizer_sample_mb": 0.005}
-    manifest = prepare(PrepareConfig(corpus, f"{tmp_path}/out", **options), lambda line: None)
+    manifest = prepare_corpus(PrepareConfig(corpus, f"{tmp_path}/out", **options), lambda line: None)
     assert manifest is not None
     report = manifest.statistics["tokenizer"]
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import BlockReader, CorpusConfig, DataError, Manifest, PrepareConfig, prepare, verify
+from data_pipeline import BlockReader, CorpusConfig, DataError, Manifest, PrepareConfig, prepare_corpus, verify_corpus
 from data_pipeline.shards import ShardWriter
 from launch.cli import main
 
@@ -47,8 +47,8 @@ def _manifest(folder, change) -> None:
 
 
 def test_a_folder_as_it_was_written_has_no_faults(folder):
-    assert verify(str(folder), say=_quiet) == []
-    assert verify(str(folder), workers=3, say=_quiet) == []
+    assert verify_corpus(str(folder), say=_quiet) == []
+    assert verify_corpus(str(folder), workers=3, say=_quiet) == []
 
 
 @pytest.mark.parametrize("packing", ["blocks", "documents"])
@@ -58,13 +58,13 @@ def test_what_prepare_writes_is_framed_as_it_should_be(tmp_path, texts, packing)
     config = PrepareConfig(
         corpus, f"{tmp_path}/out", vocab_size=120, seq_length=32, row_group_blocks=8, packing=packing
     )
-    manifest = prepare(config, _quiet)
+    manifest = prepare_corpus(config, _quiet)
     assert manifest is not None
     assert manifest.packing == packing
-    assert verify(f"{tmp_path}/out", say=_quiet) == []
+    assert verify_corpus(f"{tmp_path}/out", say=_quiet) == []
     other = "blocks" if packing == "documents" else "documents"
     _manifest(tmp_path / "out", lambda content: content.update(packing=other))
-    assert any(f"not framed as '{other}'" in fault for fault in verify(f"{tmp_path}/out", say=_quiet))
+    assert any(f"not framed as '{other}'" in fault for fault in verify_corpus(f"{tmp_path}/out", say=_quiet))
 
 
 def test_missing_truncated_and_changed_shards_are_named(folder):
@@ -74,7 +74,7 @@ def test_missing_truncated_and_changed_shards_are_named(folder):
     content = bytearray(paths[2].read_bytes())
     content[len(content) // 2] ^= 1
     paths[2].write_bytes(content)
-    faults = "\n".join(verify(str(folder), say=_quiet))
+    faults = "\n".join(verify_corpus(str(folder), say=_quiet))
     assert "train/shard-00000.parquet: is missing" in faults
     assert "train/shard-00001.parquet: has " in faults
     assert "train/shard-00001.parquet: cannot be read" in faults
@@ -84,10 +84,12 @@ def test_missing_truncated_and_changed_shards_are_named(folder):
 
 def test_row_groups_and_types_that_the_manifest_does_not_say_are_named(folder):
     shutil.copy(folder / "train" / "shard-00004.parquet", folder / "train" / "shard-00000.parquet")
-    faults = verify(str(folder), say=_quiet)
+    faults = verify_corpus(str(folder), say=_quiet)
     assert any("shard-00000.parquet: has row groups of [4] blocks, not 24 blocks by 8" in fault for fault in faults)
     _manifest(folder, lambda content: content.update(dtype="uint32"))
-    assert any("holds tokens: fixed_size_list<element: uint16" in fault for fault in verify(str(folder), say=_quiet))
+    assert any(
+        "holds tokens: fixed_size_list<element: uint16" in fault for fault in verify_corpus(str(folder), say=_quiet)
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_blocks_with_wrong_ids_or_framing_are_named(folder, row, column, token, 
         blocks[row, column] = token
 
     _rewrite(folder, 1, change)
-    (found,) = verify(str(folder), say=_quiet)
+    (found,) = verify_corpus(str(folder), say=_quiet)
     assert found.startswith("train/shard-00001.parquet: ")
     assert fault in found
 
@@ -132,12 +134,12 @@ def test_documents_that_are_not_framed_are_named(folder, row):
     for number in range(5):
         _rewrite(folder, number, lambda blocks: blocks.__setitem__(slice(None), right))
     _manifest(folder, lambda content: content.update(packing="documents"))
-    before = [fault for fault in verify(str(folder), say=_quiet) if fault.startswith("train")]
+    before = [fault for fault in verify_corpus(str(folder), say=_quiet) if fault.startswith("train")]
     assert before == []
     _manifest(folder, lambda content: content.update(packing="blocks"))
     _rewrite(folder, 1, change)
     _manifest(folder, lambda content: content.update(packing="documents"))
-    (found,) = [fault for fault in verify(str(folder), say=_quiet) if fault.startswith("train")]
+    (found,) = [fault for fault in verify_corpus(str(folder), say=_quiet) if fault.startswith("train")]
     assert "shard-00001.parquet: is not framed as 'documents' are in block 5" in found
 
 
@@ -146,18 +148,18 @@ def test_a_short_row_group_in_the_middle_another_tokenizer_and_wrong_counts_are_
     tokenizer["normalizer"]["lowercase"] = False
     (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(tokenizer))
     _manifest(folder, lambda content: content["splits"]["train"].update(tokens=1))
-    faults = "\n".join(verify(str(folder), say=_quiet))
+    faults = "\n".join(verify_corpus(str(folder), say=_quiet))
     assert "tokenizer/tokenizer.json: is not the tokenizer" in faults
     assert "manifest.json: train says 1 tokens, not 100 x 16" in faults
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
-    assert "tokenizer.json: cannot be read" in "\n".join(verify(str(folder), say=_quiet))
+    assert "tokenizer.json: cannot be read" in "\n".join(verify_corpus(str(folder), say=_quiet))
     (folder / "tokenizer" / "tokenizer.json").unlink()
-    assert "tokenizer.json: is missing" in "\n".join(verify(str(folder), say=_quiet))
+    assert "tokenizer.json: is missing" in "\n".join(verify_corpus(str(folder), say=_quiet))
 
 
 def test_what_is_no_prepared_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"has no manifest\.json"):
-        verify(str(tmp_path), say=_quiet)
+        verify_corpus(str(tmp_path), say=_quiet)
 
 
 def test_the_command_prints_faults_and_ends_with_code_2(folder, capsys):

@@ -17,10 +17,10 @@ from eval import (
     CompressConfig,
     EvalError,
     FinetuneConfig,
-    compress,
-    finetune,
+    compress_model,
     flops_by_depth,
     read_results,
+    run_suite,
 )
 from eval.onnx_model import INPUTS, open_session
 from modeling import AcnForSequenceClassification, parameters_by_depth
@@ -60,7 +60,7 @@ def source(tmp_path: Path, classifier: Callable[..., AcnForSequenceClassificatio
 def test_the_small_model_predicts_bit_for_bit_what_the_source_does_at_that_depth(
     source: Path, tmp_path: Path, options: dict[str, Any], depth: int
 ) -> None:
-    summary = compress(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
+    summary = compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
     small = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small").eval()
     full = AutoModelForSequenceClassification.from_pretrained(source).eval()
     batch = AutoTokenizer.from_pretrained(tmp_path / "small")(
@@ -74,7 +74,7 @@ def test_the_small_model_predicts_bit_for_bit_what_the_source_does_at_that_depth
 
 
 def test_the_small_model_carries_its_own_numbers_and_where_it_comes_from(source: Path, tmp_path: Path) -> None:
-    summary = compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+    summary = compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
     written = json.loads((tmp_path / "small" / "results.json").read_text())
     wanted = {"source": str(source), "depth": 2, "score": 0.896, "full_score": 0.9, "params": summary.params}
     assert written.items() >= (wanted | {"flops": summary.flops, "seed": 1, "tolerance": 0.005}).items()
@@ -98,14 +98,14 @@ def test_wrong_values_are_errors_and_nothing_is_written(
     source: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EvalError, match=message):
-        compress(CompressConfig(**{"model": str(source), "output": str(tmp_path / "small")} | options))
+        compress_model(CompressConfig(**{"model": str(source), "output": str(tmp_path / "small")} | options))
     assert not (tmp_path / "small").exists()
 
 
 def test_an_existing_output_is_an_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     with pytest.raises(EvalError, match="exists already"):
-        compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+        compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
     assert list((tmp_path / "small").iterdir()) == []
 
 
@@ -123,23 +123,23 @@ def test_results_that_do_not_follow_the_contract_are_errors(
     path = source / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(EvalError, match=message):
-        compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+        compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
 
 
 def test_a_small_model_cannot_be_cut_again_without_a_sweep(source: Path, tmp_path: Path) -> None:
-    compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+    compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
     with pytest.raises(EvalError, match="is not a result of fine-tuning"):
-        compress(CompressConfig(model=str(tmp_path / "small"), output=str(tmp_path / "smaller")))
+        compress_model(CompressConfig(model=str(tmp_path / "small"), output=str(tmp_path / "smaller")))
 
 
 def test_results_of_another_model_are_noticed(source: Path, tmp_path: Path) -> None:
     AutoModelForSequenceClassification.from_pretrained(source, num_hidden_layers=2).save_pretrained(source)
     with pytest.raises(EvalError, match="speaks of 3 layers"):
-        compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+        compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
 
 
 def test_the_card_has_the_hubs_metadata_and_the_numbers(source: Path, tmp_path: Path) -> None:
-    compress(CompressConfig(model=str(source), output=str(tmp_path / "small")))
+    compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
     card = ModelCard.load(tmp_path / "small" / "README.md")
     assert card.data.datasets == ["nyu-mll/glue"]
     assert card.data.pipeline_tag == "text-classification"
@@ -162,7 +162,7 @@ def test_other_rules_pick_the_depth(
     source: Path, tmp_path: Path, options: dict[str, Any], depth: int, rule: str
 ) -> None:
     _change_results(source, standard_error=0.03, flops_by_depth=[10**5, 10**6, 2 * 10**6, 3 * 10**6])
-    summary = compress(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
+    summary = compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
     assert summary.depth == depth
     assert re.search(rule, summary.rule)
 
@@ -185,7 +185,7 @@ def test_rules_that_cannot_be_kept_are_errors(
     source: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EvalError, match=message):
-        compress(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
+        compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small"), **options))
     assert not (tmp_path / "small").exists()
 
 
@@ -196,12 +196,12 @@ def tuned(pretrained: Path, glue_dir: Path, tmp_path_factory: pytest.TempPathFac
     config = FinetuneConfig(
         str(pretrained), "sst2", str(output), str(glue_dir), epochs=2, learning_rate=3e-3, max_length=16, speed=False
     )
-    finetune(config, make_tracker().open)
+    run_suite(config, make_tracker().open)
     return output / "sst2"
 
 
 def test_the_written_model_is_scored_again(tuned: Path, tmp_path: Path) -> None:
-    summary = compress(CompressConfig(model=str(tuned), output=str(tmp_path / "small"), depth=1))
+    summary = compress_model(CompressConfig(model=str(tuned), output=str(tmp_path / "small"), depth=1))
     assert summary.checked_score == summary.score == read_results(tuned)["depth_scores"][1]
     assert "run again on the validation split" in "\n".join(summary.lines())
 
@@ -212,9 +212,9 @@ def test_a_model_that_does_not_score_what_the_sweep_said_is_refused(tuned: Path,
     scores = read_results(folder)["depth_scores"]
     _change_results(folder, depth_scores=[scores[0], scores[1] - 0.1, *scores[2:]])
     with pytest.raises(EvalError, match=r"the cut model scores 0\.\d+, results.json says"):
-        compress(CompressConfig(model=str(folder), output=str(tmp_path / "small"), depth=1))
+        compress_model(CompressConfig(model=str(folder), output=str(tmp_path / "small"), depth=1))
     assert not (tmp_path / "small").exists()
-    unchecked = compress(CompressConfig(model=str(folder), output=str(tmp_path / "small"), depth=1, check=False))
+    unchecked = compress_model(CompressConfig(model=str(folder), output=str(tmp_path / "small"), depth=1, check=False))
     assert unchecked.checked_score is None
 
 
@@ -222,7 +222,7 @@ def test_a_model_that_does_not_score_what_the_sweep_said_is_refused(tuned: Path,
 def test_onnx_files_answer_as_the_model_does_for_any_shape(tuned: Path, tmp_path: Path) -> None:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name)
-    summary = compress(CompressConfig(model=str(tuned), output=str(tmp_path / "small"), depth=2, int8=True))
+    summary = compress_model(CompressConfig(model=str(tuned), output=str(tmp_path / "small"), depth=2, int8=True))
     variants = summary.variants or {}
     assert set(variants) == {"model.onnx", "model_int8.onnx"}
     assert variants["model.onnx"]["score"] == summary.score

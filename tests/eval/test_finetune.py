@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerControl, TrainerState
 
-from eval import EvalError, FinetuneConfig, Results, find_task, finetune, load_task, read_results
+from eval import EvalError, FinetuneConfig, Results, find_task, load_task, read_results, run_suite
 from eval.finetune import encode
 from eval.progress import ProgressCallback, duration
 from modeling import parameters_by_depth
@@ -39,7 +39,7 @@ def tuned(
 ) -> tuple[Path, Results, Any]:
     """One fine-tuning on sst2: its folder, what it returned and what the tracker heard."""
     output, tracker = tmp_path_factory.mktemp("out") / "glue", make_tracker()
-    (results,) = finetune(replace(config, output=str(output)), tracker.open)
+    (results,) = run_suite(replace(config, output=str(output)), tracker.open)
     return output / "sst2", results, tracker
 
 
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     trackers = [make_tracker() for _ in range(3)]
     seeds, weights = (7, 7, 8), []
     for i, (seed, tracker) in enumerate(zip(seeds, trackers, strict=True)):
-        finetune(replace(short, seed=seed, output=str(tmp_path / str(i))), tracker.open)
+        run_suite(replace(short, seed=seed, output=str(tmp_path / str(i))), tracker.open)
         weights.append((tmp_path / str(i) / "sst2" / "model.safetensors").read_bytes())
     losses = [tracker.series("sst2/loss") for tracker in trackers]
     assert losses[0] == losses[1] != losses[2]
@@ -125,7 +125,7 @@ def test_several_tasks_with_pairs_and_regression_run_in_one_call(
     config: FinetuneConfig, tmp_path: Path, tracker: Any
 ) -> None:
     several = replace(config, tasks=["docpair", "stsb"], epochs=0.5, max_train_samples=32, output=str(tmp_path))
-    pair, regression = finetune(several, tracker.open)
+    pair, regression = run_suite(several, tracker.open)
     assert (pair["task"], pair["metric"]) == ("docpair", "accuracy")
     assert set(regression["metrics"]["validation"]) == {"pearson", "spearman"}
     assert regression["depth_scores"][0] == 0.0
@@ -137,7 +137,7 @@ def test_a_left_out_learning_rate_is_the_papers_scaled_to_the_width(
     config: FinetuneConfig, tmp_path: Path, tracker: Any
 ) -> None:
     short = replace(config, learning_rate=None, epochs=0.1, max_train_samples=32, output=str(tmp_path))
-    (results,) = finetune(short, tracker.open)
+    (results,) = run_suite(short, tracker.open)
     assert results["train"]["learning_rate"] == pytest.approx(2e-5 * 768 / 32)
 
 
@@ -145,7 +145,7 @@ def test_a_max_length_beyond_the_models_positions_is_clamped_and_said(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = replace(config, max_length=512, epochs=0.1, max_train_samples=32, output=str(tmp_path))
-    (results,) = finetune(short, tracker.open)
+    (results,) = run_suite(short, tracker.open)
     assert results["seq_length"] == 24
     assert "using 24" in capsys.readouterr().out
 
@@ -187,7 +187,7 @@ def test_wrong_values_are_named_and_nothing_is_written(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EvalError, match=message):
-        finetune(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
+        run_suite(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
     assert not (tmp_path / "out").exists()
     assert not tracker.opened
 
@@ -202,7 +202,7 @@ def test_an_existing_output_of_any_task_stops_before_the_first_one(
 ) -> None:
     (tmp_path / "docpair").mkdir()
     with pytest.raises(EvalError, match=r"docpair exists already: choose another --output, or remove it"):
-        finetune(replace(config, tasks="sst2,docpair", output=str(tmp_path)), tracker.open)
+        run_suite(replace(config, tasks="sst2,docpair", output=str(tmp_path)), tracker.open)
     assert [path.name for path in tmp_path.iterdir()] == ["docpair"]
 
 
@@ -257,7 +257,7 @@ def test_a_damaged_model_folder_is_an_error_and_nothing_is_written(
     shutil.copytree(pretrained, folder)
     damage(folder)
     with pytest.raises(EvalError, match=message):
-        finetune(replace(config, model=str(folder), output=str(tmp_path / "out")), tracker.open)
+        run_suite(replace(config, model=str(folder), output=str(tmp_path / "out")), tracker.open)
     assert not (tmp_path / "out").exists()
 
 
@@ -265,7 +265,7 @@ def test_training_that_diverges_is_an_error_and_leaves_nothing(
     config: FinetuneConfig, tmp_path: Path, tracker: Any
 ) -> None:
     with pytest.raises(EvalError, match="lower learning_rate"):
-        finetune(replace(config, learning_rate=1e38, output=str(tmp_path / "out")), tracker.open)
+        run_suite(replace(config, learning_rate=1e38, output=str(tmp_path / "out")), tracker.open)
     assert not (tmp_path / "out").exists()
 
 

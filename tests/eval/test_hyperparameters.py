@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval import TASKS, EvalError
-from eval.hyperparameters import GridConfig, at_point, hyperparameters, point_name, read_table
+from eval.hyperparameters import GridConfig, at_point, choose_hyperparameters, point_name, read_table
 
 
 def test_the_table_has_a_row_for_each_of_the_nine_tasks_and_the_papers_rate() -> None:
@@ -14,19 +14,19 @@ def test_the_table_has_a_row_for_each_of_the_nine_tasks_and_the_papers_rate() ->
 
     table = read_table(TABLE_FILE)
     assert set(table) == {"defaults", *TASKS}
-    assert hyperparameters("sst2", 768, {}).learning_rate == 2e-5
-    assert hyperparameters("a task of one's own", 768, {}) == hyperparameters("sst2", 768, {})
+    assert choose_hyperparameters("sst2", 768, {}).learning_rate == 2e-5
+    assert choose_hyperparameters("a task of one's own", 768, {}) == choose_hyperparameters("sst2", 768, {})
 
 
 def test_options_go_over_the_users_table_and_that_over_ours(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("defaults: {epochs: 5, learning_rate: 1.0e-4}\ntasks: {rte: {epochs: 10}}\n")
-    plain = hyperparameters("rte", 384, {})
+    plain = choose_hyperparameters("rte", 384, {})
     assert plain.learning_rate == pytest.approx(4e-5)
-    mine = hyperparameters("rte", 384, {"batch_size": 8, "epochs": None}, str(path))
+    mine = choose_hyperparameters("rte", 384, {"batch_size": 8, "epochs": None}, str(path))
     assert mine == replace(plain, epochs=10, learning_rate=2e-4, batch_size=8)
-    assert hyperparameters("sst2", 384, {}, str(path)).epochs == 5
-    assert hyperparameters("rte", 384, {"learning_rate": 3e-4, "epochs": 1}, str(path)).learning_rate == 3e-4
+    assert choose_hyperparameters("sst2", 384, {}, str(path)).epochs == 5
+    assert choose_hyperparameters("rte", 384, {"learning_rate": 3e-4, "epochs": 1}, str(path)).learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_wrong_table_is_an_error_that_names_file_and_field(tmp_path: Path, tex
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(EvalError, match=message) as error:
-        hyperparameters("rte", 768, {}, str(path))
+        choose_hyperparameters("rte", 768, {}, str(path))
     assert "mine.yaml" in str(error.value)
 
 
@@ -52,7 +52,7 @@ def test_a_grid_is_every_combination() -> None:
     grid = GridConfig(learning_rate="1e-5,2e-5", batch_size=[16, 32])
     points = grid.points()
     assert [tuple(point.values()) for point in points] == [(1e-5, 16), (1e-5, 32), (2e-5, 16), (2e-5, 32)]
-    chosen = at_point(hyperparameters("sst2", 768, {}), points[1])
+    chosen = at_point(choose_hyperparameters("sst2", 768, {}), points[1])
     assert (chosen.learning_rate, chosen.batch_size, chosen.epochs) == (1e-5, 32, 3)
     assert point_name(points[1]) == "learning_rate=1e-05,batch_size=32"
     assert GridConfig().points() == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eval import DepthCurve, EvalError, ReportConfig, report, save_depth_figure
+from eval import DepthCurve, EvalError, ReportConfig, save_depth_figure, write_report
 from eval.report_tables import Table, latex
 
 Save = Callable[..., Path]
@@ -46,7 +46,7 @@ def save(tmp_path: Path) -> Save:
 
 
 def _report(tmp_path: Path, *folders: str) -> Path:
-    return report(ReportConfig([str(tmp_path / folder) for folder in folders], str(tmp_path / "report")))
+    return write_report(ReportConfig([str(tmp_path / folder) for folder in folders], str(tmp_path / "report")))
 
 
 class _Page(HTMLParser):
@@ -115,7 +115,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path, save: Save) -> None:
 
 def test_names_from_the_results_are_escaped(tmp_path: Path, save: Save) -> None:
     save("<b>run", "sst2")
-    text = report(ReportConfig([str(tmp_path)], str(tmp_path / "report"))).read_text()
+    text = write_report(ReportConfig([str(tmp_path)], str(tmp_path / "report"))).read_text()
     assert "<b>" not in text
     assert "<td>&lt;b&gt;run</td>" in text
 
@@ -198,7 +198,7 @@ def test_a_figure_refuses_to_mix_metrics_and_leaves_no_half_file(tmp_path: Path)
 
 def test_a_results_file_in_the_run_folder_itself_is_found(tmp_path: Path, save: Save) -> None:
     save("glue", "sst2")
-    page = report(ReportConfig([str(tmp_path / "glue" / "sst2")], str(tmp_path / "report")))
+    page = write_report(ReportConfig([str(tmp_path / "glue" / "sst2")], str(tmp_path / "report")))
     assert _Page(page.read_text()).cells[0] == "glue"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, FinetuneConfig, finetune, load_task, read_results
+from eval import TASKS, FinetuneConfig, load_task, read_results, run_suite
 from eval.submission import answers, file_name
 
 SaveSplit = Callable[[Path, str, str, dict[str, list]], None]
@@ -36,7 +36,7 @@ def test_mnli_writes_both_test_splits_and_the_diagnostic_set(
     config = FinetuneConfig(
         str(pretrained), "mnli", str(output), str(mnli), epochs=1, max_length=16, batch_size=2, speed=False
     )
-    (results,) = finetune(config, tracker.open)
+    (results,) = run_suite(config, tracker.open)
     assert {path.name for path in (output / "submission").iterdir()} == {"MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv"}
     lines = (output / "submission" / "MNLI-m.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"

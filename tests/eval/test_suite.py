@@ -19,8 +19,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, EvalError, FinetuneConfig, compute_metrics, finetune, load_task, read_results
-from eval.aggregate import aggregate, glue_average, standard_error
+from eval import TASKS, EvalError, FinetuneConfig, compute_metrics, load_task, read_results, run_suite
+from eval.aggregate import aggregate_seeds, glue_average, standard_error
 from eval.custom import DatasetConfig
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def three_seeds(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory
         yield children[name]
 
     asked = replace(config, tasks="sst2,docpair", seeds="1,2,3", output=str(output), speed=True, max_eval_samples=40)
-    return output, finetune(asked, tracker.open, child), tracker, children
+    return output, run_suite(asked, tracker.open, child), tracker, children
 
 
 def test_the_seeds_of_a_task_stand_together_in_its_results(three_seeds: tuple) -> None:
@@ -117,7 +117,7 @@ def test_glues_average_takes_the_mean_of_a_tasks_metrics_and_of_mnlis_splits_fir
     tasks: Any = {}
     for name, metrics in table.items():
         cells = [_cell(name, metrics, seed) for seed in (1, 2)]
-        tasks[name] = cells[0] | {"seeds": [1, 2], "aggregate": aggregate(cells, 0.0)}
+        tasks[name] = cells[0] | {"seeds": [1, 2], "aggregate": aggregate_seeds(cells, 0.0)}
     average = glue_average(tasks)
     assert average is not None
     assert average["average"] == {"mean": pytest.approx((0.7 + 0.6 + 0.1) / 3), "std": pytest.approx(0)}
@@ -129,11 +129,11 @@ def test_the_one_standard_error_depth_uses_examples_and_seeds() -> None:
         _cell("sst2", {"validation": {"accuracy": scores}}, seed) | {"depth_scores": scores, "standard_error": 0.03}
         for seed, scores in ((1, [0.5, 0.84, 0.90]), (2, [0.5, 0.86, 0.94]))
     ]
-    together = aggregate(cells, 0.005)
+    together = aggregate_seeds(cells, 0.005)
     assert together["standard_error"] == pytest.approx(math.hypot(0.03, 0.02))
     assert together["cut_depth_tolerance"] == 2
     assert together["cut_depth_one_standard_error"] == 2
-    wide = aggregate([cell | {"standard_error": 0.07} for cell in cells], 0.005)
+    wide = aggregate_seeds([cell | {"standard_error": 0.07} for cell in cells], 0.005)
     assert wide["cut_depth_one_standard_error"] == 1
 
 
@@ -151,22 +151,22 @@ def test_the_same_call_again_does_nothing_and_other_settings_are_refused(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = replace(config, output=str(tmp_path / "glue"))
-    finetune(asked, tracker.open)
+    run_suite(asked, tracker.open)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "glue").rglob("*")}
-    finetune(asked, tracker.open)
+    run_suite(asked, tracker.open)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "glue").rglob("*")} == before
     assert "sst2: done before" in capsys.readouterr().out
     with pytest.raises(EvalError, match=r"made with other settings \(learning_rate was 0.003, now 0.001\)"):
-        finetune(replace(asked, learning_rate=1e-3), tracker.open)
+        run_suite(replace(asked, learning_rate=1e-3), tracker.open)
     with pytest.raises(EvalError, match="max_train_samples was 64, now 32"):
-        finetune(replace(asked, max_train_samples=32), tracker.open)
+        run_suite(replace(asked, max_train_samples=32), tracker.open)
 
 
 def test_more_seeds_join_those_that_are_there(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
     asked = replace(config, output=str(tmp_path / "glue"), seeds="5")
-    (first,) = finetune(asked, tracker.open)
+    (first,) = run_suite(asked, tracker.open)
     before = (tmp_path / "glue" / "sst2" / "seed-5" / "results.json").read_bytes()
-    (both,) = finetune(replace(asked, seeds="5,6"), tracker.open)
+    (both,) = run_suite(replace(asked, seeds="5,6"), tracker.open)
     assert both["seeds"] == [5, 6]
     assert both["aggregate"]["by_seed"]["5"] == first["depth_scores"]
     assert (tmp_path / "glue" / "sst2" / "seed-5" / "results.json").read_bytes() == before
@@ -252,7 +252,7 @@ def test_a_grid_is_tried_with_the_first_seed_and_the_best_point_serves_all(
 ) -> None:
     asked = replace(config, learning_rate=None, seeds="1,2", output=str(tmp_path), epochs=2)
     asked.grid.learning_rate = "1e-6,3e-3"
-    (results,) = finetune(asked, tracker.open)
+    (results,) = run_suite(asked, tracker.open)
     asked.grid.learning_rate = None  # the fixture is shared
     scores = {one["point"]["learning_rate"]: one["score"] for one in results["grid"]}
     assert set(scores) == {1e-6, 3e-3}
@@ -264,7 +264,7 @@ def test_a_grid_is_tried_with_the_first_seed_and_the_best_point_serves_all(
 
 
 def test_the_best_epoch_is_kept_and_declared(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
-    (results,) = finetune(replace(config, output=str(tmp_path), epochs=4, best_epoch=True), tracker.open)
+    (results,) = run_suite(replace(config, output=str(tmp_path), epochs=4, best_epoch=True), tracker.open)
     scores = results["train"]["epoch_scores"]
     assert len(scores) == 4
     assert results["full_score"] == max(scores) == scores[results["train"]["best_epoch"] - 1]
@@ -273,7 +273,7 @@ def test_the_best_epoch_is_kept_and_declared(config: FinetuneConfig, tmp_path: P
 
 def test_recuts_and_probes_are_scored_beside_the_sweep(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
     asked = replace(config, output=str(tmp_path), epochs=3, cut_then_finetune=1.0, probes=True, max_train_samples=None)
-    (results,) = finetune(asked, tracker.open)
+    (results,) = run_suite(asked, tracker.open)
     (recut,) = results["recut"]
     assert recut["depth"] == 1
     assert recut["score_before"] == results["depth_scores"][1]
@@ -295,7 +295,7 @@ def test_any_other_data_set_by_naming_its_columns(
         (tmp_path / "reviews" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
     dataset = DatasetConfig(str(tmp_path / "reviews"), None, "text", "kind", "train", "dev")
     asked = replace(config, tasks="mine", dataset=dataset, glue_dir=None, epochs=6, output=str(tmp_path / "out"))
-    (results,) = finetune(asked, tracker.open)
+    (results,) = run_suite(asked, tracker.open)
     assert results["full_score"] == 1.0
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "mine")
     assert model.config.id2label == {0: "blame", 1: "praise"}
@@ -323,7 +323,7 @@ def test_mistakes_about_a_data_set_are_named(
     dataset = DatasetConfig(**values, validation_split="dev")
     asked = replace(config, tasks="mine", dataset=dataset, glue_dir=None, output=str(tmp_path / "out"))
     with pytest.raises(EvalError, match=message):
-        finetune(asked, tracker.open)
+        run_suite(asked, tracker.open)
     assert not (tmp_path / "out").exists()
 
 
@@ -342,5 +342,5 @@ def test_wrong_options_of_a_suite_are_named(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EvalError, match=message):
-        finetune(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
+        run_suite(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
     assert not (tmp_path / "out").exists()

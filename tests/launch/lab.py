@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from data_pipeline import Manifest
-from eval import CompressConfig, compress, flops_by_depth
-from eval.aggregate import aggregate
+from eval import CompressConfig, compress_model, flops_by_depth
+from eval.aggregate import aggregate_seeds
 from eval.files import file_digest, write_json
 from launch.config_file import write_config
 from launch.tracking import TrackingConfig, open_tracker
@@ -36,7 +36,7 @@ def make_lab(folder: Path, corpus: Path) -> Path:
     _write_run(runs)
     _write_suite(runs)
     # the task's data is made up as well: there is nothing to score the cut model on again
-    compress(CompressConfig(str(runs / "glue" / TASK), str(runs / "small"), tolerance=0.04, check=False))
+    compress_model(CompressConfig(str(runs / "glue" / TASK), str(runs / "small"), tolerance=0.04, check=False))
     return folder
 
 
@@ -98,7 +98,7 @@ def _write_suite(runs: Path) -> None:
     results = cells[1] | {
         "seeds": list(SEEDS),
         "selection": "seed 12, the best of 2 by validation score; the last epoch",
-        "aggregate": aggregate(cells, 0.005),
+        "aggregate": aggregate_seeds(cells, 0.005),
     }
     write_json(folder / "results.json", results)
     _picture(folder / "depth.png")

@@ -4,7 +4,7 @@ import json
 import pytest
 from matplotlib.image import imread
 
-from data_pipeline import BlockReader, CorpusConfig, PrepareConfig, prepare
+from data_pipeline import BlockReader, CorpusConfig, PrepareConfig, prepare_corpus
 from launch.cli import main
 
 
@@ -15,7 +15,7 @@ def prepared(tmp_path_factory):
     (folder / "text.txt").write_text(text)
     corpus = CorpusConfig(train=str(folder / "text.txt"), validation_fraction=0.2)
     config = PrepareConfig(corpus, str(folder / "out"), vocab_size=120, seq_length=32, row_group_blocks=8)
-    prepare(config, say=lambda line: None)
+    prepare_corpus(config, say=lambda line: None)
     return folder / "out"
 
 

@@ -11,7 +11,7 @@ import yaml
 from launch.engines.config import ENGINES, LaunchConfig
 from launch.engines.environment import variables
 from launch.engines.kubernetes import KubernetesConfig
-from launch.engines.render import committed, render
+from launch.engines.render import committed, render_job
 from launch.engines.slurm import SlurmConfig
 from launch.engines.torchrun import TorchrunConfig
 
@@ -62,7 +62,7 @@ def test_the_kubernetes_files_are_what_the_api_servers_take(scripts):
     seen = []
     cpus = replace(LaunchConfig("kubernetes", config=BASE, dry_run=True), gpus_per_node=0)
     texts = [text for path, text in scripts.items() if path.parent.name == "kubernetes"]
-    for text in [*texts, render(replace(cpus, kubernetes=KubernetesConfig("job")))]:
+    for text in [*texts, render_job(replace(cpus, kubernetes=KubernetesConfig("job")))]:
         for resource in yaml.safe_load_all(text):
             model = kinds[resource["kind"]].from_dict(resource)
             assert model is not None
@@ -204,7 +204,7 @@ def test_what_the_engine_refuses_is_passed_on(acn, fake):
 
 def test_a_job_may_wait_for_another_and_charge_an_account():
     config = LaunchConfig("slurm", dry_run=True, slurm=SlurmConfig("glue", account="lab", after="12"))
-    text = render(config)
+    text = render_job(config)
     assert "#SBATCH --dependency=afterok:12" in text
     assert "#SBATCH --account=lab" in text
     assert "accelerate launch" in text

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from data_pipeline import Manifest, verify
+from data_pipeline import Manifest, verify_corpus
 from modeling.configuration_acn import AUTO_MAP
 from tests.launch.lab import ACCURACY_BY_DEPTH, CUT_DEPTH, LAYERS, SECONDS, SECRET, SEEDS, TASK, TOKENS
 
@@ -236,7 +236,7 @@ def test_intermediate_checkpoints_are_revisions(written, lab):
 
 def test_a_corpus_is_published_whole_with_its_card(written, lab):
     folder = written("runs/tokens", "--license", "cc0-1.0", "--language", "en", repo_id="tester/tokens")
-    assert verify(folder, 1) == []
+    assert verify_corpus(folder, 1) == []
     manifest = Manifest.load(folder)
     card = DatasetCard.load(folder / "README.md")
     assert (card.data.license, card.data.language) == ("cc0-1.0", ["en"])

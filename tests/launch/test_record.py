@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from launch import provenance as provenances
 from launch.errors import LaunchError
 from launch.record import JsonlSink, Record, read_points, read_record
-from launch.sync import SyncConfig, check_run_dir, sync
+from launch.sync import SyncConfig, check_run_dir, sync_run
 from launch.system import SystemMonitor
 from launch.tracking import Tracker, TrackingConfig, open_tracker
 
@@ -157,7 +157,7 @@ def test_sync_says_what_is_missing(tmp_path):
     with open_tracker(LOCAL, tmp_path / "run", "run", {}, {}):
         pass
     with pytest.raises(LaunchError, match=r"--tracking\.mlflow"):
-        sync(tmp_path / "run", SyncConfig())
+        sync_run(tmp_path / "run", SyncConfig())
     assert SyncConfig(mlflow="nowhere").problems()[0].startswith("tracking.mlflow")
 
 
@@ -169,7 +169,7 @@ def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path):
     (run / "metrics.jsonl").write_text('{"time": 1.0, "step": 1, "loss": 2.0}\n')
     (run / "config.yaml").write_text("steps: 5\noptim: {lr: 0.1}\ntracking: {mlflow: null, experiment: older}\n")
     (run / "pretraining.png").write_bytes(b"x")
-    store, run_id = sync(run, SyncConfig(mlflow=f"sqlite:///{tmp_path}/store.db"))
+    store, run_id = sync_run(run, SyncConfig(mlflow=f"sqlite:///{tmp_path}/store.db"))
     client = MlflowClient(tracking_uri=store)
     found = client.get_run(run_id)
     assert found.data.params["optim.lr"] == "0.1"

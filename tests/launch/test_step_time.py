@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from launch.errors import LaunchError
 from launch.planning import PlanConfig, find_gpu, plan_run
-from launch.planning.step_time import CALL_LATENCY, NETWORK_LATENCY, NODE_LATENCY, Network, exposed_seconds, step_time
+from launch.planning.step_time import (
+    CALL_LATENCY,
+    NETWORK_LATENCY,
+    NODE_LATENCY,
+    Network,
+    exposed_seconds,
+    model_step_time,
+)
 from pretrain.memory import ModelSize
 from pretrain.traffic import Collective, step_traffic
 
@@ -73,7 +80,7 @@ def test_what_travels_beside_a_pass_is_hidden_but_for_one_bucket():
 def test_never_less_than_nothing_is_exposed_nor_more_than_there_is(stage, accumulation, parameters, overlap, compute):
     traffic = step_traffic(ModelSize(parameters), stage, "fp32", accumulation)
     network = Network(8, 360 * GB, 40 * GB)
-    time = step_time(
+    time = model_step_time(
         traffic, network, ranks=64, micro_batch=1, accumulation=accumulation, tokens=1, rank_seconds=compute,
         overlap=overlap,
     )  # fmt: skip

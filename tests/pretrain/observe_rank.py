@@ -12,7 +12,7 @@ import torch.distributed as dist
 from modeling import AcnConfig, AcnForMaskedLM
 from pretrain.engine import init_distributed
 from pretrain.probes import GradientProbe
-from pretrain.validate import validate
+from pretrain.validate import validate_depths
 
 
 def build_model() -> AcnForMaskedLM:
@@ -65,7 +65,7 @@ def main(stage: int, precision: str, output: Path) -> None:
                 engine.backward(engine(**vars(batch)).loss)
             engine.step()
         if step == 0:
-            found.append(validate(engine.module, [micro_batch(n, dist.get_rank()) for n in (100, 101)], device))
+            found.append(validate_depths(engine.module, [micro_batch(n, dist.get_rank()) for n in (100, 101)], device))
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found))
     dist.destroy_process_group()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from data_pipeline import CorpusConfig, PrepareConfig, prepare
+from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 from pretrain import ModelConfig, PretrainError, check_run
 from pretrain.budget import BatchWarmupConfig
 from pretrain.checkpoint import MARKER, newest_complete
@@ -103,7 +103,9 @@ def longer(prepared, tmp_path) -> Path:
     (tmp_path / "validation.txt").write_text(sentences(60, seed=6))
     corpus = CorpusConfig(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "validation.txt"))
     output = tmp_path / "longer"
-    prepare(PrepareConfig(corpus=corpus, output=str(output), tokenizer=str(prepared / "tokenizer"), seq_length=32))
+    prepare_corpus(
+        PrepareConfig(corpus=corpus, output=str(output), tokenizer=str(prepared / "tokenizer"), seq_length=32)
+    )
     return output
 
 

@@ -17,7 +17,7 @@ from pretrain import PretrainError
 from pretrain.checkpoint import MARKER, CheckpointConfig, newest_complete
 from pretrain.errors import lost_rank
 from pretrain.figures import read_metrics
-from pretrain.lock import lock
+from pretrain.lock import lock_run
 from tests.pretrain.test_training import assert_same_run, losses
 
 EVERY_2 = {"checkpoint": CheckpointConfig(every=2, keep=9)}
@@ -90,12 +90,12 @@ def test_a_full_disk_costs_no_checkpoint_and_ends_with_a_clear_error(acn, recipe
 
 def test_one_job_at_a_time_works_in_a_run(tmp_path):
     said: list[str] = []
-    first = lock(tmp_path / "run", said.append)
+    first = lock_run(tmp_path / "run", said.append)
     with pytest.raises(PretrainError, match=f"in use by pid {os.getpid()} on"):
-        lock(tmp_path / "run", said.append, patience=0.1)
+        lock_run(tmp_path / "run", said.append, patience=0.1)
     assert len(said) == 1
     first.close()
-    lock(tmp_path / "run", said.append, patience=0.0).close()
+    lock_run(tmp_path / "run", said.append, patience=0.0).close()
 
 
 def test_a_lost_rank_is_told_from_other_errors(monkeypatch):

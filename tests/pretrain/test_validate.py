@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline import CorpusConfig, Manifest, MaskingConfig, PrepareConfig, prepare, validation_batches
+from data_pipeline import CorpusConfig, Manifest, MaskingConfig, PrepareConfig, prepare_corpus, validation_batches
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain.validate import validate
+from pretrain.validate import validate_depths
 from tests.conftest import sentences
 
 
@@ -30,7 +30,7 @@ def packed(tmp_path) -> Path:
         (tmp_path / f"{name}.txt").write_text("\n\n".join(texts))
     corpus = CorpusConfig(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "validation.txt"))
     output = tmp_path / "tokens"
-    prepare(PrepareConfig(corpus=corpus, output=str(output), vocab_size=120, seq_length=32, packing="documents"))
+    prepare_corpus(PrepareConfig(corpus=corpus, output=str(output), vocab_size=120, seq_length=32, packing="documents"))
     return output
 
 
@@ -46,7 +46,7 @@ def test_packed_documents_are_scored_as_if_each_were_alone(packed, one_rank):
     def packed_batches():
         return validation_batches(packed, MaskingConfig(), batch_size=4, max_blocks=8, rank=0, world_size=1)
 
-    metrics = validate(model, packed_batches(), torch.device("cpu"))
+    metrics = validate_depths(model, packed_batches(), torch.device("cpu"))
     loss = count = 0
     for batch in packed_batches():
         for row, positions, labels in zip(batch.input_ids, batch.masked_positions, batch.labels, strict=True):
@@ -73,7 +73,7 @@ def test_validation_equals_the_naive_evaluation_of_each_depth(prepared, one_rank
         vocab_size=vocabulary, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, initializer_range=0.5
     )
     model = AcnForMaskedLM(config).eval()
-    metrics = validate(model, batches(prepared, 4), torch.device("cpu"))
+    metrics = validate_depths(model, batches(prepared, 4), torch.device("cpu"))
     for depth in range(4):
         correct = count = 0
         loss = 0.0

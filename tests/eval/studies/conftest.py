@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eval import TASKS, FinetuneConfig, finetune, load_task, read_results
+from eval import TASKS, FinetuneConfig, load_task, read_results, run_suite
 from eval.models import load_tokenizer, read_model_config
 from eval.studies.run import StudyConfig
 from eval.studies.study import Context, TaskData
@@ -25,7 +25,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path, glue_d
         batch_size=16,
         learning_rate=3e-3,
     )
-    finetune(config, make_tracker().open)
+    run_suite(config, make_tracker().open)
     assert read_results(output / "sst2")["full_score"] > 0.8
     return output / "sst2"
 

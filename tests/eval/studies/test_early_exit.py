@@ -18,8 +18,8 @@ from eval.depth import DepthSweep
 from eval.studies.early_exit import (
     EarlyExitOptions,
     Exits,
-    early_exit,
     exit_depths,
+    exit_early,
     exit_flops,
     leave_below,
     uncertainty,
@@ -53,7 +53,7 @@ def test_a_row_gets_exactly_the_prediction_of_the_depth_it_stopped_at(
 ) -> None:
     model, inputs = classifier(num_labels=3, **overrides), _inputs()
     stop = torch.tensor([1, 3, 2, 1, 3, 2, 1])
-    logits, depths = early_exit(model, inputs, lambda depth, logits, rows: stop[rows] == depth)
+    logits, depths = exit_early(model, inputs, lambda depth, logits, rows: stop[rows] == depth)
     assert depths.tolist() == stop.tolist()
     with torch.no_grad():
         for row, depth in enumerate(stop.tolist()):
@@ -69,11 +69,11 @@ def test_threshold_0_is_the_full_model_and_above_1_stops_at_once(
     classifier: MakeClassifier, overrides: dict[str, Any], criterion: str
 ) -> None:
     model, inputs = classifier(**overrides), _inputs()
-    logits, depths = early_exit(model, inputs, leave_below(0.0, criterion))
+    logits, depths = exit_early(model, inputs, leave_below(0.0, criterion))
     with torch.no_grad():
         assert torch.equal(logits, model(**inputs).logits)
         assert depths.tolist() == [3] * 7
-        logits, depths = early_exit(model, inputs, leave_below(1.1, criterion))
+        logits, depths = exit_early(model, inputs, leave_below(1.1, criterion))
         assert torch.equal(logits, model(**inputs, depth=1).logits)
     assert depths.tolist() == [1] * 7
 
@@ -83,13 +83,13 @@ def test_layers_compute_only_the_rows_that_are_still_in(classifier: MakeClassifi
     for layer in model.acn.layers:
         layer.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
     stop = torch.tensor([1, 2, 1, 1, 2])
-    early_exit(model, _inputs(5), lambda depth, logits, rows: stop[rows] == depth)
+    exit_early(model, _inputs(5), lambda depth, logits, rows: stop[rows] == depth)
     assert sizes == [5, 2]  # and the third layer never runs
 
 
 def test_a_model_without_layers_answers_from_the_embeddings(classifier: MakeClassifier) -> None:
     model, inputs = classifier(num_hidden_layers=0), _inputs()
-    logits, depths = early_exit(model, inputs, leave_below(1.0, "entropy"))
+    logits, depths = exit_early(model, inputs, leave_below(1.0, "entropy"))
     with torch.no_grad():
         assert torch.equal(logits, model(**inputs).logits)
     assert not depths.any()
@@ -103,7 +103,7 @@ def test_the_depths_read_off_a_sweep_are_those_that_running_gives(
     model, inputs = classifier(), _inputs(40)
     with torch.no_grad():
         sweep = torch.stack(list(model.depth_logits(**inputs))).numpy()
-    logits, depths = early_exit(model, inputs, leave_below(threshold, criterion))
+    logits, depths = exit_early(model, inputs, leave_below(threshold, criterion))
     expected = exit_depths(sweep, threshold, criterion)
     assert depths.tolist() == expected.tolist()
     np.testing.assert_allclose(logits.numpy(), sweep[expected, np.arange(40)], atol=1e-6)
@@ -126,7 +126,7 @@ def test_flops_are_what_torch_counts_while_exiting(classifier: MakeClassifier) -
     inputs = {"input_ids": torch.full((1, 9), 6), "attention_mask": torch.ones(1, 9, dtype=torch.long)}
     for stop in (1, 2, 3):
         with FlopCounterMode(display=False) as counter:
-            early_exit(model, inputs, lambda depth, logits, rows, stop=stop: torch.tensor([depth == stop]))
+            exit_early(model, inputs, lambda depth, logits, rows, stop=stop: torch.tensor([depth == stop]))
         assert exit_flops(model.config, np.array([9]), np.array([stop])).tolist() == [counter.get_total_flops()]
 
 

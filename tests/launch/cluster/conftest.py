@@ -10,7 +10,7 @@ import pytest
 from launch.config_file import write_config
 from launch.engines.config import LaunchConfig
 from launch.engines.fit import fitted
-from launch.engines.render import render
+from launch.engines.render import render_job
 from launch.tracking import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, ValidationConfig
@@ -46,7 +46,7 @@ def script(prepared: Path, tmp_path: Path) -> Callable[..., Path]:
         )
         assert config.problems() == []
         path = tmp_path / f"{run}-{engine}"
-        path.write_text(render(fitted(config)[0]))
+        path.write_text(render_job(fitted(config)[0]))
         return path
 
     return write

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from data_pipeline import verify
+from data_pipeline import verify_corpus
 from launch.engines.slurm import SlurmConfig
 from launch.engines.torchrun import TorchrunConfig
 from modeling import AcnConfig, AcnForMaskedLM
@@ -53,7 +53,7 @@ def test_an_array_prepares_a_corpus_and_a_later_job_fine_tunes_with_accelerate(s
     glue = re.search(r"job (\d+):", said)
     assert glue is not None, said
     assert slurm.await_end(glue[1], timeout=240)["JobState"] == "COMPLETED", outputs(tmp_path)
-    assert verify(str(data), workers=1) == []
+    assert verify_corpus(str(data), workers=1) == []
     results = json.loads((tmp_path / "run-glue" / "colour" / "results.json").read_text())
     assert len(results["depth_scores"]) == 3
 
