@@ -4,8 +4,8 @@
 
 Two ranks build the engine of `acn pretrain` for each stage and make optimizer steps of one and of two micro-batches.
 Every call that reaches torch's collectives is counted with its tensors' bytes; what a rank sends for them follows from
-the ring algorithms (`pretrain.traffic`, which is also what `acn plan` reckons with). The paper's column is 2 P (w-1)/w
-elements for stages 0 to 2 and 3 P (w-1)/w for stage 3; `pretrain.traffic` says why DeepSpeed's volumes are others.
+the ring algorithms (`planning.traffic`, which is also what `acn plan` reckons with). The paper's column is 2 P (w-1)/w
+elements for stages 0 to 2 and 3 P (w-1)/w for stage 3; `planning.traffic` says why DeepSpeed's volumes are others.
 """
 
 import argparse
@@ -21,12 +21,10 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from launch.ranks import run_local_ranks
+from launch import run_local_ranks
+from launch.cluster.planning import Collective, Kind, ModelSize, Precision, bytes_sent, step_traffic
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import ModelConfig, PretrainConfig
-from pretrain.engine import build_engine, init_distributed, step
-from pretrain.memory import ModelSize, Precision
-from pretrain.traffic import Collective, Kind, bytes_sent, step_traffic
+from pretrain import ModelConfig, PretrainConfig, build_engine, init_distributed, step
 
 from .timing import Benchmark, Goal, Report
 
@@ -134,7 +132,7 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 
 def counted(cases: list[Case]) -> list[dict[str, Any]]:
-    """One rank's collectives in a step of each case, beside those of `pretrain.traffic` and of the paper."""
+    """One rank's collectives in a step of each case, beside those of `planning.traffic` and of the paper."""
     with tempfile.TemporaryDirectory() as folder:
         code = run_local_ranks(RANKS, _count, (cases, folder))
         if code:

@@ -30,11 +30,10 @@ from transformers import (
 from data_pipeline import Manifest
 from launch.tracking import TrackingConfig, open_tracker
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import LineConsole, ModelConfig, PretrainConfig, ValidationConfig
-from pretrain.checkpoint import CheckpointConfig
-from pretrain.loop import Training
-from pretrain.schedule import ScheduleConfig
-from pretrain.stop import StopRequest
+from pretrain import ModelConfig, PretrainConfig, StopRequest, Training, ValidationConfig
+from pretrain.checkpoints import CheckpointConfig
+from pretrain.observe import LineConsole
+from pretrain.optim import ScheduleConfig
 
 NEVER = 10**6
 """Steps of a run that is stopped by its benchmark."""

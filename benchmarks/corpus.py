@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
+from data_pipeline.corpus import CorpusConfig, PrepareConfig, prepare_corpus
 
 
 def write_text(file: Path, megabytes: float, words: int = 20_000) -> Path:

@@ -24,16 +24,9 @@ import pyarrow.parquet as pq
 from benchmarks.corpus import write_text
 from benchmarks.data_plan import plan_growth
 from benchmarks.timing import Benchmark, Goal, Report, Step, interleave, ratio
-from data_pipeline import (
-    CorpusConfig,
-    Manifest,
-    MaskingConfig,
-    PrepareConfig,
-    StreamConfig,
-    TokenStream,
-    iter_documents,
-    prepare_corpus,
-)
+from data_pipeline import Manifest
+from data_pipeline.corpus import CorpusConfig, PrepareConfig, iter_documents, prepare_corpus
+from data_pipeline.stream import MaskingConfig, StreamConfig, TokenStream
 
 Work = Callable[[], float]
 """Does something and returns how many units of it, always as many."""

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from data_pipeline import Order
+from data_pipeline.stream import Order
 
 SEEDS = (0, 1, 2)
 BLOCKS, CELL, LANES, BATCH = 2_000_000, 512, 960, 2048  # a quarter of a billion tokens in blocks of 128

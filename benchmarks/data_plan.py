@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import BlockReader, Manifest, Order, Shard, Split, Vocabulary
-from data_pipeline.lanes import plan_windows
-from data_pipeline.shards import TOKENIZER_FOLDER
-from data_pipeline.tokenizer import train_tokenizer, vocabulary_of
+from data_pipeline import TOKENIZER_FOLDER, Manifest, Shard, Split, Vocabulary, train_tokenizer, vocabulary_of
+from data_pipeline.stream import BlockReader, Order, plan_windows
 
 RANKS, LANES, WINDOW, CELL, SHARD_CELLS, MICRO_BATCH = 4096, 8192, 4, 512, 153, 32
 SEQ_LENGTH = 128  # a million shards of 153 * 512 blocks are 10 trillion tokens

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.studies.early_exit import Leave, exit_early, exit_flops
+from eval.studies import Leave, exit_early, exit_flops
 from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
 from .timing import Benchmark, Goal, Report, Step, interleave, ratio

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Benchmark, Goal, Report, interleave, ratio
-from eval import TASKS
-from eval.depth import sweep_logits
+from eval import sweep_logits
+from eval.tasks import TASKS
 from modeling import AcnConfig, AcnForSequenceClassification
 
 LAYERS, EXAMPLES, BATCH = 12, 128, 32

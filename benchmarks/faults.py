@@ -25,9 +25,9 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
-from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
-from pretrain.checkpoint import MARKER, newest_complete
-from pretrain.figures import read_metrics
+from data_pipeline.corpus import CorpusConfig, PrepareConfig, prepare_corpus
+from pretrain.checkpoints import MARKER, newest_complete
+from pretrain.observe import read_metrics
 
 from .timing import Benchmark, Goal, Report
 

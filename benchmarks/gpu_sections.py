@@ -13,14 +13,13 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from data_pipeline import Manifest, MaskingConfig, StreamConfig, TokenStream
+from data_pipeline import Manifest
+from data_pipeline.stream import MaskingConfig, StreamConfig, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM, AcnForSequenceClassification, forward_flops
-from pretrain.checkpoint import newest_complete
-from pretrain.engine import init_distributed
-from pretrain.loop import Training
-from pretrain.meter import peak_memory
+from pretrain import Training, init_distributed
+from pretrain.checkpoints import newest_complete
+from pretrain.observe import peak_flops, peak_memory
 from pretrain.optim import OptimConfig
-from pretrain.peak import peak_flops
 
 from .contenders import AfterSteps, Setting, bert, blocks_dataset, our_loop, trainer
 from .corpus import prepared_corpus

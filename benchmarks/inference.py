@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from eval.studies.early_exit import exit_flops
+from eval.studies import exit_flops
 from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
 from .engines import EARLY_EXIT, ENGINES, REFERENCE, Answer, Engine, Models, Texts, at, logits_of

@@ -19,11 +19,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launch.ranks import run_local_ranks
+from launch import run_local_ranks
+from launch.cluster.planning import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import ModelConfig, PretrainConfig
-from pretrain.engine import build_engine, checkpoint_activations, init_distributed, step
-from pretrain.memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+from pretrain import ModelConfig, PretrainConfig, build_engine, checkpoint_activations, init_distributed, step
 
 from .timing import Benchmark, Goal, Report
 
@@ -60,7 +59,7 @@ def _worst(what: str, rows: list[dict[str, Any]], measured: str, planned: str, b
 
 
 def measured_states(stage: int, precision: Precision) -> dict[str, Any]:
-    """One rank's bytes with a real engine, beside those of `pretrain.memory`."""
+    """One rank's bytes with a real engine, beside those of `planning.memory`."""
     with tempfile.TemporaryDirectory() as folder:
         code = run_local_ranks(RANKS, _run_engine, (stage, precision, folder))
         if code:
@@ -136,7 +135,7 @@ def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool]]:
 
 
 def measured_activations(name: str, config: AcnConfig, precision: Precision, checkpointing: bool) -> dict[str, Any]:
-    """Bytes that autograd keeps in a forward pass, beside those of `pretrain.memory` (less what is passing)."""
+    """Bytes that autograd keeps in a forward pass, beside those of `planning.memory` (less what is passing)."""
     blocks, length, targets = 4, 64, 9
     model = AcnForMaskedLM(config).to(torch.float32 if precision == "fp32" else torch.bfloat16).train()
     if checkpointing:

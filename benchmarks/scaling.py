@@ -7,7 +7,7 @@ turns of some steps: one rank alone, two independent ranks side by side (which s
 each other nothing), and two ranks of one run. Efficiency is the time alone over the time of the run of two. It is the
 product of alone over side by side (memory) and side by side over the run of two (communication, less the half of the
 optimizer's work that ZeRO saves each rank). The model of `acn plan` predicts the run of two from the time side by side,
-the volume of `pretrain.traffic` and the bus bandwidth of an all-reduce, which is measured in the same turns.
+the volume of `planning.traffic` and the bus bandwidth of an all-reduce, which is measured in the same turns.
 """
 
 import argparse
@@ -27,11 +27,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launch.planning.step_time import Network, model_step_time
-from launch.ranks import run_local_ranks
-from pretrain.engine import LARGEST_BUCKET, init_distributed
-from pretrain.memory import ModelSize
-from pretrain.traffic import bytes_sent, step_traffic
+from launch import run_local_ranks
+from launch.cluster.planning import ModelSize, Network, bytes_sent, model_step_time, step_traffic
+from pretrain import LARGEST_BUCKET, init_distributed
 
 from .contenders import Setting, Shape, our_loop
 from .corpus import prepared_corpus

@@ -27,13 +27,11 @@ import torch
 import torch.distributed as dist
 from transformers import default_data_collator
 
-from data_pipeline import MaskingConfig, StreamConfig, TokenStream
-from data_pipeline.masking import IGNORED_LABEL
-from launch.ranks import run_local_ranks
+from data_pipeline.stream import IGNORED_LABEL, MaskingConfig, StreamConfig, TokenStream
+from launch import run_local_ranks
 from modeling.conversion import acn_to_bert
-from pretrain import PretrainConfig
-from pretrain.engine import cpu_multiplies_bf16, init_distributed
-from pretrain.figures import read_metrics
+from pretrain import PretrainConfig, cpu_multiplies_bf16, init_distributed
+from pretrain.observe import read_metrics
 from pretrain.optim import OptimConfig
 
 from .aims import PRECISIONS, over_trainer, same_losses

@@ -6,49 +6,7 @@ of the seed and the sample number (`Order`), masked by `mask_blocks`; `validatio
 split. A user's mistake raises `DataError`.
 """
 
-from data_pipeline.cleaning import CleaningConfig
-from data_pipeline.documents import PackedBatch
-from data_pipeline.errors import DataError, UnfinishedError
-from data_pipeline.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
-from data_pipeline.order import Order, default_lanes
-from data_pipeline.prepare import PrepareConfig, prepare_corpus
-from data_pipeline.reader import BlockReader
-from data_pipeline.remote import RemoteConfig
-from data_pipeline.shards import Manifest, Shard, Split
-from data_pipeline.sources import CorpusConfig, Source, iter_documents
-from data_pipeline.stream import StreamConfig, TokenStream, validation_batches, world_problems
-from data_pipeline.summary import SplitSummary, summarize
-from data_pipeline.tokenizer import Vocabulary, fingerprint
-from data_pipeline.verify import verify_corpus
+import lazy_loader
 
-__all__ = [
-    "IGNORED_LABEL",
-    "BlockReader",
-    "CleaningConfig",
-    "CorpusConfig",
-    "DataError",
-    "Manifest",
-    "MaskedBatch",
-    "MaskingConfig",
-    "Order",
-    "PackedBatch",
-    "PrepareConfig",
-    "RemoteConfig",
-    "Shard",
-    "Source",
-    "Split",
-    "SplitSummary",
-    "StreamConfig",
-    "TokenStream",
-    "UnfinishedError",
-    "Vocabulary",
-    "default_lanes",
-    "fingerprint",
-    "iter_documents",
-    "mask_blocks",
-    "prepare_corpus",
-    "summarize",
-    "validation_batches",
-    "verify_corpus",
-    "world_problems",
-]
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,11 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.errors import DataError
-from data_pipeline.store import WORK_FOLDER
-from data_pipeline.tokenizer import Vocabulary, fingerprint_of_folder
+from .errors import DataError
+from .tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
+WORK_FOLDER = ".work"
+"""Holds what an unfinished `acn prepare` has done so far; removed once the manifest is written."""
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"
 COLUMN = "tokens"

@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
-from data_pipeline.errors import DataError
+from .errors import DataError
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.errors import DataError
-from data_pipeline.tokenizer import Vocabulary
+from .errors import DataError
+from .tokenizer import Vocabulary
 
 _SPACE = "\u0120"  # how byte-level vocabularies write the space before a word
 _CONTROL = ("\u0100", "\u0121")  # and the other characters that show nothing, line ends among them

@@ -13,8 +13,7 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pretrain.console import Console, LineConsole
-from pretrain.meter import duration
+from pretrain.observe import Console, LineConsole, duration
 
 
 def open_console(title: str) -> AbstractContextManager[Console]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from data_pipeline import MaskedBatch, SplitSummary
+from data_pipeline.stream import MaskedBatch, SplitSummary
 
 from .errors import LaunchError
 

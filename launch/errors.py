@@ -15,25 +15,25 @@ class HubError(RuntimeError):
 
 def mistakes() -> tuple[type[ValueError], ...]:
     """The error classes of all rooms; their messages are written for users."""
-    from data_pipeline.errors import DataError
-    from eval.errors import EvalError
-    from pretrain.errors import PretrainError
+    from data_pipeline import DataError
+    from eval import EvalError
+    from pretrain import PretrainError
 
     return (LaunchError, DataError, EvalError, PretrainError)
 
 
 def failures() -> tuple[type[RuntimeError], ...]:
     """Errors of sound input whose messages say all there is to say: no traceback, and another exit code."""
-    from pretrain.errors import UnhealthyError
+    from pretrain import UnhealthyError
 
-    from .engines.submit import SubmitError
+    from .cluster.engines import SubmitError
 
     return (HubError, SubmitError, UnhealthyError)
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:
     """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
-    from pretrain.errors import LostRankError
+    from pretrain import LostRankError
 
     try:
         return run()

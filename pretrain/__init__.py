@@ -1,26 +1,6 @@
 """Masked-language-model pretraining of ACN encoders with the DeepSpeed engine."""
 
-from .check import check_run
-from .config import ModelConfig, PretrainConfig, ValidationConfig
-from .console import Console, LineConsole
-from .errors import PretrainError
-from .export import export_checkpoint, find_checkpoint, tokenizer_folder
-from .loop import pretrain
-from .observe import Tracker
-from .stop import EXIT_STOPPED
+import lazy_loader
 
-__all__ = [
-    "EXIT_STOPPED",
-    "Console",
-    "LineConsole",
-    "ModelConfig",
-    "PretrainConfig",
-    "PretrainError",
-    "Tracker",
-    "ValidationConfig",
-    "check_run",
-    "export_checkpoint",
-    "find_checkpoint",
-    "pretrain",
-    "tokenizer_folder",
-]
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,7 +2,7 @@
 
 import torch
 
-from data_pipeline import MaskedBatch, PackedBatch
+from data_pipeline.stream import MaskedBatch, PackedBatch
 
 
 def model_inputs(batch: MaskedBatch, device: torch.device) -> dict[str, torch.Tensor]:

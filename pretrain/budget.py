@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
-from .schedule import ScheduleConfig
+from .optim import ScheduleConfig
 
 TICKS = 1000
 """An hours budget moves along its schedule in this many ticks; the first is not at 0, the last not past the end."""

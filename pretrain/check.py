@@ -7,15 +7,15 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import is_flash_attn_2_available
 
-from data_pipeline import DataError, TokenStream, world_problems
+from data_pipeline import DataError
+from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
-from .checkpoint import Checkpoint, Progress, newest_complete
+from .checkpoints import Checkpoint, Progress, differences, find_origin, newest_complete
 from .config import PretrainConfig
 from .engine import overrides, precision_problems, resolve_precision
 from .errors import PretrainError
 from .optim import CONVERTIBLE
-from .origin import differences, find_origin
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:

@@ -3,17 +3,15 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from data_pipeline import Manifest, MaskingConfig, StreamConfig
+from data_pipeline import Manifest
+from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
-from .checkpoint import CheckpointConfig
-from .ema import EmaConfig
-from .health import HealthConfig
+from .checkpoints import CheckpointConfig
+from .observe import ProbesConfig, ProfileConfig
 from .offload import OffloadConfig
-from .optim import OptimConfig
-from .probes import ProbesConfig
-from .profiler import ProfileConfig
-from .schedule import ScheduleConfig
+from .optim import EmaConfig, OptimConfig, ScheduleConfig
+from .recovery import HealthConfig
 
 
 @dataclass

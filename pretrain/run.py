@@ -10,31 +10,31 @@ import torch
 import torch.distributed as dist
 from transformers import set_seed
 
-from data_pipeline import TokenStream
+from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
 from .check import first_progress
-from .checkpoint import Checkpoint, Saver, checkpoint_folder, load_checkpoint, newest_complete, newest_sound
-from .config import PretrainConfig
-from .console import Console
-from .ema import Ema
-from .engine import (
-    attention,
-    build_engine,
-    checkpoint_activations,
-    clips_outside,
-    compile_layers,
-    precision_warning,
+from .checkpoints import (
+    Checkpoint,
+    Origin,
+    Saver,
+    checkpoint_folder,
+    export_checkpoint,
+    find_origin,
+    load_checkpoint,
+    load_resized,
+    newest_complete,
+    newest_sound,
+    tokenizer_folder,
 )
+from .config import PretrainConfig
+from .engine import attention, build_engine, checkpoint_activations, clips_outside, compile_layers, precision_warning
 from .errors import UnhealthyError
-from .export import export_checkpoint, tokenizer_folder
 from .files import write_text
 from .lock import lock_run
-from .observe import Observer, Tracker
-from .origin import Origin, find_origin
-from .resize import load_resized
-from .sample_log import SampleLog, forget_after
+from .observe import Console, Observer, SampleLog, Tracker, forget_after
+from .optim import Ema
 from .watchdog import Watchdog
 
 

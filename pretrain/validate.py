@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline import MaskedBatch
+from data_pipeline.stream import MaskedBatch
 from modeling import AcnForMaskedLM
 
 from .batch import model_inputs

@@ -12,8 +12,8 @@ from types import FrameType
 
 import benchmarks.study as package
 from data_pipeline import Manifest
+from launch import LaunchError, reported
 from launch.demo import TASKS as DOCUMENTATION_TASKS
-from launch.errors import LaunchError, reported
 
 from .budgets import BUDGETS, GLUE_TASKS, Budget, with_variants
 from .commands import Home

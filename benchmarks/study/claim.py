@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from eval.aggregate import aggregate_seeds
-from eval.files import read_json
-from eval.results import Results
-from eval.study_files import StudyResults, parse_study
-from pretrain.figures import Curves
+from eval import Results, read_json
+from eval.glue import aggregate_seeds
+from eval.report import StudyResults, parse_study
+from pretrain.observe import Curves
 
 from .budgets import Arm
 from .collect import curves_of

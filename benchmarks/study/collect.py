@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from eval.files import read_json
-from eval.results import read_results
-from eval.study_files import STUDY_FILE
-from pretrain.figures import Curves, read_metrics
+from eval import read_json, read_results
+from eval.report import STUDY_FILE
+from pretrain.observe import Curves, read_metrics
 
 from .commands import STUDIES, Home
 from .corpus import baseline
@@ -61,7 +60,7 @@ def _pretraining(run: Path) -> dict[str, Any]:
 
 
 def curves_of(result: dict[str, Any]) -> Curves:
-    """The curves of a pretraining's result, as `pretrain.figures` draws them."""
+    """The curves of a pretraining's result, as `pretrain.observe.figures` draws them."""
     return {name: {int(step): value for step, value in curve.items()} for name, curve in result["curves"].items()}
 
 

@@ -15,9 +15,8 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.timing import machine
-from eval.files import write_json
-from eval.progress import duration
-from launch.provenance import provenance_tags
+from eval import duration, write_json
+from launch import provenance_tags
 from pretrain import EXIT_STOPPED
 
 from .budgets import Budget

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.figures import save_depth_figure, seeds_curve
-from eval.study_figures import save_comparison
-from eval.study_files import StudyCurve, StudyPoint, StudyResults
-from pretrain.figures import HEATMAPS, draw_side_by_side, rows_of
+from eval import save_depth_figure, seeds_curve
+from eval.report import StudyCurve, StudyPoint, StudyResults, save_comparison
+from pretrain.observe import HEATMAPS, draw_side_by_side, rows_of
 
 from .claim import Claim, mean_and_deviation
 from .tables import label, lengths, task_runs

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eval.report_sections import depth_table, paper_table
-from launch.errors import LaunchError, reported
+from eval.report import depth_table, paper_table
+from launch import LaunchError, reported
 
 from . import comparisons, tables, verdicts
 from .claim import Claim

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from eval.files import read_json, write_json
-from launch.errors import LaunchError
+from eval import read_json, write_json
+from launch import LaunchError
 
 from .budgets import Budget
 from .commands import Home

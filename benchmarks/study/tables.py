@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.timing import table as markdown
-from eval.report_sections import Run as TaskRun
-from eval.report_sections import study_table
-from eval.report_tables import Table, mean_and_std
-from eval.results import Results
+from eval import Results
+from eval.report import Run as TaskRun
+from eval.report import Table, mean_and_std, study_table
 
 from .budgets import Arm
 from .claim import Claim, Run, mean_and_deviation

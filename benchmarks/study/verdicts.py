@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.results import Results
+from eval import Results
 
 FEWEST_PAIRS = 3
 ERRORS = 2.0

@@ -3,7 +3,7 @@
 `run_studies` runs any of them from a [`StudyConfig`]; each is one module with its options, its measure and `run`.
 """
 
-from .run import KINDS, STUDY_FILE, StudyConfig, run_studies
-from .study import Context, Curve, Point, Study
+import lazy_loader
 
-__all__ = ["KINDS", "STUDY_FILE", "Context", "Curve", "Point", "Study", "StudyConfig", "run_studies"]
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,7 +22,7 @@ from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 from ..depth import DepthSweep, predict
 from ..models import load_finetuned
 from ..tasks import GlueTask, compute_metrics
-from .study import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
 from .training import Loss, fit
 
 CRITERIA = ("entropy", "confidence")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..files import new_file
-from .study import Curve, Study
+from .base import Curve, Study
 
 # Okabe and Ito's palette, as for connectivities in depth figures, then a grey
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")

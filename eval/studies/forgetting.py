@@ -20,8 +20,8 @@ import torch
 from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
+from .base import Context, Curve, Point, Progress, Study
 from .consolidation import Consolidation, ElasticWeights, SynapticIntelligence
-from .study import Context, Curve, Point, Progress, Study
 from .training import fit
 
 METHODS = ("naive", "si", "ewc")

@@ -20,7 +20,7 @@ from torch import nn
 from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
-from .study import Context, Curve, Point, Progress, Study
+from .base import Context, Curve, Point, Progress, Study
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 RANKS = (1, 2, 4, 8)

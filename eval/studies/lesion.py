@@ -14,7 +14,7 @@ from torch import nn
 from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
-from .study import Context, Curve, Point, Progress, Study
+from .base import Context, Curve, Point, Progress, Study
 
 KINDS = ("delete", "swap", "repeat")
 

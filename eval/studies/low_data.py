@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..models import load_for_task
-from .study import Context, Curve, Point, Progress, Study, draw_samples, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study, draw_samples, number_problems, numbers
 from .training import fit
 
 

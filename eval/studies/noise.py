@@ -20,7 +20,7 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
 from ..tasks import GlueTask
-from .study import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")

@@ -22,8 +22,8 @@ from modeling import AcnForSequenceClassification
 
 from ..errors import EvalError
 from ..models import load_finetuned
+from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
 from .structured import gradient_importance, magnitude_importance, shrink
-from .study import Context, Curve, Point, Progress, Study, number_problems, numbers
 from .training import fit
 
 METHODS = ("magnitude", "movement", "structured")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
 from ..models import load_for_task
-from .study import Context, Curve, Point, Progress, Study
+from .base import Context, Curve, Point, Progress, Study
 
 REPRESENTATIONS = ("read-out", "layer")
 

@@ -11,11 +11,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from modeling import AcnForSequenceClassification
 
-from ..finetune import trainer_arguments
-from ..hyperparameters import PAPER_HIDDEN_SIZE
+from ..glue import trainer_arguments
 from ..models import quiet_transformers
 from ..progress import ProgressCallback
-from .study import Context
+from ..tasks import PAPER_HIDDEN_SIZE
+from .base import Context
 
 # the paper's rate for fine-tuning at PAPER_HIDDEN_SIZE
 PAPER_LEARNING_RATE = 2e-5

@@ -7,7 +7,7 @@ models    the folders: the whole model, cut ones, intermediate checkpoints
 hub       repositories, revisions, uploads, errors in words
 """
 
-from .config import PublishConfig
-from .publish import publish_source
+import lazy_loader
 
-__all__ = ["PublishConfig", "publish_source"]
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,8 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from eval.card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
-from eval.results import Results, read_results
+from eval import Results, read_results
+from eval.compress import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
 from eval.tasks import HUB_DATASET
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP

@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from data_pipeline import Manifest
-from eval.card import markdown_table
+from eval.compress import markdown_table
 
 from .config import PublishConfig
 from .files import place

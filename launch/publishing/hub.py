@@ -15,8 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from huggingface_hub.utils import logging as hub_logging
 
-from launch.errors import HubError, LaunchError
-
+from ..errors import HubError, LaunchError
 from .config import token_origin
 from .files import RECEIPT, REVISIONS, SIBLINGS, files_of
 from .models import Publication, Target

@@ -14,13 +14,11 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from eval.files import read_json, write_json
-from eval.models import quiet_transformers
-from eval.results import FIGURE_FILE, RESULTS_FILE
-from launch.errors import LaunchError
+from eval import FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json, write_json
 from modeling import AcnConfig
-from pretrain import export_checkpoint, find_checkpoint, tokenizer_folder
+from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
+from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
 from .files import REVISIONS, SIBLINGS, place

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_pipeline import DataError
-from eval.files import new_folder
-from launch.errors import LaunchError
+from eval import new_folder
 
+from ..errors import LaunchError
 from .config import PublishConfig
 from .corpus import shard_problems, write_corpus_publication
 from .files import files_of, output_problems, write_receipt

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import Manifest
-from eval.card import markdown_table
+from eval.compress import markdown_table
 
 from .config import PublishConfig
 from .licences import OTHER

@@ -5,10 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.errors import EvalError
-from eval.files import file_digest, read_json
-from eval.models import load_tokenizer, read_model_config
-from eval.results import RESULTS_FILE, Results, check_results, is_cut_model, read_results
+from eval import (
+    RESULTS_FILE,
+    EvalError,
+    Results,
+    check_results,
+    file_digest,
+    is_cut_model,
+    load_tokenizer,
+    read_json,
+    read_model_config,
+    read_results,
+)
 
 from .config import PublishConfig
 

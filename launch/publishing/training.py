@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from data_pipeline import DataError, Manifest
-from launch.record import METRICS, read_points, read_record
-from pretrain import PretrainError, find_checkpoint
+from pretrain import PretrainError
+from pretrain.checkpoints import find_checkpoint
 
+from ..tracking import METRICS, read_points, read_record
 from .source import RUN_CONFIG, Source
 
 # what somebody needs to train such a model again; the rest says where this one was trained

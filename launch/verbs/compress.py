@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eval import CompressConfig, CutSummary, EvalError, compress_model
-from eval.files import read_json
+from eval import EvalError, read_json
+from eval.compress import CompressConfig, CutSummary, compress_model
 
 from ..tracking import TrackingConfig, open_tracker
 

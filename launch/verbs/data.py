@@ -8,7 +8,7 @@ from typing import Literal
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from data_pipeline import (
+from data_pipeline.stream import (
     MaskedBatch,
     MaskingConfig,
     RemoteConfig,
@@ -17,8 +17,9 @@ from data_pipeline import (
     summarize,
     validation_batches,
 )
-from launch.data_view import check_stats_folder, coloured_blocks, legend, stats_table, write_stats
-from launch.errors import LaunchError
+
+from ..data_view import check_stats_folder, coloured_blocks, legend, stats_table, write_stats
+from ..errors import LaunchError
 
 _SHOWN, _COUNTED = 4, 1_000_000
 

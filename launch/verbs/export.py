@@ -5,10 +5,11 @@ from pathlib import Path
 
 import yaml
 
-from eval.files import new_file
-from eval.onnx_model import ONNX_FILE, check_installed, export_onnx
+from eval import new_file
+from eval.compress import ONNX_FILE, check_installed, export_onnx
 from modeling import AcnForMaskedLM
-from pretrain import PretrainError, export_checkpoint, find_checkpoint, tokenizer_folder
+from pretrain import PretrainError
+from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
 
 @dataclass

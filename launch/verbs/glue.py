@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eval import EvalError, FinetuneConfig, check_suite, ranks, run_suite
-from eval.suite import TRACKING_FOLDER
+from eval import EvalError, ranks
+from eval.glue import TRACKING_FOLDER, FinetuneConfig, check_suite, run_suite
 
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks

@@ -5,11 +5,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretrain.files import write_text
+from pretrain import write_text
 
-from ..engines.config import LaunchConfig
-from ..engines.fit import fitted
-from ..engines.render import header_problems, render_job
+from ..cluster.engines import LaunchConfig, fitted, header_problems, render_job
 from ..errors import LaunchError
 
 

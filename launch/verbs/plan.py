@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from ..cluster.planning import PlanConfig, plan_run, render_plan, search_micro_batch
 from ..errors import LaunchError
-from ..planning import PlanConfig, plan_run, render_plan
-from ..planning.search import search_micro_batch
 
 
 @dataclass

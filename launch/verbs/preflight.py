@@ -9,11 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launch.preflight import LostError, Outcome, PreflightConfig, preflight, report, show
-
+from ..cluster.preflight import LostError, Outcome, PreflightConfig, preflight, report, show
 from ..errors import LaunchError, reported
 from ..ranks import run_local_ranks
-from ..record import write_json
+from ..tracking import write_json
 from . import pretrain as pretrain_verb
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from data_pipeline import DataError, PrepareConfig, prepare_corpus, verify_corpus
+from data_pipeline import DataError
+from data_pipeline.corpus import PrepareConfig, prepare_corpus, verify_corpus
 
 
 @dataclass

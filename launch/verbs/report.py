@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eval import ReportConfig, write_report
+from eval.report import ReportConfig, write_report
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.errors import LaunchError
-from launch.sync import SyncConfig, check_run_dir, sync_run
+from ..errors import LaunchError
+from ..tracking import SyncConfig, check_run_dir, sync_run
 
 
 @dataclass

@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.communication import CASES, OPERATORS, WITHOUT_PAYLOAD, Case, CollectiveCounter, counted
+from launch.cluster.planning.memory import ModelSize
+from launch.cluster.planning.traffic import Collective, bytes_sent, step_traffic
 from launch.ranks import run_local_ranks
 from pretrain.engine import init_distributed
-from pretrain.memory import ModelSize
-from pretrain.traffic import Collective, bytes_sent, step_traffic
 
 # what the ranks call, and what should be seen: 6 fp32 elements are 24 bytes, 6 bf16 ones 12
 EXPECTED = [

@@ -77,7 +77,7 @@ def test_the_deviation_is_in_standard_deviations() -> None:
 def test_what_is_not_installed_is_left_out_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("eval.onnx_model._NEEDED", ("onnx_that_is_not_there",))
+    monkeypatch.setattr("eval.compress.onnx_model._NEEDED", ("onnx_that_is_not_there",))
     monkeypatch.setenv("CXX", "c++-that-is-not-there")
     report = Report()
     measure(Namespace(quick=True, rounds=1), report)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from data_pipeline import Manifest
-from data_pipeline.packing import BlockPacker
+from data_pipeline.corpus.packing import BlockPacker
 from data_pipeline.shards import TOKENIZER_FOLDER, ShardWriter, dtype_for
 from data_pipeline.tokenizer import train_tokenizer, vocabulary_of
 

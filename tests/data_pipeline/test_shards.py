@@ -40,7 +40,7 @@ def test_only_the_last_row_group_of_a_split_is_short(prepared_100):
 
 
 def test_more_shards_than_stay_open_are_read_correctly(make_prepared, monkeypatch):
-    monkeypatch.setattr("data_pipeline.folder.LocalFiles.keep_open", 2)
+    monkeypatch.setattr("data_pipeline.stream.shard_files.LocalFiles.keep_open", 2)
     reader = BlockReader(make_prepared(60, cell=4, shard_row_groups=1), "train")
     for ids in (np.arange(60), np.arange(60)[::-1], np.array([59, 0, 30])):
         assert (reader.read(ids)[:, 1] == 5 + ids).all()

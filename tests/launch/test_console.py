@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console as Terminal
 
 from launch.console import PanelConsole, open_console
-from pretrain.console import LineConsole
-from tests.pretrain.test_console import TRAINING, VALIDATION
+from pretrain.observe.console import LineConsole
+from tests.pretrain.observe.test_console import TRAINING, VALIDATION
 
 
 def panel_text(panel: PanelConsole) -> str:

@@ -7,13 +7,7 @@ import torch
 import transformers
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from modeling import (
-    CONNECTIVITIES,
-    AcnForMaskedLM,
-    AcnForQuestionAnswering,
-    AcnModel,
-    acn_to_bert,
-)
+from modeling import CONNECTIVITIES, AcnForMaskedLM, AcnForQuestionAnswering, AcnModel, acn_to_bert
 from tests.modeling.conftest import HEADS, inputs_of, logits_of
 
 

@@ -6,13 +6,7 @@ import json
 import pytest
 import torch
 
-from modeling import (
-    CONNECTIVITIES,
-    AcnForMaskedLM,
-    AcnForSequenceClassification,
-    AcnModel,
-    parameters_by_depth,
-)
+from modeling import CONNECTIVITIES, AcnForMaskedLM, AcnForSequenceClassification, AcnModel, parameters_by_depth
 from modeling.modeling_acn import select_rows
 from tests.modeling.conftest import HEADS, inputs_of, logits_of
 

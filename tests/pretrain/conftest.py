@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from launch.config_file import write_config
-from launch.tracking import TrackingConfig
+from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
-from pretrain.checkpoint import CheckpointConfig
+from pretrain.checkpoints.folder import CheckpointConfig
 
 
 @pytest.fixture

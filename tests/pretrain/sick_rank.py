@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from launch import cli
-from pretrain import loop, run
+from pretrain import run
+from pretrain import trainer as loop
 
 
 def main() -> int:

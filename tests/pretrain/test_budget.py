@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan, TrainingClock
-from pretrain.schedule import ScheduleConfig
+from pretrain.optim.schedule import ScheduleConfig
 
 
 @st.composite

@@ -11,11 +11,11 @@ from transformers import AutoModelForMaskedLM
 from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 from pretrain import ModelConfig, PretrainError, check_run
 from pretrain.budget import BatchWarmupConfig
-from pretrain.checkpoint import MARKER, newest_complete
-from pretrain.ema import EmaConfig
-from pretrain.figures import read_metrics
-from pretrain.optim import OptimConfig
-from pretrain.schedule import ScheduleConfig
+from pretrain.checkpoints.folder import MARKER, newest_complete
+from pretrain.observe.figures import read_metrics
+from pretrain.optim.ema import EmaConfig
+from pretrain.optim.optimizers import OptimConfig
+from pretrain.optim.schedule import ScheduleConfig
 from tests.conftest import sentences
 
 MODEL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

@@ -14,10 +14,10 @@ import pytest
 import torch.distributed as dist
 
 from pretrain import PretrainError
-from pretrain.checkpoint import MARKER, CheckpointConfig, newest_complete
+from pretrain.checkpoints.folder import MARKER, CheckpointConfig, newest_complete
 from pretrain.errors import lost_rank
-from pretrain.figures import read_metrics
 from pretrain.lock import lock_run
+from pretrain.observe.figures import read_metrics
 from tests.pretrain.test_training import assert_same_run, losses
 
 EVERY_2 = {"checkpoint": CheckpointConfig(every=2, keep=9)}

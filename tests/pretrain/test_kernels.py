@@ -8,8 +8,8 @@ import pytest
 
 from pretrain import PretrainConfig, PretrainError, check_run
 from pretrain.engine import attention, precision_warning
-from pretrain.figures import read_metrics
-from pretrain.optim import OptimConfig
+from pretrain.observe.figures import read_metrics
+from pretrain.optim.optimizers import OptimConfig
 
 
 def losses(acn: Callable, recipe: Callable[..., Path], name: str, **fields: object) -> dict[int, float]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.checkpoint import newest_complete
-from pretrain.figures import read_metrics
+from pretrain.checkpoints.folder import newest_complete
+from pretrain.observe.figures import read_metrics
 
 STEPS = 100_000
 

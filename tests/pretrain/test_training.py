@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from pretrain.figures import read_metrics
+from pretrain.observe.figures import read_metrics
 from pretrain.offload import OffloadConfig
 
 NOWHERE, CPU = OffloadConfig(), OffloadConfig(optimizer="cpu")

@@ -8,8 +8,8 @@ import pytest
 
 from eval import TASKS, FinetuneConfig, load_task, read_results, run_suite
 from eval.models import load_tokenizer, read_model_config
-from eval.studies.run import StudyConfig
-from eval.studies.study import Context, TaskData
+from eval.studies.base import Context, TaskData
+from eval.studies.registry import StudyConfig
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from eval.studies.base import Context
 from eval.studies.lesion import LesionOptions, lesioned, orders, run
-from eval.studies.study import Context
 from modeling import AcnForSequenceClassification
 
 MakeClassifier = Callable[..., AcnForSequenceClassification]

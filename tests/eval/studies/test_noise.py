@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import TASKS
+from eval.studies.base import Context
 from eval.studies.noise import (
     EDITS,
     NEIGHBOURS,
@@ -21,7 +22,6 @@ from eval.studies.noise import (
     replaced_tokens,
     run,
 )
-from eval.studies.study import Context
 from modeling import AcnForSequenceClassification
 
 MakeClassifier = Callable[..., AcnForSequenceClassification]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from eval.studies.base import Context
 from eval.studies.pruning import MovementPruning, PruningOptions, prunable, prune_by_magnitude, remaining, run
 from eval.studies.structured import Importance, gradient_importance, magnitude_importance, shrink
-from eval.studies.study import Context
 from eval.studies.training import fit
 from modeling import AcnForSequenceClassification
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from launch.cluster.engines.config import LaunchConfig
+from launch.cluster.engines.fit import fitted
+from launch.cluster.engines.render import render_job
 from launch.config_file import write_config
-from launch.engines.config import LaunchConfig
-from launch.engines.fit import fitted
-from launch.engines.render import render_job
-from launch.tracking import TrackingConfig
+from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, ValidationConfig
-from pretrain.checkpoint import CheckpointConfig
+from pretrain.checkpoints.folder import CheckpointConfig
 from tests.launch.cluster.nodes import Nodes, nodes, why_not
 
 GLOBAL_BATCH = 12

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.engines.deepspeed import DeepSpeedConfig
+from launch.cluster.engines.deepspeed import DeepSpeedConfig
 from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import ENVIRONMENT, ROOT
 from tests.launch.cluster.ssh import start_sshd, why_not

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from launch.engines.kubernetes import KubernetesConfig
+from launch.cluster.engines.kubernetes import KubernetesConfig
 from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import nodes, why_not
 

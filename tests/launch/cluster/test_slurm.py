@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from data_pipeline import verify_corpus
-from launch.engines.slurm import SlurmConfig
-from launch.engines.torchrun import TorchrunConfig
+from launch.cluster.engines.slurm import SlurmConfig
+from launch.cluster.engines.torchrun import TorchrunConfig
 from modeling import AcnConfig, AcnForMaskedLM
 from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import Job

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.engines.torchrun import TorchrunConfig
-from pretrain.figures import read_metrics
+from launch.cluster.engines.torchrun import TorchrunConfig
+from pretrain.observe.figures import read_metrics
 from tests.launch.cluster.conftest import GLOBAL_BATCH, TIMEOUT_SECONDS, assert_each_sample_once, samples
 from tests.launch.cluster.nodes import Job, Nodes
 
@@ -65,7 +65,7 @@ def elastic(cluster, script):
     """Start the store on the head and an elastic job of three nodes; returns it when it has trained some steps."""
 
     def begin() -> tuple[dict[str, Job], Path]:
-        store = cluster.start("head", ["python", "-m", "launch.engines.store", PORT])
+        store = cluster.start("head", ["python", "-m", "launch.cluster.engines.store", PORT])
         store.wait_for("rendezvous store on head")
         written = script("torchrun", steps=ENDLESS, nodes=3, torchrun=ELASTIC)
         jobs = start(cluster, written, ["node1", "node2", "node3"])

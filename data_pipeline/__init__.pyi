@@ -1,0 +1,52 @@
+from .corpus.cleaning import CleaningConfig
+from .corpus.prepare import PrepareConfig, prepare_corpus
+from .corpus.sources import CorpusConfig, Source, iter_documents
+from .corpus.verify import verify_corpus
+from .errors import DataError, UnfinishedError
+from .filesystem import is_url
+from .shards import MANIFEST_FILE, TOKENIZER_FOLDER, Manifest, Shard, Split
+from .stream.blocks import BlockReader
+from .stream.documents import PackedBatch
+from .stream.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
+from .stream.order import Order, default_lanes
+from .stream.remote import RemoteConfig
+from .stream.stream import StreamConfig, TokenStream, validation_batches, world_problems
+from .stream.summary import SplitSummary, summarize
+from .tokenizer import Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+
+__all__ = [
+    "IGNORED_LABEL",
+    "MANIFEST_FILE",
+    "TOKENIZER_FOLDER",
+    "BlockReader",
+    "CleaningConfig",
+    "CorpusConfig",
+    "DataError",
+    "Manifest",
+    "MaskedBatch",
+    "MaskingConfig",
+    "Order",
+    "PackedBatch",
+    "PrepareConfig",
+    "RemoteConfig",
+    "Shard",
+    "Source",
+    "Split",
+    "SplitSummary",
+    "StreamConfig",
+    "TokenStream",
+    "UnfinishedError",
+    "Vocabulary",
+    "default_lanes",
+    "fingerprint",
+    "is_url",
+    "iter_documents",
+    "mask_blocks",
+    "prepare_corpus",
+    "summarize",
+    "train_tokenizer",
+    "validation_batches",
+    "verify_corpus",
+    "vocabulary_of",
+    "world_problems",
+]

@@ -1,0 +1,253 @@
+"""`acn prepare`: raw text becomes a tokenizer, token shards and a manifest."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from ..errors import DataError, UnfinishedError
+from ..shards import MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER, Manifest
+from ..tokenizer import TokenizerKind, Vocabulary, load_tokenizer, train_tokenizer, vocabulary_of
+from .encode import Job, finished_units
+from .merge import merge_units, write_json
+from .packing import Packing
+from .plan import CONFIG_FILE, Plan, finished_manifest, open_plan
+from .pool import do_units
+from .progress import Progress, Say
+from .selection import unit_duplicates, write_duplicates
+from .sources import CorpusConfig, no_documents
+from .statistics import report_lines
+from .store import Store
+from .units import Unit, used_documents
+
+_TOKENIZER_RECORD = f"{WORK_FOLDER}/tokenizer.json"
+_PART = re.compile(r"(\d+)/(\d+)")
+_WITHOUT_EFFECT = ("output", "workers", "part")  # on the bytes that are written
+
+
+@dataclass
+class PrepareConfig:
+    """Turn raw text into a folder of token shards."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """The text."""
+    output: str = ""
+    """Folder or URL (s3://bucket/folder) to write; it must not exist yet, unless an unfinished `acn prepare` with the
+    same settings left it: then the work goes on."""
+    vocab_size: int = 32768
+    """Most entries of the vocabulary to train; a small corpus gives fewer. Not used when `tokenizer` is given."""
+    seq_length: int = 128
+    """Tokens per block, [CLS] and [SEP] included."""
+    tokenizer: str | None = None
+    """Existing tokenizer: a Hugging Face folder or Hub name. Without it, one is trained."""
+    tokenizer_kind: TokenizerKind = "wordpiece"
+    """What to train: the paper's lower-casing WordPiece, or a byte-level BPE that keeps case and spells everything."""
+    tokenizer_sample_mb: float = 100.0
+    """Megabytes of training text that the vocabulary is trained on: the first documents of every unit of work, in
+    proportion to its size."""
+    packing: Packing = "blocks"
+    """How documents become blocks: "blocks" joins them by [SEP] and cuts every seq_length tokens (the paper's, no
+    padding); "documents" keeps them whole where they fit, side by side and padded, for attention within documents."""
+    row_group_blocks: int = 512
+    """Blocks per Parquet row group, the unit that is read and shuffled."""
+    shard_row_groups: int = 64
+    """Row groups per shard file at most: 64 of 512 blocks of 128 tokens are 4 million tokens."""
+    unit_mb: float = 0.0
+    """Stored megabytes of the sources per unit of work: what a worker does at a time, and what a killed run does again
+    at most. It decides which blocks stand in which shard. 0 aims at 256 units of 4 to 256 MiB."""
+    workers: int = 1
+    """Processes that read and tokenize, a core each; the result is the same for any number. 1 works in this process,
+    with the tokenizer's threads on all cores."""
+    part: str | None = None
+    """For several machines that share `output`: 'i/n' does the i-th of n parts of the work, and when all are done
+    'merge' writes the manifest. The result is the same as that of one machine."""
+
+    def problems(self) -> list[str]:
+        """Every problem of these settings, missing files included, each naming the field and the mend."""
+        least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1, "workers": 1}
+        found = [
+            f"{name}={getattr(self, name)} must be at least {minimum}"
+            for name, minimum in least.items()
+            if getattr(self, name) < minimum
+        ]
+        if self.tokenizer_kind == "bpe" and self.tokenizer is None and self.vocab_size < 512:
+            found.append(f"vocab_size={self.vocab_size} must be at least 512 for a byte-level BPE")
+        if self.tokenizer_sample_mb <= 0:
+            found.append(f"tokenizer_sample_mb={self.tokenizer_sample_mb} must be above 0")
+        if self.unit_mb < 0:
+            found.append(f"unit_mb={self.unit_mb} must be at least 0")
+        if not self.output:
+            found.append("output is empty: name a folder to write")
+        if self.part is not None and self.part != "merge":
+            match = _PART.fullmatch(self.part)
+            if not match or not 1 <= int(match[1]) <= int(match[2]):
+                found.append(f"part={self.part!r} must be 'i/n' with i from 1 to n, or 'merge'")
+        return found + self.corpus.problems()
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the bytes that are written, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
+
+    def is_mine(self, unit: int) -> bool:
+        """Whether `part` says to do this unit of work."""
+        match = _PART.fullmatch(self.part or "1/1")
+        return match is not None and unit % int(match[2]) == int(match[1]) - 1
+
+
+def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
+    """Write a prepared folder and return its manifest; None after one part of several.
+
+    Work that is finished stays in `output` when the process is interrupted or killed, and the same configuration goes
+    on from there, with any number of workers. The manifest is written last. A mistake in the settings or the text
+    leaves nothing behind. A folder that the same configuration has already made from the same files is returned as
+    it is. Raises DataError for whatever is wrong with the settings, the text, the tokenizer or the output, and its
+    UnfinishedError when the network or a worker failed and the same command may go on.
+    """
+    problems = config.problems()
+    if problems:
+        raise DataError("\n".join(problems))
+    store, corpus = Store(config.output), config.corpus.pinned()
+    manifest = finished_manifest(store, config.settings(), corpus)
+    if manifest is not None:
+        store.remove(WORK_FOLDER)  # the process was killed between its last two acts
+        say(f"{config.output} is already prepared with this configuration: nothing to do")
+        return manifest
+    is_new = False
+
+    def keep(error: BaseException) -> bool:
+        has_work = bool(finished_units(store)) or store.size(_TOKENIZER_RECORD) is not None
+        is_mistake = isinstance(error, DataError) and not isinstance(error, UnfinishedError)
+        return not is_new or config.part is not None or (has_work and not is_mistake)
+
+    with store.removed_on_error(unless=keep):
+        is_new = not store.names() and not store.is_file()
+        plan = open_plan(store, config.settings(), corpus, int(config.unit_mb * 1e6))
+        manifest = _write(config, corpus, plan, store, say)
+    if manifest is None:
+        say(f"part {config.part} is done: when all parts are, run the same with --part merge")
+        return None
+    for line in report_lines(manifest.statistics, manifest.splits, manifest.seq_length):
+        say(line)
+    say(f"prepared corpus: {config.output}")
+    return manifest
+
+
+def _write(config: PrepareConfig, corpus: CorpusConfig, plan: Plan, store: Store, say: Say) -> Manifest | None:
+    """Do what is left to do: duplicates, tokenizer, units, and the merge unless this is one part of several."""
+    job = Job(
+        config.output, corpus, config.seq_length, config.row_group_blocks, config.shard_row_groups, config.packing
+    )
+    if config.part != "merge":
+        if corpus.deduplicate:
+            _find_duplicates(config, job, plan.units, store, say)
+        vocabulary, about = _tokenizer(config, corpus, plan.units, store, say)
+        done = finished_units(store)
+        if done:
+            say(f"going on: {len(done)} of {len(plan.units)} units of work are done")
+        todo = [unit for unit in _not_in(plan.units, done) if config.is_mine(unit.number)]
+        with Progress("encoding", {unit.number: unit.bytes for unit in todo}, say) as progress:
+            do_units(job, vocabulary, todo, config.workers, progress)
+        if config.part is not None:
+            return None
+    else:
+        vocabulary, about = _tokenizer_record(store)
+    manifest = merge_units(job, store, plan.units, vocabulary, plan.source, about)
+    written = {"output": config.output, **config.settings()}
+    store.write(CONFIG_FILE, yaml.safe_dump(written, sort_keys=False).encode())
+    store.write(MANIFEST_FILE, manifest.to_bytes())
+    store.remove(WORK_FOLDER)
+    return manifest
+
+
+def _not_in(units: list[Unit], numbers: set[int]) -> list[Unit]:
+    return [unit for unit in units if unit.number not in numbers]
+
+
+def _find_duplicates(config: PrepareConfig, job: Job, units: list[Unit], store: Store, say: Say) -> None:
+    """Hash all documents and write which are duplicates, unless that is done.
+
+    Every part needs all hashes. Each begins with its own units and goes on with what others have not done yet, so
+    parts may run at once, one after the other, or not all.
+    """
+    originals = [unit for unit in units if unit.copy == 0]
+    if {f"{unit.number:05d}.npy" for unit in originals} <= store.names(f"{WORK_FOLDER}/duplicates"):
+        return
+    with Progress("hashing", {unit.number: unit.bytes for unit in originals}, say) as progress:
+        while True:
+            there = {int(name[:5]) for name in store.names(f"{WORK_FOLDER}/hashes") if name.endswith(".npy")}
+            todo = sorted(_not_in(originals, there), key=lambda unit: (not config.is_mine(unit.number), unit.number))
+            if not todo:
+                break
+            mine = [unit for unit in todo if config.is_mine(unit.number)]
+            do_units(job, None, mine or todo[: config.workers], config.workers, progress)
+    write_duplicates(store, units)
+
+
+def _tokenizer(
+    config: PrepareConfig, corpus: CorpusConfig, units: list[Unit], store: Store, say: Say
+) -> tuple[Vocabulary, dict[str, Any]]:
+    """The vocabulary, and where it came from; loads or trains and writes the tokenizer unless that is done."""
+    if store.size(_TOKENIZER_RECORD) is not None:
+        return _tokenizer_record(store)
+    if config.tokenizer is not None:
+        tokenizer = load_tokenizer(config.tokenizer)
+        say(f"tokenizer: {config.tokenizer}, {len(tokenizer):,} entries")
+        about: dict[str, Any] = {"loaded_from": config.tokenizer}
+    else:
+        sample, about = _sample(config, corpus, units, store)
+        kind = "WordPiece" if config.tokenizer_kind == "wordpiece" else "byte-level BPE"
+        megabytes = f"{about['sample']['megabytes']:.1f}"
+        say(f"tokenizer: training a {kind} of at most {config.vocab_size:,} entries on {megabytes} MB of text")
+        tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length, config.tokenizer_kind)
+    vocabulary = vocabulary_of(tokenizer)
+    with store.scratch() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in sorted(folder.iterdir()):
+            store.put(file, f"{TOKENIZER_FOLDER}/{file.name}")
+    write_json(store, _TOKENIZER_RECORD, {"vocabulary": asdict(vocabulary), "about": about})
+    return vocabulary, about
+
+
+def _tokenizer_record(store: Store) -> tuple[Vocabulary, dict[str, Any]]:
+    try:
+        content = json.loads(store.read(_TOKENIZER_RECORD))
+    except FileNotFoundError as error:
+        raise DataError(f"part: nothing has been done in {store.url} yet: run the parts first") from error
+    special = tuple(content["vocabulary"].pop("special_ids"))
+    return Vocabulary(special_ids=special, **content["vocabulary"]), content["about"]
+
+
+def _sample(
+    config: PrepareConfig, corpus: CorpusConfig, units: list[Unit], store: Store
+) -> tuple[list[str], dict[str, Any]]:
+    """The text to train a tokenizer on, and its description for the manifest.
+
+    The first used documents of every training unit, in proportion to the unit's stored size: a mixture is sampled by
+    its weights, and no machine has to read the whole corpus.
+    """
+    training = [unit for unit in units if unit.field == "train"]
+    stored = sum(unit.bytes for unit in training)
+    sample: list[str] = []
+    size = 0
+    for unit in training:
+        quota, taken = config.tokenizer_sample_mb * 1e6 * unit.bytes / stored, 0
+        for text in _training_texts(corpus, unit, store):
+            sample.append(text)
+            taken += len(text.encode("utf-8", "replace"))
+            if taken >= quota:
+                break
+        size += taken
+    if not sample:
+        raise no_documents(corpus.sources("train")[0].path)
+    rule = "the first documents of every training unit, in proportion to its stored size"
+    about = {"megabytes": round(size / 1e6, 3), "documents": len(sample), "units": len(training), "rule": rule}
+    return sample, {"sample": about}
+
+
+def _training_texts(corpus: CorpusConfig, unit: Unit, store: Store) -> Iterator[str]:
+    for batch, _ in used_documents(corpus, unit, unit_duplicates(corpus, unit, store), Counter()):
+        yield from (text for split, text in batch if split == "train")

@@ -1,0 +1,309 @@
+"""Raw text: local and remote files and Hub datasets, mixed by weight, as documents that each belong to one split."""
+
+import glob
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, UnfinishedError
+from ..filesystem import is_url, open_filesystem
+from .cleaning import CleaningConfig
+from .formats import FORMATS, UNKNOWN_BYTES, Batch, Slice, no_column, read_slice, reading, suffix_format
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_BATCH = 256  # documents per step through the datasets library
+
+
+@dataclass
+class Source:
+    """One place where text comes from."""
+
+    path: str
+    """A file, a glob such as 'corpus/*.parquet', a URL or a glob of URLs such as 's3://bucket/text/*.jsonl.zst' (s3://,
+    gs://, https://, hf://: whatever fsspec has a driver for), or a Hub dataset such as 'wikimedia/wikipedia'. Files are
+    Parquet, JSON lines, CSV or text (.txt, .md), and all but Parquet may be compressed (.gz, .zst, .xz, .bz2). In text
+    files, a document is a paragraph: blank lines part them."""
+    name: str | None = None
+    """Configuration of a Hub dataset, such as '20231101.en'."""
+    split: str = "train"
+    """Split of a Hub dataset."""
+    text_column: str = "text"
+    """Column that holds the text; text files have just the column 'text'."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hub dataset. `acn prepare` resolves it once and keeps to that commit."""
+    weight: float = 1.0
+    """How often each document of this source is used in an epoch: 0.3 keeps those 30 % of the documents whose hash
+    says so, 2.5 uses every document twice and every second one a third time. For training sources only."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `path` means files here, not a URL or Hub dataset: it exists, matches, or looks like a path."""
+        if is_url(self.path):
+            return False
+        looks_local = (
+            any(character in self.path for character in "*?[")
+            or self.path.startswith((".", "/", "~"))
+            or suffix_format(self.path)[0] is not None
+        )
+        return looks_local or bool(self.files())
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether `path` names a dataset of the Hugging Face Hub."""
+        return not is_url(self.path) and not self.is_local
+
+    def files(self) -> list[str]:
+        """The files that `path` names, sorted; those of a URL as URLs."""
+        return [file for file, _, _ in self.listing()]
+
+    def listing(self) -> list[tuple[str, int, str]]:
+        """(file, bytes, version) of every file; 0 and "" where the store does not tell.
+
+        Raises DataError for a URL whose store refuses, UnfinishedError for one that cannot be reached.
+        """
+        if is_url(self.path):
+            with reading(self.path):
+                return _remote_listing(self.path)
+        pattern = str(Path(self.path).expanduser())
+        files = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
+        return sorted(
+            (file, Path(file).stat().st_size, "") for file in files if file == pattern or Path(file).is_file()
+        )
+
+    def problems(self) -> list[str]:
+        """Every problem of this source, each naming it and the mend."""
+        weight = [f"{self.path!r} has weight {self.weight}: set it above 0"] if not self.weight > 0 else []
+        if self.is_hub:
+            if _HUB_NAME.fullmatch(self.path):
+                return weight
+            return [f"{self.path!r} is neither a local file or glob nor a Hub dataset: correct the path", *weight]
+        kind = "local" if self.is_local else "a URL"
+        found = weight + [
+            f"{self.path!r} is {kind}, but {name} is set: leave it out, it is for Hub datasets"
+            for name, is_set in (
+                ("name", self.name is not None),
+                ("split", self.split != "train"),
+                ("revision", self.revision is not None),
+            )
+            if is_set
+        ]
+        try:
+            return found + self._file_problems(self.files())
+        except DataError as error:
+            return [*found, str(error)]
+
+    def _file_problems(self, files: list[str]) -> list[str]:
+        if not files:
+            where = f" (it is relative to {Path.cwd()})" if self.is_local else ""
+            return [f"{self.path!r} matches no file: correct the path{where}"]
+        folders = [file for file in files if self.is_local and Path(file).is_dir()]
+        if folders:
+            return [f"{self.path!r} is a folder: name its files with a glob such as '{folders[0]}/*.parquet'"]
+        suffixes = {file: suffix_format(file)[0] for file in files}
+        strange = [file for file, kind in suffixes.items() if kind is None]
+        if strange:
+            return [f"{strange[0]!r} is of no known format: use {', '.join(FORMATS)}"]
+        if len(set(suffixes.values())) > 1:
+            kinds = ", ".join(sorted({str(kind) for kind in suffixes.values()}))
+            return [f"{self.path!r} mixes formats ({kinds}): give one source per format"]
+        return []
+
+    def pinned(self) -> "Source":
+        """This source with a Hub dataset's revision resolved to a commit; DataError when the Hub cannot tell."""
+        if not self.is_hub or (self.revision and _COMMIT.fullmatch(self.revision)):
+            return self
+        from huggingface_hub import HfApi
+
+        with reading_dataset(self):
+            return replace(self, revision=HfApi().dataset_info(self.path, revision=self.revision).sha)
+
+    def describe(self) -> dict[str, Any]:
+        """The source as the manifest records it, for files with their sizes in bytes, and versions where known."""
+        weight = {} if self.weight == 1 else {"weight": self.weight}
+        if self.is_hub:
+            return {
+                "path": self.path,
+                "name": self.name,
+                "split": self.split,
+                "text_column": self.text_column,
+                "revision": self.revision,
+                **weight,
+            }
+        files = [
+            {"file": file, "bytes": size, **({"version": version} if version else {})}
+            for file, size, version in self.listing()
+        ]
+        return {"path": self.path, "text_column": self.text_column, "files": files, **weight}
+
+    def slices(self) -> list[Slice]:
+        """The whole source: a slice per file, or per shard of a Hub dataset."""
+        if self.is_hub:
+            return [Slice("", number, number + 1, UNKNOWN_BYTES) for number in range(_dataset(self).num_shards)]
+        return [Slice(file, bytes=size) for file, size, _ in self.listing()]
+
+    def read(self, part: Slice) -> Iterator[Batch]:
+        """The raw values of the text column in a slice of this source, with the share of the slice read so far."""
+        return _hub_slice(self, part) if self.is_hub else read_slice(part, self.text_column)
+
+
+@dataclass
+class CorpusConfig:
+    """The text to train and validate on."""
+
+    train: str | Source | list[str | Source] = ""
+    """Files, globs, URLs or Hub datasets to train on. A plain string is the path of a source."""
+    validation: str | Source | list[str | Source] | None = None
+    """The same for validation; without it, documents of the training text are held out."""
+    validation_fraction: float = 0.005
+    """Share of the documents held out when `validation` is not given. The hash of a document's text decides, so
+    copies of one document never end up on both sides."""
+    text_column: str = "text"
+    """Text column of those sources that are given as plain strings."""
+    deduplicate: bool = False
+    """Use each text once only, at its first occurrence; the corpus is read twice for it. Validation sources come
+    first: a training document that is also in them is left out."""
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    """What happens to a document before anything else."""
+
+    def problems(self) -> list[str]:
+        """Every problem of the corpus, missing files included, each naming the field and the mend."""
+        found = []
+        for name in ("train", "validation"):
+            sources = self.sources(name)
+            if not sources and getattr(self, name) is not None:
+                found.append(f"corpus.{name} is empty: name at least one file or dataset")
+            found += [f"corpus.{name}: {problem}" for source in sources for problem in source.problems()]
+        found += [
+            f"corpus.validation: {source.path!r} has weight {source.weight}: weights are for training sources"
+            for source in self.sources("validation")
+            if source.weight != 1
+        ]
+        if self.validation is None and not 0 < self.validation_fraction < 1:
+            found.append(
+                f"corpus.validation_fraction is {self.validation_fraction}: set it between 0 and 1, "
+                "or give corpus.validation"
+            )
+        return found + self.cleaning.problems()
+
+    def sources(self, field: str) -> list[Source]:
+        """The sources of "train" or "validation" as a list, empty where none is given."""
+        given = getattr(self, field)
+        entries = [] if given is None or given == "" else given if isinstance(given, list) else [given]
+        return [Source(entry, text_column=self.text_column) if isinstance(entry, str) else entry for entry in entries]
+
+    def pinned(self) -> "CorpusConfig":
+        """This corpus with every source spelled out and every Hub revision resolved to a commit."""
+        train: list[str | Source] = [source.pinned() for source in self.sources("train")]
+        validation: list[str | Source] | None = None
+        if self.validation is not None:
+            validation = [source.pinned() for source in self.sources("validation")]
+        return replace(self, train=train, validation=validation)
+
+    def split_of(self, text: str) -> str:
+        """The split, "train" or "validation", of a cleaned document of the training sources."""
+        held_out = self.validation is None and unit_hash(text) < self.validation_fraction
+        return "validation" if held_out else "train"
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """Every cleaned document as (split, text) in a fixed order, each once: without weights and deduplication."""
+        clean = self.cleaning.function()
+        for name in ("train", "validation"):
+            for source in self.sources(name):
+                for raw in iter_documents(source):
+                    if (text := clean(raw)) is not None:
+                        yield (self.split_of(text) if name == "train" else name), text
+
+
+def iter_documents(source: Source) -> Iterator[str]:
+    """Stream the documents of a source that are not blank, in order.
+
+    Raises DataError when it cannot be read, lacks the text column, holds something other than text there, or has
+    no document at all.
+    """
+    empty = True
+    for part in source.slices():
+        for values, _ in source.read(part):
+            for text in checked(values, source):
+                if text and not text.isspace():
+                    empty = False
+                    yield text
+    if empty:
+        raise no_documents(source.path)
+
+
+def checked(values: list[Any], source: Source) -> Iterator[str | None]:
+    """The values of a text column, which must be text or null; DataError otherwise."""
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise DataError(
+                f"{source.path!r}: column {source.text_column!r} holds {type(value).__name__}, not text: "
+                "set text_column to a column of strings"
+            )
+        yield value
+
+
+def no_documents(path: str) -> DataError:
+    """The error for a source without text."""
+    return DataError(f"{path!r} holds no documents: give a source with text")
+
+
+def unit_hash(text: str, purpose: bytes = b"") -> float:
+    """A number in [0, 1) that depends on the text alone; each purpose has its own."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+@contextmanager
+def reading_dataset(source: Source) -> Iterator[None]:
+    """Turn whatever goes wrong while a Hub dataset is read into one message that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        mend = "check the dataset's name, configuration, split and your network"
+        raise UnfinishedError(f"{source.path!r} cannot be read ({reason}): {mend}") from error
+
+
+def _dataset(source: Source) -> Any:
+    from datasets import load_dataset  # a second of import time that reading files should not pay
+
+    with reading_dataset(source):
+        return load_dataset(source.path, source.name, split=source.split, revision=source.revision, streaming=True)
+
+
+def _hub_slice(source: Source, part: Slice) -> Iterator[Batch]:
+    dataset = _dataset(source)
+    with reading_dataset(source):
+        shard = dataset.shard(num_shards=dataset.num_shards, index=part.first)
+        for batch in shard.iter(batch_size=_HUB_BATCH):
+            if source.text_column not in batch:
+                raise no_column(source.path, source.text_column, list(batch))
+            yield batch[source.text_column], 0.0
+
+
+def _remote_listing(url: str) -> list[tuple[str, int, str]]:
+    filesystem, path = open_filesystem(url)
+    is_pattern = any(character in path for character in "*?[") and not url.startswith(("http://", "https://"))
+    try:
+        infos = list(filesystem.glob(path, detail=True).values()) if is_pattern else [filesystem.info(path)]
+    except FileNotFoundError as error:
+        # HTTP's driver says this of every failure
+        if getattr(error.__cause__, "status", 404) not in (404, 410):
+            raise ConnectionError(str(error.__cause__)) from error
+        infos = []
+    files = [info for info in infos if info["type"] == "file"]
+    return sorted(
+        (
+            filesystem.unstrip_protocol(info["name"]),
+            int(info.get("size") or 0),
+            str(info.get("ETag") or info.get("etag") or "").strip('"'),
+        )
+        for info in files
+    )

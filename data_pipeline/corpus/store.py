@@ -1,0 +1,144 @@
+"""Where a prepared folder is written: a local folder, or a URL that fsspec knows.
+
+Every file appears whole or not at all. Locally that is a rename; object stores show an upload only when it is
+complete. Names are relative, with '/' between their parts.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..filesystem import is_url, open_filesystem
+from ..shards import WORK_FOLDER
+
+
+class Store:
+    """The files of one prepared folder, to be read, written and removed by name."""
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        self.is_local = not is_url(self.url)
+        if self.is_local:
+            self._root = Path(self.url)
+        else:
+            self._filesystem, self._remote_root = open_filesystem(self.url)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None when there is none of that name."""
+        if self.is_local:
+            file = self._root / name
+            return file.stat().st_size if file.is_file() else None
+        try:
+            info = self._remote(self._filesystem.info, self._path(name))
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
+    def is_file(self) -> bool:
+        """Whether a single file stands where the folder should be."""
+        return self.is_local and (self._root.is_file() or self._root.is_symlink())
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; FileNotFoundError when there is none."""
+        if self.is_local:
+            return (self._root / name).read_bytes()
+        return bytes(self._remote(self._filesystem.cat_file, self._path(name)))
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of the files and folders directly inside a folder; empty when there is none."""
+        if self.is_local:
+            path = self._root / folder
+            return {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        try:
+            found = self._remote(self._filesystem.ls, self._path(folder), detail=False)
+        except FileNotFoundError:
+            return set()
+        return {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found} - {""}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole, in place of one of the same name."""
+        if not self.is_local:
+            self._remote(self._filesystem.pipe_file, self._path(name), content)
+            return
+        target = self._prepare_parent(name)
+        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        aside.write_bytes(content)
+        os.replace(aside, target)
+
+    def put(self, file: Path, name: str) -> None:
+        """Move a file from a `scratch` folder to its place."""
+        if self.is_local:
+            os.replace(file, self._prepare_parent(name))
+            return
+        self._remote(self._filesystem.put_file, str(file), self._path(name))
+        file.unlink()
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder with all it holds, if it is there."""
+        if not self.is_local:
+            with suppress(FileNotFoundError):
+                self._remote(self._filesystem.rm, self._path(name), recursive=True)
+            return
+        path = self._root / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A local folder to write files in before they are `put`; on the store's own disk when that is local."""
+        if self.is_local:
+            folder = self._root / WORK_FOLDER / f"scratch-{uuid.uuid4().hex[:8]}"
+            folder.mkdir(parents=True)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="acn-prepare-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def removed_on_error(self, unless: Callable[[BaseException], bool]) -> Iterator[None]:
+        """Take away everything, the folders above that were created too, when the body fails; `unless` may keep it."""
+        above = [parent for parent in self._root.parents if not parent.exists()] if self.is_local else []
+        try:
+            yield
+        except BaseException as error:  # Ctrl-C too
+            if not unless(error):
+                self.remove("")
+                for parent in above:
+                    with suppress(OSError):
+                        parent.rmdir()
+            raise
+
+    def _path(self, name: str) -> str:
+        return f"{self._remote_root.rstrip('/')}/{name}".rstrip("/")
+
+    def _prepare_parent(self, name: str) -> Path:
+        target = self._root / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot("be written", error.strerror) from error
+        return target
+
+    def _remote(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call the file system, turning what a user can mend into a DataError; a missing file stays an OSError."""
+        try:
+            return function(*args, **options)
+        except FileNotFoundError:
+            if function in (self._filesystem.pipe_file, self._filesystem.put_file):  # a missing bucket
+                raise self._cannot("be written", "no such bucket or folder") from None
+            raise
+        except PermissionError as error:
+            raise self._cannot("be used", error) from error
+
+    def _cannot(self, what: str, reason: object) -> DataError:
+        return DataError(f"output: {self.url} cannot {what} ({reason}): choose another folder")

@@ -1,0 +1,227 @@
+"""Masked micro-batches in the deterministic order of `order.py`, read ahead by one thread per rank."""
+
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import DataError
+from ..shards import Manifest
+from .blocks import BlockReader
+from .counter_random import Int64Array
+from .documents import Masker
+from .lanes import RankLanes
+from .masking import IGNORED_LABEL, MaskedBatch, MaskingConfig
+from .order import Order, default_lanes
+from .prefetch import Prefetcher
+from .remote import RemoteConfig
+from .shard_files import PreparedFolder
+
+
+@dataclass
+class StreamConfig:
+    """The order of the training blocks, and how far to read ahead."""
+
+    lanes: int = 0
+    """Strands that the corpus is read in, a constant of the run. The number of ranks must divide it. 0 chooses by
+    the size of the corpus: 960 where there are as many row groups, fewer on smaller corpora, at least 12."""
+    window: int = 4
+    """Row groups of a lane that are shuffled together; a rank keeps as many of each of its lanes in memory."""
+    prefetch: int = 4
+    """Micro-batches prepared ahead of the training step."""
+    seed: int = 0
+    """Seed of the order and of the masks."""
+    damaged: Literal["stop", "skip"] = "stop"
+    """What to do about a missing or damaged shard: stop with its name, or skip it. The blocks of a skipped row group
+    are replaced by those of the next one that can be read, so batches keep their shapes; they are counted."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    """Cache and patience for a prepared folder behind a URL (s3://, gs://, https://, hf://)."""
+
+    def problems(self) -> list[str]:
+        """Every problem of these settings, each naming the field and the mend."""
+        least = {"lanes": 0, "window": 1, "prefetch": 1, "seed": 0}
+        found = [
+            f"stream.{name}={getattr(self, name)} must be at least {minimum}"
+            for name, minimum in least.items()
+            if getattr(self, name) < minimum
+        ]
+        if self.damaged not in ("stop", "skip"):
+            found.append(f"stream.damaged={self.damaged} is unknown: use stop or skip")
+        return found + self.remote.problems()
+
+
+class TokenStream:
+    """The training blocks of a prepared folder, or of one behind a URL, as one rank of `world_size` sees them.
+
+    Opening reads manifest and tokenizer only. Raises DataError for a folder, configuration or world size that does
+    not fit.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        config: StreamConfig,
+        masking: MaskingConfig,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        problems = config.problems() + masking.problems()
+        if problems:
+            raise DataError("\n".join(problems))
+        self._prepared = PreparedFolder(directory, config.remote)
+        self.folder = self._prepared.path
+        """Local folder with the manifest and the tokenizer."""
+        self.manifest = Manifest.load(self.folder)
+        self.config, self.masking = config, masking
+        self.rank, self.world_size = rank, world_size
+        self._masker = Masker(self.folder, self.manifest, masking, config.seed)
+        self._reader: BlockReader | None = None
+        blocks, cell = self.manifest.split("train").blocks, self.manifest.row_group_blocks
+        lanes = config.lanes or default_lanes(blocks, cell)
+        self.order = Order(blocks=blocks, lanes=lanes, window=config.window, seed=config.seed, cell=cell)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is outside 0..{world_size - 1}")
+        problems = world_problems(lanes, world_size, global_batch_size=world_size)
+        if problems:
+            raise DataError("\n".join(problems))
+
+    @property
+    def blocks(self) -> int:
+        """Blocks, that is samples, per epoch over all ranks."""
+        return self.order.blocks
+
+    @property
+    def lanes(self) -> int:
+        """The number of lanes in use."""
+        return self.order.lanes
+
+    @property
+    def seq_length(self) -> int:
+        """Tokens per block."""
+        return self.manifest.seq_length
+
+    @property
+    def replaced_blocks(self) -> int:
+        """Blocks that this rank has read in place of damaged ones since `micro_batches` was last called."""
+        return self._reader.replaced_blocks if self._reader is not None else 0
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which tokens sample G holds and how they are masked, as JSON values.
+
+        A resumed run continues the same sequence exactly when this is the same as before; rank and world size are
+        not part of it.
+        """
+        shards = self.manifest.split("train").shards
+        return {
+            "corpus": hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest(),
+            "tokenizer": self.manifest.tokenizer.fingerprint,
+            "seq_length": self.seq_length,
+            "blocks": self.blocks,
+            "row_group_blocks": self.order.cell,
+            "lanes": self.lanes,
+            "window": self.order.window,
+            "seed": self.order.seed,
+            "masking": self.masking.identity(),
+        }
+
+    def micro_batches(self, start_sample: int, micro_batch_size: int) -> Prefetcher[MaskedBatch]:
+        """This rank's batches from global sample `start_sample` on, without end, epoch after epoch.
+
+        Rank r of w gets the samples start + r, start + r + w, ..., `micro_batch_size` at a time; `start_sample`
+        must be a multiple of w (ValueError otherwise). Any start costs the same. The batches are PackedBatches when
+        the corpus was packed by documents. Raises DataError here for shards that are missing or of the wrong size,
+        and while iterating for shards that cannot be read or fetched. Close the iterator, or drop it, to end its
+        thread.
+        """
+        if start_sample < 0 or start_sample % self.world_size:
+            raise ValueError(f"start_sample={start_sample} is not a multiple of the {self.world_size} ranks")
+        if micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size={micro_batch_size} must be at least 1")
+        reader = BlockReader(
+            self.folder,
+            "train",
+            self.manifest,
+            files=self._prepared.files(),
+            skip_damaged=self.config.damaged == "skip",
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        self._reader = reader
+        return Prefetcher(self._produce(reader, start_sample, micro_batch_size), self.config.prefetch)
+
+    def _produce(self, reader: BlockReader, start: int, size: int) -> Generator[MaskedBatch, None, None]:
+        lanes = RankLanes(reader, self.order, start, self.rank, self.world_size)
+        samples = start + self.rank + self.world_size * np.arange(size, dtype=np.int64)
+        try:
+            while True:
+                yield self._masker(lanes.tokens(samples), samples)
+                samples = samples + size * self.world_size
+        finally:
+            reader.close()
+
+
+def world_problems(lanes: int, world_size: int, global_batch_size: int) -> list[str]:
+    """Why this many ranks cannot share the lanes or the global batch, each with the mend; empty when they can."""
+    found = []
+    if lanes % world_size:
+        fitting = [count for count in range(1, lanes + 1) if lanes % count == 0]
+        below = max(count for count in fitting if count <= world_size)
+        above = [str(count) for count in fitting if count > world_size][:1]
+        found.append(
+            f"{world_size} ranks do not divide the {lanes} lanes: use {' or '.join([str(below), *above])} ranks, "
+            f"or for a new run set stream.lanes to a multiple of {world_size}"
+        )
+    if global_batch_size % world_size:
+        lower = global_batch_size // world_size * world_size
+        choices = [str(choice) for choice in (lower, lower + world_size) if choice]
+        found.append(
+            f"global_batch_size={global_batch_size} is not a multiple of the {world_size} ranks: "
+            f"set it to {' or '.join(choices)}"
+        )
+    return found
+
+
+def validation_batches(
+    directory: str | Path,
+    masking: MaskingConfig,
+    batch_size: int,
+    max_blocks: int,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    remote: RemoteConfig | None = None,
+) -> Iterator[MaskedBatch]:
+    """A rank's share of the first `max_blocks` validation blocks, in fixed order and with fixed masks.
+
+    Every block occurs exactly once over all ranks, and its masks do not depend on batch or world size. Every rank
+    gets the same number of batches of `batch_size` rows; rows that only fill up have sample number -1 and labels
+    -100 throughout. `remote` says how to read a folder behind a URL. Raises DataError for a folder without a readable
+    validation split; a damaged shard is never skipped here, for the loss would be of other blocks.
+    """
+    remote = remote or RemoteConfig()
+    problems = masking.problems() + remote.problems()
+    if problems:
+        raise DataError("\n".join(problems))
+    prepared = PreparedFolder(directory, remote)
+    manifest = Manifest.load(prepared.path)
+    reader = BlockReader(prepared.path, "validation", manifest, files=prepared.files())
+    masker = Masker(prepared.path, manifest, masking, seed)
+    blocks = min(max_blocks, reader.blocks)
+    rows = -(-blocks // world_size)  # of the rank with the most
+    ids = rank + world_size * np.arange(-(-rows // batch_size) * batch_size, dtype=np.int64)
+    batches = np.where(ids < blocks, ids, -1).reshape(-1, batch_size)
+    return _masked_validation(reader, masker, batches)
+
+
+def _masked_validation(reader: BlockReader, masker: Masker, batches: Int64Array) -> Iterator[MaskedBatch]:
+    try:
+        for ids in batches:
+            tokens = reader.read(np.maximum(ids, 0))  # fill up with block 0
+            batch = masker(tokens, ids)
+            batch.labels[batch.samples < 0] = IGNORED_LABEL
+            yield batch
+    finally:
+        reader.close()

@@ -1,0 +1,23 @@
+from .card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
+from .compress import CompressConfig, CutSummary, compress_model
+from .onnx_model import INPUTS, ONNX_FILE, check_installed, export_onnx, open_session, quantize_int8
+from .speed import measure_speed
+
+__all__ = [
+    "INPUTS",
+    "ONNX_FILE",
+    "CompressConfig",
+    "CutSummary",
+    "check_installed",
+    "classifier_front",
+    "compress_model",
+    "cut_body",
+    "depth_table",
+    "export_onnx",
+    "markdown_table",
+    "measure_speed",
+    "open_session",
+    "quantize_int8",
+    "score_entry",
+    "suite_table",
+]

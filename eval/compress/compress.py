@@ -1,0 +1,255 @@
+"""Cut a fine-tuned model at a depth and write the small model as a Hugging Face folder, with its card."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modeling import AcnForSequenceClassification
+
+from ..depth import cut_depth
+from ..errors import EvalError
+from ..files import check_absent, new_folder, write_json
+from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
+from ..results import RESULTS_FILE, Results, read_results, size_mb
+from .card import CARD_FILE, card
+from .onnx_model import check_installed
+from .rescore import Rescorer, check_score, onnx_variants, rescorer
+from .speed import measure_speed
+
+# the limits that a depth can be picked by, and their units
+TARGETS = {"max_params": "parameters", "max_mb": "MB", "max_gflops": "GFLOPs", "max_latency_ms": "ms"}
+
+
+@dataclass
+class CompressConfig:
+    """Cutting a fine-tuned model at the smallest depth that still meets the tolerance, or by another rule.
+
+    The rules exclude each other: `depth`, `one_standard_error`, the `max_...` limits (together), else `tolerance`.
+    """
+
+    model: str
+    """Folder of the fine-tuned model, with its results.json (OUTPUT/TASK of `acn glue`)."""
+    output: str
+    """Folder to write the small model into; must not exist yet."""
+    tolerance: float = 0.005
+    """Score that may be lost: cut at the smallest depth with score >= full score - tolerance."""
+    depth: int | None = None
+    """Cut at this depth instead, 0..L."""
+    one_standard_error: bool = False
+    """Cut at the smallest depth within one standard error of the full score instead (over examples and seeds)."""
+    max_params: float | None = None
+    """Cut at the best depth with at most this many parameters instead."""
+    max_mb: float | None = None
+    """Cut at the best depth of at most this many MB (2**20 bytes) in float32 instead."""
+    max_gflops: float | None = None
+    """Cut at the best depth with at most this many forward GFLOPs for one sequence instead."""
+    max_latency_ms: float | None = None
+    """Cut at the best depth that answers one sequence in this many ms on this machine instead (measured)."""
+    check: bool = True
+    """Score the written model on the validation split again and refuse it if it differs from the sweep."""
+    glue_dir: str | None = None
+    """Where the task's data is for the check; left out, where `acn glue` found it."""
+    onnx: bool = False
+    """Also write model.onnx (needs the extra: pip install 'acn-lm[onnx]') and score it."""
+    int8: bool = False
+    """Also write model_int8.onnx: dynamic quantisation of the weights to 8 bits, and score it. Implies `onnx`."""
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The limits that were given."""
+        return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = []
+        if not self.tolerance >= 0:
+            problems.append(f"tolerance={self.tolerance}: give 0 or more, the score that may be lost")
+        if self.depth is not None and self.depth < 0:
+            problems.append(f"depth={self.depth}: give 0 or more, or leave it out to cut by tolerance")
+        problems += [
+            f"{name}={value}: give more than 0" for name, value in self.targets.items() if not 0 < value < math.inf
+        ]
+        rules = [name for name, given in (("depth", self.depth is not None),
+                 ("one_standard_error", self.one_standard_error), (" and ".join(self.targets), self.targets))
+                 if given]  # fmt: skip
+        if len(rules) > 1:
+            problems.append(f"{', '.join(rules)} exclude each other: give one way to pick the depth")
+        return problems
+
+
+@dataclass(frozen=True)
+class CutSummary:
+    """What a cut did. FLOPs are forward, for one sequence of the length that results.json states."""
+
+    task: str
+    metric: str
+    layers: int
+    depth: int
+    full_score: float
+    score: float
+    full_params: int
+    params: int
+    full_flops: int
+    flops: int
+    output: str
+    rule: str = ""
+    checked_score: float | None = None
+    """What the written model scored when it was run again; None where that was not done."""
+    speed: Mapping[str, Any] | None = None
+    variants: Mapping[str, Mapping[str, float]] | None = None
+
+    def lines(self) -> list[str]:
+        """For a person: before and after."""
+        lines = [
+            f"{self.task}: {self.layers} -> {self.depth} layers, "
+            f"{self.metric} {self.full_score:.4f} -> {self.score:.4f} ({self.rule})",
+            f"parameters {self.full_params / 1e6:.2f}M -> {self.params / 1e6:.2f}M "
+            f"({self.params / self.full_params:.0%}), {size_mb(self.full_params):.1f} -> {size_mb(self.params):.1f} MB "
+            f"in float32, forward GFLOPs {self.full_flops / 1e9:.3f} -> {self.flops / 1e9:.3f}",
+        ]
+        if self.speed is not None:
+            full, small = (self.speed["depths"][str(depth)] for depth in (self.layers, self.depth))
+            lines.append(
+                f"one sequence in {full['latency_ms']:.1f} -> {small['latency_ms']:.1f} ms, "
+                f"{full['sequences_per_second']:.0f} -> {small['sequences_per_second']:.0f} sequences/s in batches "
+                f"of 32 ({self.speed['device']}, {self.speed['threads']} threads)"
+            )
+        if self.checked_score is not None:
+            lines.append(f"the written model, run again on the validation split: {self.checked_score:.4f}")
+        else:
+            lines.append("the written model was not run again (--check false, or results.json names no data)")
+        for name, variant in (self.variants or {}).items():
+            score = f"{self.metric} {variant['score']:.4f}, " if "score" in variant else ""
+            lines.append(f"{name}: {score}{variant['mb']:.1f} MB, {variant['latency_ms']:.1f} ms for one sequence")
+        return [*lines, f"the small model is in {self.output}"]
+
+
+def _best_within(config: CompressConfig, results: Results, latencies: Mapping[int, float]) -> int:
+    """The depth with the best score that keeps all limits; of equal scores the smallest depth."""
+    costs: dict[str, Sequence[float]] = {
+        "max_params": results["params_by_depth"],
+        "max_mb": [size_mb(params) for params in results["params_by_depth"]],
+        "max_gflops": [flops / 1e9 for flops in results["flops_by_depth"]],
+        "max_latency_ms": [latencies.get(depth, math.inf) for depth in range(len(results["depth_scores"]))],
+    }
+    scores = results["depth_scores"]
+    fit = [d for d in range(len(scores)) if all(costs[name][d] <= limit for name, limit in config.targets.items())]
+    if not fit:
+        least = "; ".join(f"depth 0 has {costs[name][0]:.4g} {TARGETS[name]}" for name in config.targets)
+        raise EvalError(f"{', '.join(f'{n}={v}' for n, v in config.targets.items())}: no depth is that small ({least})")
+    return max(fit, key=lambda depth: (scores[depth], -depth))
+
+
+def _pick_depth(config: CompressConfig, results: Results, model: AcnForSequenceClassification) -> tuple[int, str]:
+    """The depth, and the rule in words."""
+    layers = len(results["depth_scores"]) - 1
+    if config.depth is not None:
+        if config.depth > layers:
+            raise EvalError(
+                f"depth={config.depth} is outside 0..{layers}, the depths of {config.model}: give one of these"
+            )
+        return config.depth, "the depth that was asked for"
+    if config.one_standard_error:
+        error = results["aggregate"]["standard_error"] if "aggregate" in results else results.get("standard_error")
+        if error is None:
+            raise EvalError(f"one_standard_error: {config.model} states no standard error: run `acn glue` again")
+        depth = cut_depth(results["depth_scores"], results["full_score"], error)
+        return depth, f"the smallest depth within one standard error ({error:.4f}) of the full score"
+    if config.targets:
+        latencies: dict[int, float] = {}
+        if config.max_latency_ms is not None:
+            measured = measure_speed(model, range(layers + 1), _seq_length(results, model))["depths"]
+            latencies = {int(depth): value["latency_ms"] for depth, value in measured.items()}
+        limits = ", ".join(f"{value:g} {TARGETS[name]}" for name, value in config.targets.items())
+        return _best_within(config, results, latencies), f"the best depth within {limits}"
+    depth = cut_depth(results["depth_scores"], results["full_score"], config.tolerance)
+    return depth, f"the smallest depth that loses at most {config.tolerance:g}"
+
+
+def _seq_length(results: Results, model: AcnForSequenceClassification) -> int:
+    return results.get("seq_length") or model.config.max_position_embeddings
+
+
+def _cut_results(config: CompressConfig, results: Results, depth: int, rule: str) -> dict[str, Any]:
+    kept = {name: results[name] for name in ("task", "metric", "seed", "model", "connectivity")}
+    together = results.get("aggregate")
+    several = together is not None and together["depth_std"] is not None
+    return kept | {
+        "source": config.model,
+        "depth": depth,
+        "layers": len(results["depth_scores"]) - 1,
+        "rule": rule,
+        "selection": results.get("selection", f"seed {results['seed']}"),
+        "tolerance": config.tolerance if rule.startswith("the smallest depth that loses") else None,
+        "score": results["depth_scores"][depth],
+        "full_score": results["full_score"],
+        "seeds": results.get("seeds", [results["seed"]]),
+        "seed_mean": together["depth_mean"][depth] if several else None,  # type: ignore[index]
+        "seed_std": together["depth_std"][depth] if several else None,  # type: ignore[index]
+        "params": results["params_by_depth"][depth],
+        "full_params": results["params_by_depth"][-1],
+        "flops": results["flops_by_depth"][depth],
+        "full_flops": results["flops_by_depth"][-1],
+        "seq_length": results.get("seq_length"),
+    }
+
+
+def _load(config: CompressConfig) -> tuple[Results, AcnForSequenceClassification, Any]:
+    """Results, model and tokenizer of the source; everything is checked."""
+    if problems := config.problems():
+        raise EvalError("\n".join(problems))
+    check_absent(Path(config.output), "output")
+    results = read_results(Path(config.model))
+    model_config = read_model_config(config.model)
+    layers = len(results["depth_scores"]) - 1
+    if model_config.num_hidden_layers != layers:
+        raise EvalError(
+            f"{config.model}: {RESULTS_FILE} speaks of {layers} layers, config.json of "
+            f"{model_config.num_hidden_layers}: run `acn glue` again"
+        )
+    if config.onnx or config.int8:
+        check_installed()
+    return results, load_finetuned(config.model), load_tokenizer(config.model, model_config)
+
+
+def _write(
+    folder: Path, config: CompressConfig, cut: dict[str, Any], model: AcnForSequenceClassification, tokenizer: Any,
+    scoring: Rescorer | None,
+) -> None:  # fmt: skip
+    """The small model with everything that belongs to it; `cut` is completed by what was measured."""
+    save_model(folder, model, tokenizer)
+    if config.check and scoring is not None:
+        cut["checked_score"] = scoring.score(folder)
+        check_score(cut["checked_score"], cut["score"], config.model)
+    if config.onnx or config.int8:
+        length = cut["seq_length"] or model.config.max_position_embeddings
+        cut["variants"] = onnx_variants(folder, model.cpu(), scoring, length, config.int8)
+    (folder / CARD_FILE).write_text(card(cut), encoding="utf-8")
+    write_json(folder / RESULTS_FILE, cut)
+
+
+def compress_model(config: CompressConfig) -> CutSummary:
+    """Write `config.model` cut at the picked depth into `config.output`: weights, tokenizer, card, results.json.
+
+    The written model computes, bit for bit, what the source computes at that depth.
+
+    Raises:
+        EvalError: a wrong value, an output that exists, a source that is not a complete fine-tuned folder, a limit that
+            no depth keeps, or a written model that does not score what the sweep said.
+    """
+    results, model, tokenizer = _load(config)
+    model.to(best_device())
+    depth, rule = _pick_depth(config, results, model)
+    cut = _cut_results(config, results, depth, rule)
+    needed = config.check or config.onnx or config.int8
+    scoring = rescorer(results, tokenizer, config.glue_dir) if needed else None
+    cut["speed"] = measure_speed(model, sorted({depth, cut["layers"]}), _seq_length(results, model))
+    with new_folder(Path(config.output)) as aside:
+        model.truncate(depth)
+        _write(aside, config, cut, model, tokenizer, scoring)
+    shared = ("task", "metric", "layers", "depth", "full_score", "score", "full_params", "params", "full_flops",
+              "flops", "rule", "speed")  # fmt: skip
+    measured: dict[str, Any] = {name: cut.get(name) for name in ("checked_score", "variants")}
+    return CutSummary(**{name: cut[name] for name in shared}, **measured, output=config.output)

@@ -1,0 +1,100 @@
+"""Scoring a model that was written, on the examples that its source was scored on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import DataCollatorWithPadding
+
+from modeling import AcnForSequenceClassification
+
+from ..depth import depth_sweep, predict
+from ..errors import EvalError
+from ..glue import EVAL_SUBSET_SEED, encode, subset
+from ..models import best_device, load_finetuned
+from ..results import Results
+from ..tasks import DatasetConfig, GlueTask, compute_metrics, find_task, load_custom, load_task
+from .onnx_model import INT8_FILE, ONNX_FILE, export_onnx, onnx_logits, open_session, quantize_int8
+from .speed import ROUNDS, median_seconds, random_batch
+
+# rounding differs between machines and may turn an example that lies between two classes
+RESCORE_SLACK = 0.005
+
+
+@dataclass(frozen=True)
+class Rescorer:
+    """The validation examples behind a results.json, tokenized."""
+
+    task: GlueTask
+    data: datasets.Dataset
+    collate: DataCollatorWithPadding
+
+    def score(self, folder: Path) -> float:
+        """What the model in `folder` scores, whole."""
+        model = load_finetuned(str(folder)).to(best_device())
+        return depth_sweep(model, self.data, self.task, self.collate).metrics[-1][self.task.metric]
+
+    def onnx_score(self, session: Any) -> float:
+        """What an ONNX graph scores."""
+        predictions = predict(self.task, onnx_logits(session, self.data, self.collate))
+        return compute_metrics(self.task, predictions, np.asarray(self.data["labels"]))[self.task.metric]
+
+
+def rescorer(results: Results, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
+    """What scores models as `results` were scored; None where they do not say on what that was.
+
+    Args:
+        glue_dir: where the data is now; left out, where it was.
+
+    Raises:
+        EvalError: the data is not there any more.
+    """
+    settings = results.get("settings")
+    if settings is None:
+        return None
+    if settings["dataset"] is not None:
+        task, splits = load_custom(results["task"], DatasetConfig(**settings["dataset"]))
+    else:
+        glue_dir = glue_dir or settings["glue_dir"]
+        task = find_task(results["task"], glue_dir)
+        splits = load_task(task, glue_dir)
+    rows = subset(splits[task.validation_splits[0]], settings["max_eval_samples"], EVAL_SUBSET_SEED)
+    return Rescorer(task, encode(task, rows, tokenizer, results["seq_length"]), DataCollatorWithPadding(tokenizer))
+
+
+def check_score(measured: float, expected: float, folder: str) -> None:
+    """Raise `EvalError` unless a written model scores what the sweep said."""
+    if abs(measured - expected) > RESCORE_SLACK:
+        raise EvalError(
+            f"{folder}: the cut model scores {measured:.4f}, results.json says {expected:.4f} for this depth: "
+            "the data or the weights have changed since, run `acn glue` again (or say --check false)"
+        )
+
+
+def onnx_variants(
+    folder: Path, model: AcnForSequenceClassification, scoring: Rescorer | None, seq_length: int, int8: bool
+) -> dict[str, dict[str, float]]:
+    """Write `model` as ONNX into `folder`, also with int8 weights if asked; size, latency and score of each file."""
+    export_onnx(model, folder / ONNX_FILE)
+    names = [ONNX_FILE]
+    if int8:
+        quantize_int8(folder / ONNX_FILE, folder / INT8_FILE)
+        names.append(INT8_FILE)
+    batch = {name: value.numpy() for name, value in random_batch(model, 1, seq_length).items()}
+    batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
+    sessions = {name: open_session(folder / name) for name in names}
+    cases: dict[str, Callable[[], Any]] = {name: _runner(session, batch) for name, session in sessions.items()}
+    seconds = median_seconds(cases, ROUNDS[1])
+    variants = {}
+    for name in names:
+        variants[name] = {"mb": (folder / name).stat().st_size / 2**20, "latency_ms": seconds[name] * 1e3}
+        if scoring is not None:
+            variants[name]["score"] = scoring.onnx_score(sessions[name])
+    return variants
+
+
+def _runner(session: Any, batch: dict[str, np.ndarray]) -> Callable[[], Any]:
+    return lambda: session.run(None, batch)

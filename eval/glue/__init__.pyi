@@ -1,0 +1,17 @@
+from .aggregate import aggregate_seeds, glue_average
+from .finetune import FinetuneConfig, encode, subset, trainer_arguments
+from .suite import TRACKING_FOLDER, check_suite, run_suite
+from .trial import EVAL_SUBSET_SEED
+
+__all__ = [
+    "EVAL_SUBSET_SEED",
+    "TRACKING_FOLDER",
+    "FinetuneConfig",
+    "aggregate_seeds",
+    "check_suite",
+    "encode",
+    "glue_average",
+    "run_suite",
+    "subset",
+    "trainer_arguments",
+]

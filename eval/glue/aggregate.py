@@ -1,0 +1,97 @@
+"""The seeds of a task as one result (mean, deviation, standard error, cut depths), and GLUE's average over tasks."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..depth import cut_depth
+from ..results import Aggregate, Results
+from ..tasks import TASKS, GlueTask, compute_metrics
+
+BOOTSTRAP_SAMPLES = 200
+
+
+def standard_error(task: GlueTask, predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Standard error of the task's primary metric over the N examples it was measured on.
+
+    The binomial one for accuracy, else by bootstrap (Efron 1979) with 200 seeded samples.
+
+    Args:
+        predictions, labels: (N,), as for `compute_metrics`.
+    """
+    score = compute_metrics(task, predictions, labels)[task.metric]
+    if task.metric == "accuracy":
+        return math.sqrt(score * (1 - score) / len(labels))
+    rng = np.random.default_rng(0)
+    scores = []
+    for _ in range(BOOTSTRAP_SAMPLES):
+        rows = rng.integers(0, len(labels), len(labels))
+        scores.append(compute_metrics(task, predictions[rows], labels[rows])[task.metric])
+    return statistics.stdev(scores)
+
+
+def glue_score(results: Results) -> float:
+    """The task's score as GLUE counts it: the mean of its metrics, and of MNLI's matched and mismatched split."""
+    full = [by_depth[-1] for by_metric in results["metrics"].values() for by_depth in by_metric.values()]
+    return statistics.fmean(full)
+
+
+def aggregate_seeds(cells: Sequence[Results], tolerance: float) -> Aggregate:
+    """The seeds of one task together."""
+    by_depth = list(zip(*(cell["depth_scores"] for cell in cells), strict=True))
+    mean = [statistics.fmean(scores) for scores in by_depth]
+    deviation = [statistics.stdev(scores) for scores in by_depth] if len(cells) > 1 else None
+    # every seed is measured on the same examples, so more seeds do not make their share of the error smaller
+    examples = statistics.fmean(cell["standard_error"] for cell in cells)
+    seeds = deviation[-1] / math.sqrt(len(cells)) if deviation is not None else 0.0
+    error = math.hypot(examples, seeds)
+    return {
+        "by_seed": {str(cell["seed"]): cell["depth_scores"] for cell in cells},
+        "depth_mean": mean,
+        "depth_std": deviation,
+        "standard_error": error,
+        "cut_depth_tolerance": cut_depth(mean, mean[-1], tolerance),
+        "cut_depth_one_standard_error": cut_depth(mean, mean[-1], error),
+        "glue_scores": [glue_score(cell) for cell in cells],
+    }
+
+
+def _mean_and_std(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
+    """GLUE's average: the mean over tasks of each task's mean metric (macro average), for every seed, then over seeds.
+
+    Tasks that are not GLUE's do not count. WNLI, which most papers leave out, is in `average` and not in
+    `average_without_wnli`.
+
+    Returns:
+        None when there is no GLUE task. `missing` names the GLUE tasks without results: an average over fewer than nine
+        is not GLUE's score.
+    """
+    here = [name for name in TASKS if name in tasks]
+    if not here:
+        return None
+    by_task = {name: _glue_scores(tasks[name]) for name in here}
+    # the seeds that every task has
+    seeds = sorted(set.intersection(*(set(scores) for scores in by_task.values())))
+    averages = {}
+    for key, names in (("average", here), ("average_without_wnli", [name for name in here if name != "wnli"])):
+        if names and seeds:
+            averages[key] = _mean_and_std([statistics.fmean(by_task[n][seed] for n in names) for seed in seeds])
+    return averages | {
+        "seeds": seeds,
+        "tasks": {name: _mean_and_std(list(scores.values())) for name, scores in by_task.items()},
+        "missing": [name for name in TASKS if name not in tasks],
+        "absent_splits": {name: tasks[name]["absent_splits"] for name in here if tasks[name].get("absent_splits")},
+        "by": "validation splits; the mean of a task's metrics, then of the tasks",
+    }
+
+
+def _glue_scores(results: Results) -> dict[int, float]:
+    """By seed."""
+    return dict(zip(results["seeds"], results["aggregate"]["glue_scores"], strict=True))

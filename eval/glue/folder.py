@@ -1,0 +1,135 @@
+"""OUTPUT/TASK on disk: the cells of a task, which of them are finished, and the best one's model in front."""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EvalError
+from ..files import read_json
+from ..results import RESULTS_FILE, Results, read_results
+
+_CELL = re.compile(r"seed-(\d+)")
+_OURS = re.compile(r"\.?seed-\d+(\.partial-\d+)?|grid")
+GRID_FOLDER = "grid"
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """One cell: it is finished when it is there, because it is written aside and renamed."""
+
+    path: Path
+
+    def is_done(self) -> bool:
+        """Whether its results are there."""
+        return (self.path / RESULTS_FILE).is_file()
+
+    def clean(self) -> None:
+        """Remove what a killed process left half-written."""
+        for partial in self.path.parent.glob(f".{self.path.name}.partial-*"):
+            shutil.rmtree(partial)
+
+    def weights(self) -> list[Path]:
+        """The files of the model and tokenizer."""
+        return [path for path in self.path.iterdir() if path.name != RESULTS_FILE] if self.path.is_dir() else []
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """OUTPUT/TASK: `seed-N/` for each cell, `grid/` for tried hyperparameters, and the best cell's model itself."""
+
+    path: Path
+
+    def cell(self, seed: int) -> CellFolder:
+        """The cell of one seed."""
+        return CellFolder(self.path / f"seed-{seed}")
+
+    def grid_point(self, name: str) -> CellFolder:
+        """The cell of one point of the grid."""
+        return CellFolder(self.path / GRID_FOLDER / name)
+
+    def _cells(self) -> list[CellFolder]:
+        if not self.path.is_dir():
+            return []
+        found = [(int(m[1]), path) for path in self.path.iterdir() if (m := _CELL.fullmatch(path.name))]
+        return [cell for _, path in sorted(found) if (cell := CellFolder(path)).is_done()]
+
+    def finished_cells(self) -> list[Results]:
+        """The results of every finished seed, by seed."""
+        return [read_results(cell.path) for cell in self._cells()]
+
+    def check_ours(self) -> None:
+        """Refuse a folder that is not of an earlier run of the suite.
+
+        Raises:
+            EvalError: there is such a folder, file or link.
+        """
+        if not self.path.exists() and not self.path.is_symlink():
+            return
+        if not self.path.is_dir() or not any(_OURS.fullmatch(path.name) for path in self.path.iterdir()):
+            raise EvalError(f"output: {self.path} exists already: choose another --output, or remove it")
+
+    def check_settings(self, settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Refuse to mix results of different settings.
+
+        Args:
+            values: the hyperparameters, without those that a grid chooses.
+
+        Raises:
+            EvalError: a finished cell was made with others.
+        """
+        for path in sorted(self.path.glob(f"seed-*/{RESULTS_FILE}")) + sorted(
+            self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
+        ):
+            results = read_json(path)
+            there = results.get("settings", {}) | {name: results.get("train", {}).get(name) for name in values}
+            wanted = {**settings, **values}
+            changed = [name for name in wanted if there.get(name) != wanted[name]]
+            if changed:
+                shown = "; ".join(f"{name} was {there.get(name)}, now {wanted[name]}" for name in changed)
+                raise EvalError(
+                    f"output: {path.parent} was made with other settings ({shown}): "
+                    "choose another --output, or go on with the same settings"
+                )
+
+    def has_all(self, seeds: list[int]) -> bool:
+        """Whether the task is complete: all of `seeds` are finished and stand together in results.json."""
+        if not (self.path / RESULTS_FILE).is_file():
+            return False
+        together = read_results(self.path).get("seeds", [])
+        return set(seeds) <= set(together)
+
+    def _best(self) -> CellFolder:
+        return max(self._cells(), key=lambda cell: read_results(cell.path)["full_score"])
+
+    def drop_lesser_weights(self) -> None:
+        """Free the weights of every finished cell but the best: several seeds of a large model fill a disk."""
+        best = self._best()
+        for cell in self._cells():
+            if cell != best:
+                _remove(cell.weights())
+
+    def promote(self, keep_models: bool) -> None:
+        """Put the best cell's model into the task's folder itself.
+
+        Whoever is killed in between leaves no results.json here, and the same call goes on: what was moved is moved.
+        """
+        (self.path / RESULTS_FILE).unlink(missing_ok=True)
+        best = self._best()
+        for source in best.weights():
+            target = self.path / source.name
+            if keep_models:
+                shutil.copy2(source, target)
+            else:
+                os.replace(source, target)
+        if not keep_models:
+            for cell in self._cells():
+                _remove(cell.weights())
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink()

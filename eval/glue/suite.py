@@ -1,0 +1,291 @@
+"""A suite: tasks x seeds, resumable, each task's seeds together in OUTPUT/TASK, and GLUE's average over the tasks."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import ranks
+from modeling import AcnConfig
+
+from ..compress import measure_speed
+from ..errors import EvalError
+from ..figures import save_depth_figure, seeds_curve
+from ..files import file_digest, write_json
+from ..models import best_device, load_finetuned, load_tokenizer, read_model_config
+from ..progress import NoTracker, Tracker, duration
+from ..results import FIGURE_FILE, RESULTS_FILE, Results, read_results
+from ..tasks import (
+    Hyperparameters,
+    as_dict,
+    at_point,
+    choose_hyperparameters,
+    find_task,
+    load_custom,
+    load_task,
+    point_name,
+)
+from .aggregate import aggregate_seeds, glue_average
+from .finetune import FinetuneConfig
+from .folder import TaskFolder
+from .submission import SUBMISSION_FOLDER, predict_tests
+from .trial import TaskWork, run_cell, sequence_length
+
+AVERAGE_FILE, TRACKING_FOLDER = "glue.json", "tracking"
+
+OpenTracker = Callable[[], Tracker]
+OpenChild = Callable[[str], AbstractContextManager[Tracker]]
+
+
+@dataclass(frozen=True)
+class _Suite:
+    """A request that is known to be sound."""
+
+    config: FinetuneConfig
+    model_config: AcnConfig
+    tokenizer: Any
+    tasks: list[TaskWork]
+
+    @property
+    def cells(self) -> int:
+        """Trainings of this suite, all in all."""
+        return len(self.tasks) * (len(self.config.seed_list) + len(self.config.grid.points()))
+
+    def folder(self, work: TaskWork) -> TaskFolder:
+        """Where a task's results are."""
+        return TaskFolder(Path(self.config.output) / work.task.name)
+
+
+def _settings(config: FinetuneConfig) -> dict[str, Any]:
+    """What the numbers of a cell depend on, besides its seed and hyperparameters."""
+    names = ("model", "glue_dir", "max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes",
+             "tolerance")  # fmt: skip
+    digests = [file_digest(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
+    dataset = asdict(config.dataset) if config.dataset.path is not None else None
+    return {name: getattr(config, name) for name in names} | {
+        "weights": digests,
+        "dataset": dataset,
+        "grid": config.grid.points(),
+    }
+
+
+def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[str]:
+    sizes = {values.batch_size, *(int(p["batch_size"]) for p in config.grid.points() if "batch_size" in p)}
+    return [
+        f"batch_size={size} of {task} does not divide by {world} ranks: give a multiple of {world}"
+        for size in sorted(sizes)
+        if size % world
+    ]
+
+
+def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[TaskWork]:
+    """The tasks with their data. All of them are looked up before the first one's data is read."""
+    names, settings = config.task_names, _settings(config)
+    values = {
+        name: choose_hyperparameters(name, model_config.hidden_size, config.given(), config.hyperparameters)
+        for name in names
+    }
+    if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
+        raise EvalError("\n".join(problems))
+    if config.dataset.path is not None:
+        loaded = [load_custom(names[0], config.dataset)]
+    else:
+        tasks = [find_task(name, config.glue_dir) for name in names]
+        loaded = [(task, load_task(task, config.glue_dir)) for task in tasks]
+    return [TaskWork.of(config, task, splits, values[task.name], settings) for task, splits in loaded]
+
+
+def _check(config: FinetuneConfig, world: int) -> _Suite:
+    """Everything that can be wrong with the request on `world` ranks, before the first task starts."""
+    if problems := config.problems():
+        raise EvalError("\n".join(problems))
+    for name in config.task_names:
+        TaskFolder(Path(config.output) / name).check_ours()
+    model_config = read_model_config(config.model)
+    tokenizer = load_tokenizer(config.model, model_config)
+    suite = _Suite(config, model_config, tokenizer, _works(config, model_config, world))
+    for work in suite.tasks:
+        chosen_by_grid = set(config.grid.points()[0]) if config.grid.points() else set()
+        wanted = {name: value for name, value in as_dict(work.values).items() if name not in chosen_by_grid}
+        suite.folder(work).check_settings(work.settings, wanted)
+    return suite
+
+
+def check_suite(config: FinetuneConfig, world_size: int) -> None:
+    """Raise what [`finetune`] on that many ranks would raise about a request before it starts, and write nothing."""
+    _check(config, world_size)
+
+
+def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, list[dict[str, Any]]]:
+    """Try every point of the grid with the first seed; the task at the best one, and what each scored."""
+    seed, folder = suite.config.seed_list[0], suite.folder(work)
+    tried: list[dict[str, Any]] = []
+    for point in suite.config.grid.points():
+        there = folder.grid_point(point_name(point))
+        if not there.is_done():
+            with child(f"{work.task.name}/{point_name(point)}") as tracker:
+                if ranks.is_first():
+                    there.clean()
+                at = work.at(at_point(work.values, point))
+                run_cell(suite.config, at, seed, suite.tokenizer, tracker, there.path, with_model=False)
+        score = read_results(there.path)["full_score"]
+        ranks.say(f"{work.task.name}: {point_name(point)}: {work.task.metric} {score:.4f}")
+        tried.append({"point": point, "seed": seed, "score": score})
+    if not tried:
+        return work, []
+    best = max(tried, key=lambda one: one["score"])
+    return work.at(at_point(work.values, best["point"])), tried
+
+
+def _selection(config: FinetuneConfig, seeds: list[int], seed: int) -> str:
+    """How the model was chosen, in words: whoever reads its scores must know what was picked on them."""
+    parts = [f"seed {seed}" + (f", the best of {len(seeds)} by validation score" if len(seeds) > 1 else "")]
+    parts.append("the best epoch by validation score" if config.best_epoch else "the last epoch")
+    if config.grid.points():
+        parts.append("hyperparameters by validation score")
+    return "; ".join(parts)
+
+
+def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> Results:
+    """Make OUTPUT/TASK the best seed's model with all seeds' results; all ranks together."""
+    config, folder = suite.config, suite.folder(work)
+    cells = folder.finished_cells()
+    if ranks.is_first():
+        folder.promote(config.keep_models)
+    ranks.gather(None)
+    together = aggregate_seeds(cells, config.tolerance)
+    results = max(cells, key=lambda cell: cell["full_score"])
+    results["seeds"] = [cell["seed"] for cell in cells]
+    results["selection"] = _selection(config, results["seeds"], results["seed"])
+    results["aggregate"] = together
+    if tried:
+        results["grid"] = tried
+    model = load_finetuned(str(folder.path)).to(best_device())
+    if config.predict_test and config.dataset.path is None:
+        output = Path(config.output) / SUBMISSION_FOLDER
+        length = sequence_length(work.values, model.config)
+        scores = predict_tests(model, suite.tokenizer, work.task, config.glue_dir, length, output)
+        if scores:
+            results["diagnostic"] = scores
+    if ranks.is_first():
+        if config.speed:
+            depths = {results["cut_depth"], together["cut_depth_tolerance"], together["cut_depth_one_standard_error"]}
+            depths.add(model.config.num_hidden_layers)
+            results["speed"] = measure_speed(model, sorted(depths), results["seq_length"])
+        title = f"{work.task.name}: every depth of " + (
+            "one fine-tuned model" if len(cells) == 1 else f"{len(cells)} fine-tuned models"
+        )
+        save_depth_figure(folder.path / FIGURE_FILE, [seeds_curve(results, results["connectivity"])], title)
+        write_json(folder.path / RESULTS_FILE, results)
+    ranks.gather(None)
+    return read_results(folder.path)
+
+
+def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> Results:
+    config, folder, task = suite.config, suite.folder(work), work.task
+    if folder.has_all(config.seed_list):
+        ranks.say(f"{task.name}: done before, in {folder.path}")
+        return read_results(folder.path)
+    for split in (split for split in task.validation_splits if split not in work.validation):
+        ranks.say(f"{task.name}: there is no {split} split: left out of the results")
+    work, tried = _choose(suite, work, child)
+    for seed in config.seed_list:
+        cell = folder.cell(seed)
+        if cell.is_done():
+            ranks.say(f"{task.name}: seed {seed} was done before")
+            continue
+        ranks.say(f"{task.name}: seed {seed}, fine-tuning on {work.samples} examples, {work.values.epochs:g} epochs")
+        with child(f"{task.name}/seed-{seed}") as tracker:
+            if ranks.is_first():
+                cell.clean()
+            results = run_cell(config, work, seed, suite.tokenizer, tracker, cell.path)
+        if ranks.is_first() and not config.keep_models:
+            folder.drop_lesser_weights()
+        _say_cell(work, results)
+    return _finish(suite, work, tried)
+
+
+def _say_cell(work: TaskWork, results: Results) -> None:
+    cut = results["cut_depth"]
+    ranks.say(
+        f"{work.task.name}: {work.task.metric} {results['full_score']:.4f} with {len(results['depth_scores']) - 1} "
+        f"layers, {results['depth_scores'][cut]:.4f} with {cut} (majority {results['majority_score']:.4f}), "
+        f"trained in {duration(results['train']['seconds'])}"
+    )
+
+
+def _log_task(tracker: Tracker, folder: Path, results: Results, alone: bool) -> None:
+    """What the suite's own record gets of a task: the figure, and the seeds together where there are several cells."""
+    name, together = results["task"], results["aggregate"]
+    if not alone:
+        for depth, mean in enumerate(together["depth_mean"]):
+            values = {f"{name}/depth_mean": mean}
+            if together["depth_std"] is not None:
+                values[f"{name}/depth_std"] = together["depth_std"][depth]
+            tracker.log_metrics(values, step=depth)
+        tracker.log_metrics({f"{name}/full_mean": together["depth_mean"][-1]}, step=0)
+    tracker.log_figure(folder / FIGURE_FILE, f"figures/{name}")
+
+
+def _average(config: FinetuneConfig, done: dict[str, Results], tracker: Tracker) -> None:
+    """Write OUTPUT/glue.json over all the tasks in OUTPUT, and say the average."""
+    for path in sorted(Path(config.output).glob(f"*/{RESULTS_FILE}")):
+        if path.parent.name not in done and "aggregate" in (other := read_results(path.parent)):
+            done[other["task"]] = other
+    average = glue_average(done)
+    if average is None or len(done) < 2:
+        return
+    if ranks.is_first():
+        write_json(Path(config.output) / AVERAGE_FILE, average)
+    if "average" in average:
+        mean, deviation = average["average"]["mean"], average["average"]["std"]
+        spread = f" ± {deviation:.4f}" if deviation is not None else ""
+        missing = f"; not GLUE's score, without {', '.join(average['missing'])}" if average["missing"] else ""
+        ranks.say(f"GLUE average {mean:.4f}{spread} over {len(average['tasks'])} tasks{missing}")
+        tracker.log_metrics({"glue/average": mean}, step=0)
+
+
+def run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None = None) -> list[Results]:
+    """Fine-tune `config.model` on each task with each seed, score every depth, and write OUTPUT/TASK.
+
+    OUTPUT/TASK holds the model of the seed with the best validation score and its tokenizer (Hugging Face layout),
+    results.json ([`Results`]: that seed's, and `aggregate` of all), depth.png, and seed-N/results.json for each seed.
+    With several tasks OUTPUT/glue.json has the GLUE average. Cells (task x seed) that are finished are not done again,
+    so an interrupted suite is resumed by the same call.
+
+    A tracker gets TASK/loss and TASK/learning_rate by step and TASK/depth_score with the depth as step; the suite's
+    own gets the figures and means. The same configuration on the same machine gives the same numbers. Under a launcher
+    (WORLD_SIZE in the environment) all ranks call this and work together; the first one writes.
+
+    Args:
+        open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
+        open_child: opens the record of one cell, given its name; left out, or with a single cell, the suite's own.
+
+    Returns:
+        The content of each OUTPUT/TASK/results.json, in the order of the tasks.
+
+    Raises:
+        EvalError: a wrong value, a task folder that holds something else or results of other settings, a model or data
+            that do not fit: all tasks are checked before the first one is trained. Or the training diverged.
+    """
+    ranks.join()
+    suite = _check(config, ranks.world_size())
+    longest = max(work.values.max_length for work in suite.tasks)
+    if longest > (positions := suite.model_config.max_position_embeddings):
+        ranks.say(f"max_length={longest} is more than the positions of the model: using {positions}")
+    tracker = open_tracker() if ranks.is_first() else NoTracker()
+    alone = suite.cells == 1
+
+    def child(name: str) -> AbstractContextManager[Tracker]:
+        if alone or open_child is None or not ranks.is_first():
+            return nullcontext(tracker)
+        return open_child(name)
+
+    done: dict[str, Results] = {}
+    for work in suite.tasks:
+        results = done[work.task.name] = _run_task(suite, work, child)
+        _log_task(tracker, suite.folder(work).path, results, alone)
+    wanted = list(done.values())
+    _average(config, done, tracker)
+    return wanted

@@ -1,0 +1,195 @@
+"""One cell of a suite: one task with one seed, trained, scored at every depth, and written to its own folder."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import DataCollatorWithPadding, set_seed
+
+from eval import ranks
+from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
+
+from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
+from ..files import new_folder, write_json
+from ..models import load_for_task, save_model
+from ..progress import Tracker
+from ..results import RESULTS_FILE, Results
+from ..tasks import GlueTask, Hyperparameters
+from .aggregate import standard_error
+from .finetune import FinetuneConfig, Training, encode, subset, train
+from .linear_probe import probe_scores
+
+# which examples of a validation split are used must not depend on the seed: seeds are compared on the same ones
+EVAL_SUBSET_SEED = 0
+
+
+@dataclass(frozen=True)
+class TaskWork:
+    """A task of a suite: its data, how it is trained, and what the cells' numbers depend on."""
+
+    task: GlueTask
+    train: datasets.Dataset
+    """Raw: each seed draws its own examples."""
+    validation: dict[str, datasets.Dataset]
+    """Raw, `max_eval_samples` of each split."""
+    values: Hyperparameters
+    settings: dict[str, Any]
+    """Without the hyperparameters."""
+
+    @classmethod
+    def of(
+        cls,
+        config: FinetuneConfig,
+        task: GlueTask,
+        splits: datasets.DatasetDict,
+        values: Hyperparameters,
+        settings: dict[str, Any],
+    ) -> "TaskWork":
+        """From the splits that `load_task` gives."""
+        validation = {
+            name: subset(data, config.max_eval_samples, EVAL_SUBSET_SEED)
+            for name, data in splits.items()
+            if name != "train"
+        }
+        return cls(task, splits["train"], validation, values, settings)
+
+    @property
+    def samples(self) -> int:
+        """Training examples of each seed."""
+        return min(len(self.train), self.settings["max_train_samples"] or len(self.train))
+
+    def at(self, values: Hyperparameters) -> "TaskWork":
+        """The same with other hyperparameters."""
+        return replace(self, values=values)
+
+
+def sequence_length(values: Hyperparameters, model_config: AcnConfig) -> int:
+    """Tokens per example at most: what is asked for, or as many as the model has positions."""
+    return min(values.max_length, model_config.max_position_embeddings)
+
+
+def _say_cut(task: GlueTask, data: datasets.Dataset, seq_length: int) -> None:
+    full = sum(len(ids) == seq_length for ids in data["input_ids"])
+    if full:
+        ranks.say(
+            f"{task.name}: {full} of {len(data)} training texts fill all {seq_length} tokens: the rest is cut off"
+        )
+
+
+@dataclass
+class _Cell:
+    """A cell while it is worked on; every rank has its own."""
+
+    config: FinetuneConfig
+    work: TaskWork
+    seed: int
+    tokenizer: Any
+    tracker: Tracker
+
+    def __post_init__(self) -> None:
+        set_seed(self.seed)
+        self.model: AcnForSequenceClassification = load_for_task(self.config.model, self.work.task)
+        self.collate = DataCollatorWithPadding(self.tokenizer)
+        self.seq_length = sequence_length(self.work.values, self.model.config)
+        raw = subset(self.work.train, self.config.max_train_samples, self.seed)
+        self.train_data = self._encode(raw)
+        self.validation = {split: self._encode(data) for split, data in self.work.validation.items()}
+
+    def _encode(self, data: datasets.Dataset) -> datasets.Dataset:
+        return encode(self.work.task, data, self.tokenizer, self.seq_length)
+
+    @property
+    def first_validation(self) -> datasets.Dataset:
+        return self.validation[self.work.task.validation_splits[0]]
+
+    def probe(self) -> list[float]:
+        return probe_scores(self.model, self.work.task, self.train_data, self.first_validation, self.collate)
+
+    def training(self, task: GlueTask) -> Training:
+        validation = self.first_validation if self.config.best_epoch else None
+        return Training(task, self.train_data, self.collate, self.seed, self.tracker, validation)
+
+    def recut(self, epochs: float, before: list[float]) -> list[dict[str, float]]:
+        """Cut at a quarter and at half of the layers, then train on: what cutting alone is to be compared with."""
+        task, layers = self.work.task, self.model.config.num_hidden_layers
+        found = []
+        for depth in sorted({max(1, layers // 4), max(1, layers // 2)} - {layers}):
+            small = copy.deepcopy(self.model)
+            small.truncate(depth)
+            what = self.training(replace(task, name=f"{task.name}/cut-{depth}"))
+            train(small, what, replace(self.work.values, epochs=epochs))
+            sweep = depth_sweep(small, self.first_validation, task, self.collate, shared=True)
+            score = sweep.metrics[-1][task.metric]
+            found.append({"depth": depth, "epochs": epochs, "score_before": before[depth], "score": score})
+            ranks.say(
+                f"{task.name}: cut at {depth}, {before[depth]:.4f}; trained on for {epochs:g} epochs, {score:.4f}"
+            )
+        return found
+
+    def results(self, sweeps: dict[str, DepthSweep], record: dict[str, Any]) -> Results:
+        task, config = self.work.task, self.config
+        sweep = sweeps[task.validation_splits[0]]
+        scores, labels = sweep.scores(task.metric), np.asarray(self.first_validation["labels"])
+        return {
+            "task": task.name,
+            "metric": task.metric,
+            "seed": self.seed,
+            "model": config.model,
+            "connectivity": self.model.config.connectivity,
+            "full_score": scores[-1],
+            "depth_scores": scores,
+            "cut_depth": cut_depth(scores, scores[-1], config.tolerance),
+            "tolerance": config.tolerance,
+            "params_by_depth": parameters_by_depth(self.model),
+            "flops_by_depth": flops_by_depth(self.model, self.seq_length),
+            "seq_length": self.seq_length,
+            "majority_score": majority_score(task, labels),
+            "metrics": {split: {name: s.scores(name) for name in task.metrics} for split, s in sweeps.items()},
+            "standard_error": standard_error(task, sweep.predictions[-1], labels),
+            "absent_splits": [split for split in task.validation_splits if split not in self.validation],
+            "train": record,
+            "settings": self.work.settings,
+        }
+
+
+def run_cell(
+    config: FinetuneConfig,
+    work: TaskWork,
+    seed: int,
+    tokenizer: Any,
+    tracker: Tracker,
+    folder: Path,
+    with_model: bool = True,
+) -> Results:
+    """Train on one task with one seed, score every depth, and write `folder`; all ranks together.
+
+    Args:
+        folder: gets results.json, and the model and tokenizer `with_model`.
+    """
+    task = work.task
+    cell = _Cell(config, work, seed, tokenizer, tracker)
+    _say_cut(task, cell.train_data, cell.seq_length)
+    probes = {"pretrained": cell.probe()} if config.probes else {}
+    record = train(cell.model, cell.training(task), work.values)
+    sweeps = {
+        split: depth_sweep(cell.model, data, task, cell.collate, shared=True) for split, data in cell.validation.items()
+    }
+    results = cell.results(sweeps, record)
+    if config.probes:
+        results["probes"] = probes | {"finetuned": cell.probe()}
+    if config.cut_then_finetune is not None:
+        results["recut"] = cell.recut(config.cut_then_finetune, results["depth_scores"])
+    if ranks.is_first():
+        with new_folder(folder) as aside:
+            if with_model:
+                save_model(aside, cell.model, tokenizer)
+            write_json(aside / RESULTS_FILE, results)
+    ranks.gather(None)  # nobody goes on before the folder is there
+    for depth, score in enumerate(results["depth_scores"]):
+        tracker.log_metrics({f"{task.name}/depth_score": score}, step=depth)
+    summary = {name: float(results[name]) for name in ("full_score", "cut_depth", "majority_score")}
+    tracker.log_metrics({f"{task.name}/{name}": value for name, value in summary.items()}, step=record["steps"])
+    return results

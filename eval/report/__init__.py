@@ -1,0 +1,9 @@
+"""From result folders to one page.
+
+In: any number of result and study folders (`ReportConfig`). Out: index.html, figures and tables.
+"""
+
+import lazy_loader
+
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,23 @@
+from .report import ReportConfig, write_report
+from .sections import Run, depth_table, paper_table, study_table
+from .study_figures import save_comparison
+from .study_file import STUDY_FILE, StudyCurve, StudyPoint, StudyResults, parse_study
+from .tables import Table, format_cell, mean_and_std
+
+__all__ = [
+    "STUDY_FILE",
+    "ReportConfig",
+    "Run",
+    "StudyCurve",
+    "StudyPoint",
+    "StudyResults",
+    "Table",
+    "depth_table",
+    "format_cell",
+    "mean_and_std",
+    "paper_table",
+    "parse_study",
+    "save_comparison",
+    "study_table",
+    "write_report",
+]

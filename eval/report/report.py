@@ -1,0 +1,217 @@
+"""One page, tables and figures from any number of fine-tunings and studies of any number of models."""
+
+import base64
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EvalError
+from ..figures import COLOURS, save_depth_figure, seeds_curve
+from ..files import new_folder, read_json
+from ..results import RESULTS_FILE, Results, check_results, is_cut_model, size_mb
+from ..tasks import TASKS
+from .page import render_page
+from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
+from .study_figures import NamedStudy, save_comparison
+from .study_file import STUDY_FILE, StudyResults, read_study
+from .tables import write_tables
+
+PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
+
+
+@dataclass
+class ReportConfig:
+    """Tables and figures from the results of fine-tunings and studies."""
+
+    results: list[str]
+    """Folders to search for results.json and study.json (OUTPUT of `acn glue`, `acn study`, or a folder above)."""
+    output: str
+    """Folder to write index.html, results.csv, figures/ and tables/ into; an earlier report there is replaced."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = [] if self.results else ["results is empty: name at least one folder that `acn glue` wrote"]
+        absent = [folder for folder in self.results if not Path(folder).is_dir()]
+        problems += [f"results: {folder} is not a folder: give one that `acn glue` wrote" for folder in absent]
+        return problems
+
+
+def _found(folders: list[str], name: str) -> list[Path]:
+    """Every file of this name below `folders`, once; not those in folders that are being written."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob(name)):
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _find_results(folders: list[str]) -> dict[Path, Results]:
+    """Every fine-tuning below `folders`, each once, by the folder it is in; the seeds of a task are part of it."""
+    found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE)}
+    models = {folder: value for folder, value in found.items() if not is_cut_model(value)}
+    whole = {folder.resolve() for folder in models}
+    return {
+        folder: check_results(value, folder / RESULTS_FILE)
+        for folder, value in models.items()
+        if not whole & set(folder.resolve().parents)
+    }
+
+
+def _run_labels(folders: list[Path]) -> dict[Path, str]:
+    """A short name for the run each task folder belongs to: its parent's name, or the path where names collide."""
+    runs = {folder: folder.resolve().parent for folder in folders}
+    uses = Counter(run.name for run in set(runs.values()))
+    return {folder: run.name if uses[run.name] == 1 else str(folder.parent) for folder, run in runs.items()}
+
+
+def _row(folder: Path, run: str, results: Results) -> dict[str, Any]:
+    cut, params, flops = results["cut_depth"], results["params_by_depth"], results["flops_by_depth"]
+    return {
+        "task": results["task"],
+        "run": run,
+        "connectivity": results["connectivity"],
+        "seed": results["seed"],
+        "metric": results["metric"],
+        "full_score": results["full_score"],
+        "tolerance": results["tolerance"],
+        "layers": len(params) - 1,
+        "cut_depth": cut,
+        "cut_score": results["depth_scores"][cut],
+        "full_params": params[-1],
+        "cut_params": params[cut],
+        "full_gflops": flops[-1] / 1e9,
+        "cut_gflops": flops[cut] / 1e9,
+        "seq_length": results.get("seq_length"),
+        "full_mb": size_mb(params[-1]),
+        "cut_mb": size_mb(params[cut]),
+        "depth_scores": " ".join(map(str, results["depth_scores"])),
+        "path": str(folder),
+    }
+
+
+def _by_task(found: dict[Path, Results]) -> dict[str, list[Path]]:
+    """The folders of each task: GLUE's tasks in its order, then the others; ACN first among runs."""
+    order = {name: i for i, name in enumerate((*COLOURS, *TASKS))}
+    groups: dict[str, list[Path]] = {}
+    for folder, results in found.items():
+        groups.setdefault(results["task"], []).append(folder)
+    for task, folders in groups.items():
+        if len(metrics := {found[folder]["metric"] for folder in folders}) > 1:
+            raise EvalError(
+                f"results: {task} is scored by {' and '.join(sorted(metrics))}: report these runs separately"
+            )
+        folders.sort(key=lambda folder: (order.get(found[folder]["connectivity"], len(order)), str(folder)))
+    return {task: groups[task] for task in sorted(groups, key=lambda task: (order.get(task, len(order)), task))}
+
+
+def _check_output(output: Path) -> None:
+    """Raise `EvalError` if `output` holds anything but an earlier report."""
+    if not output.exists() and not output.is_symlink():
+        return
+    mend = "choose another --output, or remove it"
+    if output.is_symlink() or not output.is_dir():
+        raise EvalError(f"output: {output} is not a folder: {mend}")
+    ours = {output / PAGE_FILE, output / TABLE_FILE, output / FIGURES, output / TABLES}
+    foreign = [path for path in output.iterdir() if path not in ours]
+    for folder, suffixes in ((output / FIGURES, (".png", ".svg")), (output / TABLES, (".csv", ".tex"))):
+        if folder.is_dir():
+            foreign += [path for path in folder.iterdir() if path.suffix not in suffixes]
+    if foreign or not all(path.exists() for path in (output / PAGE_FILE, output / FIGURES)):
+        what = f"holds {sorted(foreign)[0].name}" if foreign else "exists and is not an earlier report"
+        raise EvalError(f"output: {output} {what}: {mend}")
+
+
+def _inline(figure: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
+
+
+def _task_sections(folder: Path, found: dict[Path, Results], labels: dict[Path, str]) -> list[dict[str, Any]]:
+    """A figure and the rows of each task."""
+    sections = []
+    for task, folders in _by_task(found).items():
+        curves = [seeds_curve(found[f], f"{labels[f]} ({found[f]['connectivity']})") for f in folders]
+        for suffix in ("png", "svg"):
+            save_depth_figure(folder / FIGURES / f"{task}.{suffix}", curves, task)
+        runs = [Run(f, labels[f], found[f]) for f in folders]
+        rows = [_row(f, labels[f], found[f]) for f in folders]
+        tables = [table for table in (depth_table(task, runs), recut_table(task, runs)) if table is not None]
+        sections.append(
+            {"name": task, "metric": rows[0]["metric"], "image": _inline(folder / FIGURES / f"{task}.png"),
+             "rows": rows, "runs": runs, "tables": tables}
+        )  # fmt: skip
+    return sections
+
+
+def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, Any]]:
+    """A figure, a table and the sources of each study, several models together."""
+    groups: dict[tuple[str, str], list[NamedStudy]] = {}
+    for study, run in studies:
+        groups.setdefault((study.study, study.task), []).append((study, run))
+    sections = []
+    for (name, task), group in groups.items():
+        group.sort(key=lambda one: list(COLOURS).index(one[0].connectivity) if one[0].connectivity in COLOURS else 99)
+        stem = re.sub(r"[^\w.-]+", "-", f"{name}-{task}" if sum(key[0] == name for key in groups) > 1 else name)
+        section: dict[str, Any] = {"name": name, "stem": stem, "task": task, "image": None, "studies": group}
+        if any(study.curves for study, _ in group):
+            for suffix in ("png", "svg"):
+                save_comparison(folder / FIGURES / f"study-{stem}.{suffix}", group, f"{name}: {task}")
+            section["image"] = _inline(folder / FIGURES / f"study-{stem}.png")
+        table = study_table(stem, group)
+        section["tables"] = [table] if table is not None else []
+        sections.append(section)
+    return sections
+
+
+def _write_results_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_report(folder: Path, found: dict[Path, Results], studies: list[StudyResults]) -> None:
+    (folder / FIGURES).mkdir()
+    tasks = _task_sections(folder, found, _run_labels(list(found)))
+    study_labels = _run_labels([study.path for study in studies])
+    shown = _study_sections(folder, [(study, study_labels[study.path]) for study in studies])
+    runs = [run for task in tasks for run in task["runs"]]
+    overview = [table for table in (glue_table(runs), paper_table(runs)) if table is not None]
+    tables = [*overview, *(table for section in (*tasks, *shown) for table in section["tables"])]
+    (folder / PAGE_FILE).write_text(render_page(tasks, shown, overview, len(found)), encoding="utf-8")
+    rows = [row for task in tasks for row in task["rows"]]
+    if rows:
+        _write_results_table(folder / TABLE_FILE, rows)
+    write_tables(folder / TABLES, tables)
+
+
+def write_report(config: ReportConfig) -> Path:
+    """Write OUTPUT/index.html (self-contained), results.csv, figures/ (PNG and SVG) and tables/ (CSV and LaTeX).
+
+    Everything below the folders is merged: fine-tunings (their seeds together) and studies of any number of models.
+    Models that `compress` cut are left out: their curve is their source's.
+
+    Returns:
+        The page.
+
+    Raises:
+        EvalError: a folder is absent or has no results, a results.json or study.json is broken, two runs score a task
+            differently, or OUTPUT holds anything but an earlier report.
+    """
+    if problems := config.problems():
+        raise EvalError("\n".join(problems))
+    output = Path(config.output)
+    _check_output(output)
+    found = _find_results(config.results)
+    studies = [read_study(path) for path in _found(config.results, STUDY_FILE)]
+    if not found and not studies:
+        where = ", ".join(config.results)
+        raise EvalError(
+            f"results: no {RESULTS_FILE} of a fine-tuning and no {STUDY_FILE} below {where}: run `acn glue` first"
+        )
+    with new_folder(output, replace=True) as aside:
+        _write_report(aside, found, studies)
+    return output / PAGE_FILE

@@ -1,0 +1,74 @@
+"""Figures of a report that put the same study of several models beside each other."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR, save_figure
+from .study_file import StudyCurve, StudyResults
+
+_COLUMNS = 3
+
+# a study and the name of its run
+NamedStudy = tuple[StudyResults, str]
+
+
+def _styles(studies: Sequence[NamedStudy]) -> list[tuple[str, str, str]]:
+    """Colour by connectivity; runs of one connectivity differ in line and marker."""
+    seen: Counter[str] = Counter()
+    styles = []
+    for study, _ in studies:
+        turn = seen[study.connectivity]
+        seen[study.connectivity] += 1
+        colour = COLOURS.get(study.connectivity, OTHER_COLOUR)
+        styles.append((colour, LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)]))
+    return styles
+
+
+def _draw(axes: Axes, curve: StudyCurve, style: tuple[str, str, str], label: str) -> None:
+    colour, line, marker = style
+    x, y = [point.x for point in curve.points], [point.mean for point in curve.points]
+    axes.plot(x, y, line, marker=marker, color=colour, linewidth=1.6, markersize=3.5, label=label)
+    if all(point.std is not None for point in curve.points):
+        low, high = ([p.mean + sign * (p.std or 0.0) for p in curve.points] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    if curve.reference is not None:
+        axes.axhline(curve.reference, color=colour, linestyle=(0, (1, 2)), linewidth=1, alpha=0.7, zorder=0)
+
+
+def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> None:
+    """Write a PNG or SVG: a panel for each curve of the study, in it a line for each model; dots: its reference."""
+    panels: dict[tuple[str, str, str], list[tuple[StudyCurve, int]]] = {}
+    for i, (study, _) in enumerate(studies):
+        for curve in study.curves:
+            panels.setdefault((curve.x_label, curve.y_label, curve.label), []).append((curve, i))
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(max(5.2, 3.4 * columns), 2.9 * rows + 0.5 + 0.2 * len(studies)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    styles = _styles(studies)
+    handles: dict[str, Artist] = {}
+    for axes, ((x_label, y_label, label), group) in zip(grid, panels.items(), strict=False):
+        for curve, i in group:
+            _draw(axes, curve, styles[i], f"{studies[i][1]} ({studies[i][0].connectivity})")
+        axes.set_title(label, fontsize=9)
+        axes.set_xlabel(x_label, fontsize=8)
+        axes.set_ylabel(y_label, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["right", "top"]].set_visible(False)
+        found, names = axes.get_legend_handles_labels()
+        handles.update(zip(names, found, strict=True))
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    figure.suptitle(title, fontsize=11)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False, fontsize=8)
+    save_figure(path, figure)

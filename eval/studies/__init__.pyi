@@ -1,0 +1,17 @@
+from .base import Context, Curve, Point, Study
+from .early_exit import Leave, exit_early, exit_flops
+from .registry import KINDS, STUDY_FILE, StudyConfig, run_studies
+
+__all__ = [
+    "KINDS",
+    "STUDY_FILE",
+    "Context",
+    "Curve",
+    "Leave",
+    "Point",
+    "Study",
+    "StudyConfig",
+    "exit_early",
+    "exit_flops",
+    "run_studies",
+]

@@ -1,0 +1,235 @@
+"""Running studies: everything is checked, then each study works and leaves OUTPUT/STUDY/study.json and STUDY.png."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import EvalError
+from ..files import new_folder, read_json, write_json
+from ..models import load_tokenizer, read_model_config
+from ..progress import Tracker, duration
+from ..results import RESULTS_FILE, read_results
+from ..tasks import GlueTask, find_task, load_task
+from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
+from .base import Context, Curve, Study, StudyOptions, TaskData, draw_samples
+from .early_exit import EarlyExitOptions
+from .figures import save_study_figure
+from .forgetting import ForgettingOptions
+from .geometry import GeometryOptions
+from .lesion import LesionOptions
+from .low_data import LowDataOptions
+from .noise import NoiseOptions
+from .pruning import PruningOptions
+from .similarity import SimilarityOptions
+
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a study is run, and what model it is of."""
+
+    run: Callable[[Context, Any], Study]
+    model: str
+    """fine-tuned, pretrained or either."""
+    classes: bool = False
+    """Needs a classification task."""
+    tasks: int = 1
+    """Tasks it takes at least."""
+
+
+KINDS = {
+    "early_exit": Kind(early_exit.run, "fine-tuned", classes=True),
+    "pruning": Kind(pruning.run, "fine-tuned"),
+    "noise": Kind(noise.run, "fine-tuned"),
+    "lesion": Kind(lesion.run, "fine-tuned"),
+    "low_data": Kind(low_data.run, "pretrained"),
+    "forgetting": Kind(forgetting.run, "pretrained", tasks=2),
+    "geometry": Kind(geometry.run, "either"),
+    "similarity": Kind(similarity.run, "either"),
+}
+
+
+@dataclass
+class StudyConfig(StudyOptions):
+    """Studies of a model: what it withstands, and what its layers do."""
+
+    early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
+    """Early exit."""
+    pruning: PruningOptions = field(default_factory=PruningOptions)
+    """Pruning."""
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    """Noise on the input."""
+    lesion: LesionOptions = field(default_factory=LesionOptions)
+    """Lesions of layers."""
+    low_data: LowDataOptions = field(default_factory=LowDataOptions)
+    """Small training sets."""
+    forgetting: ForgettingOptions = field(default_factory=ForgettingOptions)
+    """Tasks in sequence."""
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    """Pull-back metrics."""
+    similarity: SimilarityOptions = field(default_factory=SimilarityOptions)
+    """Similarity of depths."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = super().problems()
+        unknown = [name for name in self.names if name not in KINDS]
+        if unknown or not self.names or len(set(self.names)) < len(self.names):
+            problems.append(f"studies={self.studies}: give each of {', '.join(KINDS)} at most once, and at least one")
+        for name in self.names:
+            if name in KINDS:
+                problems += getattr(self, name).problems()
+        return problems
+
+    def settings(self, study: str) -> dict[str, Any]:
+        """Everything that decides the result of a study but the model's weights, as JSON has it."""
+        shared = {name: value for name, value in asdict(self).items() if name not in KINDS}
+        for name in ("studies", "output"):
+            del shared[name]
+        return json.loads(json.dumps(shared | {study: asdict(getattr(self, study))}))
+
+
+def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[GlueTask]:
+    """The tasks of the model or the user, fit for all the studies asked for."""
+    problems = []
+    for name in config.names:
+        kind = KINDS[name]
+        if kind.model == "fine-tuned" and trained_on is None:
+            problems.append(
+                f"model={config.model} has no {RESULTS_FILE}: {name} needs a fine-tuned model, OUTPUT/TASK of `acn "
+                "glue`"
+            )
+        if kind.model == "pretrained" and trained_on is not None:
+            problems.append(
+                f"model={config.model} is fine-tuned on {trained_on}: {name} needs a pretrained one, RUN/model"
+            )
+    if trained_on is not None and config.task_names not in ([], [trained_on]):
+        problems.append(f"tasks={config.tasks}, but the model is fine-tuned on {trained_on}: leave tasks out")
+    names = config.task_names if trained_on is None else [trained_on]
+    least = max(KINDS[name].tasks for name in config.names)
+    if trained_on is None and len(names) < least:
+        problems.append(f"tasks={config.tasks}: name at least {least}, for example sst2,rte for a pretrained model")
+    if problems:
+        raise EvalError("\n".join(problems))
+    tasks = [find_task(name, config.glue_dir) for name in names]
+    for name in config.names:
+        if KINDS[name].classes and tasks[0].is_regression:
+            raise EvalError(
+                f"studies={config.studies}: {name} needs classes, {tasks[0].name} is a regression: leave it out"
+            )
+    return tasks
+
+
+def _finished(config: StudyConfig) -> set[str]:
+    """The studies that OUTPUT has already, made with the same settings.
+
+    Raises:
+        EvalError: one was made with other settings, or something else is in the way.
+    """
+    finished, problems = set(), []
+    for name in config.names:
+        folder = Path(config.output) / name
+        if not folder.exists() and not folder.is_symlink():
+            continue
+        path = folder / STUDY_FILE
+        there = read_json(path) if path.is_file() else None
+        if not isinstance(there, dict) or there.get("settings") != config.settings(name):
+            what = "is of other settings" if there else "is not a finished study"
+            problems.append(f"output: {folder} exists and {what}: choose another --output, or remove it")
+        finished.add(name)
+    if problems:
+        raise EvalError("\n".join(problems))
+    return finished
+
+
+def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
+    """Everything that can be wrong with the request, before the first study starts."""
+    if problems := config.problems():
+        raise EvalError("\n".join(problems))
+    model_config = read_model_config(config.model)
+    results = read_results(Path(config.model)) if (Path(config.model) / RESULTS_FILE).exists() else None
+    tasks = _find_tasks(config, results["task"] if results else None)
+    finished = _finished(config)
+    tokenizer = load_tokenizer(config.model, model_config)
+    data = []
+    for task in tasks:
+        splits = load_task(task, config.glue_dir)
+        validation = draw_samples(task, splits[task.validation_splits[0]], config.max_eval_samples, seed=0)
+        if len(validation) < 4:
+            raise EvalError(f"{task.name}: {len(validation)} validation examples are too few to study: give 4 or more")
+        data.append(TaskData(task, splits["train"], validation))
+    return finished, lambda tracker: Context(config, model_config, tokenizer, data, results, tracker)
+
+
+def study_json(name: str, study: Study, context: Context, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The content of study.json."""
+    return {
+        "study": name,
+        "model": context.options.model,
+        "connectivity": context.config.connectivity,
+        "task": ",".join(data.task.name for data in context.data),
+        "seeds": study.seeds,
+        "curves": [curve.as_json() for curve in study.curves],
+        "table": {"columns": study.columns, "rows": study.rows},
+        "notes": study.notes,
+        "settings": settings,
+        "examples": {data.task.name: len(data.validation) for data in context.data},
+        "seconds": round(seconds, 2),
+    }
+
+
+def _metric_name(study: str, curve: Curve) -> str:
+    """A name that trackers accept; two panels may share a label."""
+    return re.sub(r"[^\w .:/-]+", "_", f"{study}/{curve.y_label}/{curve.label}").strip("_ ")
+
+
+def _log(tracker: Tracker, name: str, study: Study) -> None:
+    """Every curve by the number of its point, with its x."""
+    for curve in study.curves:
+        for step, point in enumerate(curve.points):
+            mean = point.as_json()["mean"]
+            metric = _metric_name(name, curve)
+            tracker.log_metrics({metric: mean, f"{metric} (x)": float(point.x)}, step=step)
+
+
+def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
+    """Run each study of `config` and write OUTPUT/STUDY/study.json and STUDY.png; returns the contents of the JSON
+    files.
+
+    A study that OUTPUT has already with the same settings is kept and not run again, so an interrupted command goes on
+    where it stopped.
+
+    Args:
+        open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
+
+    Raises:
+        EvalError: a wrong value, a model, task or data that do not fit the studies, or something else in OUTPUT: all
+            checked before the first study runs. Or a training diverged.
+    """
+    finished, make_context = _check(config)
+    context = make_context(open_tracker())
+    contents = []
+    for name in config.names:
+        folder = Path(config.output) / name
+        if name in finished:
+            print(f"{name}: finished already, kept: {folder}", flush=True)
+            contents.append(read_json(folder / STUDY_FILE))
+            continue
+        started = time.monotonic()
+        print(f"{name}: {config.model}, {', '.join(data.task.name for data in context.data)}", flush=True)
+        study = KINDS[name].run(context, getattr(config, name))
+        content = study_json(name, study, context, config.settings(name), time.monotonic() - started)
+        with new_folder(folder) as aside:
+            title = f"{name}: {content['connectivity']}, {content['task']}"
+            save_study_figure(aside / f"{name}.png", study, title)
+            write_json(aside / STUDY_FILE, content)
+        _log(context.tracker, name, study)
+        context.tracker.log_figure(folder / f"{name}.png", f"figures/{name}")
+        print(f"{name}: done in {duration(time.monotonic() - started)}; {folder}", flush=True)
+        contents.append(content)
+    return contents

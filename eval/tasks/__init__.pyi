@@ -1,0 +1,48 @@
+from .hyperparameters import (
+    FIELDS,
+    PAPER_HIDDEN_SIZE,
+    GridConfig,
+    Hyperparameters,
+    as_dict,
+    at_point,
+    choose_hyperparameters,
+    point_name,
+    read_table,
+    value_problems,
+)
+from .own_data import DatasetConfig, load_custom
+from .registry import (
+    DIAGNOSTIC,
+    HUB_DATASET,
+    LABEL,
+    TASKS,
+    GlueTask,
+    compute_metrics,
+    find_task,
+    load_task,
+    load_test_splits,
+)
+
+__all__ = [
+    "DIAGNOSTIC",
+    "FIELDS",
+    "HUB_DATASET",
+    "LABEL",
+    "PAPER_HIDDEN_SIZE",
+    "TASKS",
+    "DatasetConfig",
+    "GlueTask",
+    "GridConfig",
+    "Hyperparameters",
+    "as_dict",
+    "at_point",
+    "choose_hyperparameters",
+    "compute_metrics",
+    "find_task",
+    "load_custom",
+    "load_task",
+    "load_test_splits",
+    "point_name",
+    "read_table",
+    "value_problems",
+]

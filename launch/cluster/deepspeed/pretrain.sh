@@ -1,0 +1,51 @@
+#!/bin/bash
+# Pretraining with DeepSpeed's launcher:  bash launch/cluster/deepspeed/pretrain.sh  on one machine, which starts all nodes.
+#
+# It needs pdsh here and ssh without a password to every host of the hostfile. It starts nothing again: when a node is
+# lost, the others end, and the same command goes on from the last checkpoint once the hostfile is right again.
+#
+# ---- fill in ----------------------------------------------------------------------------------------------------
+HOSTFILE=launch/cluster/deepspeed/hostfile  # a line "HOST slots=RANKS" for every node
+CONFIG=launch/recipes/acn-base.yaml  # the recipe
+DATA=/shared/tokens  # the prepared corpus: a folder that all nodes see, or a URL
+OUTPUT=/shared/runs/acn  # the run's folder, on storage that all nodes share
+OPTIONS=(--micro_batch_size 128)  # further options of acn pretrain
+GPUS_PER_NODE=8  # 0: nodes without GPUs, one rank each
+PREFLIGHT=yes  # check all nodes first, start nothing when there is a fault
+PORT=29500
+setup() { cd /shared/acn-lm && . .venv/bin/activate; }  # makes `acn` and the recipe found
+# ---- the rest need not change -----------------------------------------------------------------------------------
+
+set -u
+setup || exit 1
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # else survivors of a lost first node keep its store's address
+export PYTHONUNBUFFERED=1  # the last lines of a rank that is killed are in the log
+export GLOO_SOCKET_IFNAME=eth0  # else gloo takes the address that the host's name resolves to
+export NCCL_SOCKET_IFNAME=eth0  # else NCCL takes the first interface that is up
+export NCCL_DEBUG=WARN  # errors of the network name their cause; INFO says which links are used
+
+ranks=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : 1))
+export OMP_NUM_THREADS=$(($(nproc) > ranks ? $(nproc) / ranks : 1))  # a rank's share of the cores
+head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
+
+# The launcher passes on few variables by itself: the rest stand in a file.
+DS_ENV_FILE=$(mktemp)
+export DS_ENV_FILE
+trap 'rm -f "$DS_ENV_FILE"' EXIT
+echo "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=$TORCH_DISABLE_SHARE_RDZV_TCP_STORE" >>"$DS_ENV_FILE"
+echo "PYTHONUNBUFFERED=$PYTHONUNBUFFERED" >>"$DS_ENV_FILE"
+echo "GLOO_SOCKET_IFNAME=$GLOO_SOCKET_IFNAME" >>"$DS_ENV_FILE"
+echo "NCCL_SOCKET_IFNAME=$NCCL_SOCKET_IFNAME" >>"$DS_ENV_FILE"
+echo "NCCL_DEBUG=$NCCL_DEBUG" >>"$DS_ENV_FILE"
+echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
+
+on_all_nodes() { # VERB OPTIONS...
+    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
+        --module launch.cli "$@"
+}
+
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+if [ "$PREFLIGHT" = yes ]; then
+    on_all_nodes preflight "${arguments[@]}" || exit
+fi
+on_all_nodes pretrain "${arguments[@]}"

@@ -1,0 +1,57 @@
+"""Whether a recipe fits the job, as far as that can be known before there are nodes."""
+
+import shlex
+from dataclasses import replace
+from math import gcd
+from pathlib import Path
+
+from data_pipeline.stream import world_problems
+
+from ...errors import LaunchError
+from .config import LaunchConfig
+
+
+def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
+    """The job with a micro-batch that divides every rank's share of the global batch, and what was changed, for people.
+
+    Recipes are written for some number of GPUs; the global batch is theirs, and how much of it a rank computes at a
+    time is not (see docs/pretraining.md, Exactness).
+
+    Raises:
+        LaunchError: the recipe, or its global batch on so many ranks, is wrong.
+    """
+    job = config.slurm.job if config.engine == "slurm" else "pretrain"
+    if job != "glue" and not Path(config.config).exists():
+        raise LaunchError(f"config={config.config}: there is no such file here")
+    if job != "pretrain":
+        return config, []
+    from ...cli import read_args  # which imports the verbs
+
+    command = [
+        "pretrain",
+        "--config",
+        config.config,
+        "--data",
+        config.data or "DATA",
+        "--output",
+        config.output or "OUTPUT",
+    ]
+    recipe = read_args("pretrain", [*command, *shlex.split(config.options)])
+    fewest = config.torchrun.min_nodes or config.nodes
+    worlds = [nodes * config.ranks_per_node for nodes in range(fewest, config.nodes + 1)]
+    found = recipe.problems()
+    for world in worlds:
+        lanes = recipe.stream.lanes or world  # which the corpus decides
+        problems = world_problems(lanes, world, recipe.global_batch_size)
+        found += [f"{problem} (options: --global_batch_size N)" for problem in problems]
+    if found:
+        raise LaunchError("\n".join(found))
+    batches = [recipe.global_batch_size, recipe.batch_warmup.start or 0]
+    micro = gcd(recipe.micro_batch_size, *(batch // world for batch in batches for world in worlds))
+    if micro == recipe.micro_batch_size:
+        return config, []
+    note = (
+        f"options has --micro_batch_size {micro}: the recipe's {recipe.micro_batch_size} does not divide a rank's "
+        f"share of {recipe.global_batch_size // worlds[-1]} blocks"
+    )
+    return replace(config, options=f"{config.options} --micro_batch_size {micro}".strip()), [note]

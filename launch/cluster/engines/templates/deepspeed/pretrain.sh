@@ -1,0 +1,39 @@
+{% import "parts.sh" as parts with context %}
+#!/bin/bash
+# Pretraining with DeepSpeed's launcher:  bash launch/cluster/deepspeed/pretrain.sh  on one machine, which starts all nodes.
+#
+# It needs pdsh here and ssh without a password to every host of the hostfile. It starts nothing again: when a node is
+# lost, the others end, and the same command goes on from the last checkpoint once the hostfile is right again.
+#
+# ---- fill in ----------------------------------------------------------------------------------------------------
+HOSTFILE={{ deepspeed.hostfile | sh }}  # a line "HOST slots=RANKS" for every node
+{{ parts.run_header() }}
+PORT={{ port }}
+{{ parts.setup_header() }}
+# ---- the rest need not change -----------------------------------------------------------------------------------
+
+set -u
+setup || exit 1
+{{ parts.exports() }}
+{{ parts.threads("$(nproc)") }}
+head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
+
+# The launcher passes on few variables by itself: the rest stand in a file.
+DS_ENV_FILE=$(mktemp)
+export DS_ENV_FILE
+trap 'rm -f "$DS_ENV_FILE"' EXIT
+{% for variable in variables %}
+echo "{{ variable.name }}=${{ variable.name }}" >>"$DS_ENV_FILE"
+{% endfor %}
+echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
+
+on_all_nodes() { # VERB OPTIONS...
+    deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
+        --module launch.cli "$@"
+}
+
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+if [ "$PREFLIGHT" = yes ]; then
+    on_all_nodes preflight "${arguments[@]}" || exit
+fi
+on_all_nodes pretrain "${arguments[@]}"

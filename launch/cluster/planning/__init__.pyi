@@ -1,0 +1,29 @@
+from .gpus import Gpu, find_gpu
+from .memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+from .plan import PlanConfig, RunPlan, model_size, plan_run
+from .render import render_plan
+from .search import search_micro_batch
+from .step_time import Network, model_step_time
+from .traffic import Collective, Kind, bytes_sent, step_traffic
+
+__all__ = [
+    "Collective",
+    "Gpu",
+    "Kind",
+    "ModelSize",
+    "Network",
+    "PlanConfig",
+    "Precision",
+    "RunPlan",
+    "activation_bytes",
+    "bytes_sent",
+    "checkpoint_bytes",
+    "find_gpu",
+    "model_size",
+    "model_step_time",
+    "plan_run",
+    "render_plan",
+    "search_micro_batch",
+    "state_bytes",
+    "step_traffic",
+]

@@ -1,0 +1,147 @@
+"""What a rank's device has to hold: optimizer states and weights exactly, activations as an estimate.
+
+The states follow from what DeepSpeed 0.19.8 allocates for our configuration (ZeRO, Rajbhandari et al., arXiv
+1910.02054, with its variants for bf16); `benchmarks/memory.py` compares them with real engines. The activations are
+those that autograd keeps for an eager forward pass with fused attention; compiled layers keep less.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modeling import AcnConfig
+from pretrain import LARGEST_BUCKET
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+PERSISTENT_ELEMENTS = 100_000
+"""Stage 3 keeps tensors up to this size whole on every rank (DeepSpeed's stage3_param_persistence_threshold)."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What the memory of the states depends on."""
+
+    parameters: int
+    """Tied weights count once."""
+    persistent: int = 0
+    """Elements in tensors that ZeRO stage 3 never shards (`PERSISTENT_ELEMENTS`)."""
+    persistent_tensors: int = 0
+    """How many tensors those are."""
+
+    @classmethod
+    def of(cls, sizes: Sequence[int]) -> "ModelSize":
+        """The size of a model from the number of elements of each of its tensors."""
+        persistent = [size for size in sizes if size <= PERSISTENT_ELEMENTS]
+        return cls(sum(sizes), sum(persistent), len(persistent))
+
+
+@dataclass(frozen=True)
+class States:
+    """Bytes that one rank's device holds while gradients are complete, the moment before the optimizer steps."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    """Moments, and the fp32 weights where they are a copy of their own."""
+    buffers: float
+    """Buckets that gradients are reduced in."""
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
+
+
+def state_bytes(
+    size: ModelSize,
+    stage: int,
+    precision: Precision,
+    ranks: int,
+    *,
+    overlap: bool = False,
+    offload_optimizer: bool = False,
+) -> States:
+    """The states of a model under a ZeRO stage with AdamW or LAMB; Muon has one moment less for its matrices.
+
+    Args:
+        ranks: what ZeRO shards over.
+        overlap: gradients are reduced beside the backward pass, as on GPUs: there are two buckets then.
+        offload_optimizer: optimizer states live in host memory.
+    """
+    n, low = size.parameters, 4 if precision == "fp32" else 2
+    share = n / ranks
+    bucket = min(LARGEST_BUCKET, n) * low * (2 if overlap else 1)
+    if stage == 0:
+        copy = 0 if precision == "fp32" else 4 * n
+        return States(weights=low * n, gradients=low * n, optimizer=copy + 8 * n, buffers=0.0)
+    optimizer = 0.0 if offload_optimizer else 12 * share
+    if stage == 1:
+        # bf16 sums its micro-batches in a whole fp32 buffer (BF16_Optimizer)
+        if precision == "bf16":
+            return States(low * n, (4 + low) * n, optimizer, buffers=0.0)
+        return States(low * n, low * n, optimizer, bucket)
+    if stage == 2:
+        return States(low * n, 4 * share, optimizer, bucket)
+    whole = low * size.persistent
+    return States(low * share + whole, 4 * share, optimizer, bucket)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one forward and backward pass."""
+
+    kept: int
+    """Alive from the forward to the backward pass."""
+    passing: int
+    """Needed beside them at the loss, which is where the peak is."""
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.kept + self.passing
+
+
+def activation_bytes(
+    config: AcnConfig,
+    micro_batch: int,
+    seq_length: int,
+    targets: int,
+    precision: Precision,
+    checkpointing: bool = False,
+) -> Activations:
+    """What a forward and backward pass needs: an estimate.
+
+    The same for every connectivity: a short residual and the read-out are additions, of which autograd keeps nothing.
+
+    Args:
+        micro_batch: blocks.
+        seq_length: tokens of a block.
+        targets: masked positions of a block; only they are decoded.
+        checkpointing: only each layer's input is kept, and one layer at a time computed again.
+    """
+    low = 4 if precision == "fp32" else 2
+    hidden, inner = config.hidden_size, config.intermediate_size
+    # of a layer: its input, query, key, value, their context, the inputs of both norms and of the feed-forward
+    # sub-layer, then what surrounds the activation function; of attention and norms a few scalars per token
+    kept = (8 * hidden + (4 if config.gated_mlp else 2) * inner) * low + 4 * config.num_attention_heads + 16
+    count = config.num_hidden_layers
+    layers = seq_length * (count * hidden * low + kept if checkpointing else count * kept)
+    if count and not checkpointing:
+        # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
+        layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
+    embeddings = 2 * hidden * low
+    head = 4 * hidden * low + 4 * config.vocab_size  # log-probabilities are fp32
+    passing = (8 if precision == "fp32" else 10) * config.vocab_size  # logits, their fp32 copy, its gradient
+    return Activations(
+        kept=micro_batch * (seq_length * embeddings + layers + targets * head),
+        passing=micro_batch * targets * passing,
+    )
+
+
+def checkpoint_bytes(size: ModelSize, stage: int, precision: Precision) -> int:
+    """Bytes on disk of one checkpoint: both moments, fp32 weights, and the weights as they are computed with, which
+    stage 3 leaves out and which are the fp32 weights themselves in plain fp32."""
+    low = 4 if precision == "fp32" else 2
+    one_copy = stage == 3 or (stage == 0 and precision == "fp32")
+    return size.parameters * (12 if one_copy else 12 + low)

@@ -1,0 +1,339 @@
+"""The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from modeling import AcnConfig, AcnForMaskedLM, forward_flops
+from pretrain import PretrainConfig
+
+from ...errors import LaunchError
+from .gpus import Gpu, find_gpu
+from .memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+from .step_time import Network, StepTime, model_step_time
+from .traffic import step_traffic
+
+RESERVE = 2e9
+"""Bytes of a GPU that are nobody's: CUDA's context, NCCL's buffers, workspaces of the matrix products."""
+FILL = 0.9
+"""Share of the rest that a plan may use; the allocator loses some to fragmentation, and activations are an estimate."""
+OTHER_SIZES = tuple(2**power for power in range(3, 11))
+"""Numbers of GPUs, 8 to 1,024, whose step times are planned beside those of the cluster asked for."""
+
+
+@dataclass
+class PlanConfig(PretrainConfig):
+    """A recipe and a cluster. `data` and `output` may be left out."""
+
+    data: str = ""
+    """Folder written by `acn prepare`, if there is one: its vocabulary and sequence length are taken, and its size."""
+    output: str = ""
+    """Not used: nothing is written."""
+    vocab_size: int = 32768
+    """Tokens of the vocabulary, where `data` does not say."""
+    seq_length: int = 128
+    """Tokens of a block, where `data` does not say."""
+    nodes: int = 1
+    """Machines."""
+    gpus: int = 8
+    """GPUs of each machine."""
+    gpu: str = "H100"
+    """Kind of GPU; for one that is not in the table give gpu_memory, gpu_tflops, node_bandwidth and network_bandwidth
+    too."""
+    gpu_memory: float | None = None
+    """Memory of one GPU in GB (1e9 bytes), instead of the table's."""
+    gpu_tflops: float | None = None
+    """Dense TFLOP/s of one GPU in the run's precision, instead of the table's."""
+    node_bandwidth: float | None = None
+    """GB/s (1e9 bytes) that one GPU sends to the others of its machine while it receives as many: the bus bandwidth of
+    an all-reduce there, as `acn preflight` and nccl-tests measure it. Default: 0.8 of the table's links."""
+    network_bandwidth: float | None = None
+    """The same between machines, for each GPU while all GPUs of the machine do so: network cards of 400 Gbit/s per GPU
+    are 50. Default: 0.8 of the table's."""
+    mfu: float = 0.4
+    """Assumed model FLOPs utilization of one GPU by itself: the share of its peak that the training makes use of while
+    it computes. Communication that does not hide behind the computation comes on top."""
+    price_per_gpu_hour: float | None = None
+    """What one GPU costs per hour, in any currency."""
+    find_micro_batch: bool = False
+    """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
+    json: str | None = None
+    """Also write the plan to this file."""
+
+    @property
+    def ranks(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus
+
+    @property
+    def arithmetic(self) -> Precision:
+        """The precision planned for: GPUs that matter here have bf16, which `auto` takes."""
+        return "bf16" if self.precision == "auto" else self.precision
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend."""
+        found = super().problems()
+        for name in ("nodes", "gpus", "vocab_size", "seq_length"):
+            if getattr(self, name) < 1:
+                found.append(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("gpu_memory", "gpu_tflops", "node_bandwidth", "network_bandwidth", "price_per_gpu_hour"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                found.append(f"{name}={value} must be above 0")
+        if not 0 < self.mfu <= 1:
+            found.append(f"mfu={self.mfu} must be in (0, 1]")
+        if min(self.nodes, self.gpus, self.global_batch_size) > 0 and self.global_batch_size % self.ranks:
+            found.append(f"global_batch_size={self.global_batch_size} is not a multiple of the {self.ranks} GPUs")
+        return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to place the training on the GPUs, and what each of them then holds, in bytes."""
+
+    stage: int
+    checkpointing: bool
+    offload: bool
+    """Optimizer states in host memory."""
+    weights: float
+    gradients: float
+    optimizer: float
+    buffers: float
+    activations: float
+    fits: bool
+
+    @property
+    def total(self) -> float:
+        """Everything but the reserve."""
+        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations
+
+
+@dataclass(frozen=True)
+class Course:
+    """The time and the price of one training."""
+
+    connectivity: str
+    tokens: int
+    days: float
+    gpu_hours: float
+    price: float | None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All that `acn plan` says."""
+
+    connectivity: str
+    parameters: int
+    flops_per_token: float
+    """Of forward and backward pass together, the decoder of the masked positions included."""
+    seq_length: int
+    vocab_size: int
+    precision: Precision
+    ranks: int
+    gpu: Gpu
+    micro_batch: int
+    accumulation: int
+    tokens_per_step: int
+    steps: int | None
+    mfu: float
+    stage: int
+    """ZeRO stage that times are given for: that of the best layout, or the recipe's where none fits."""
+    step_time: StepTime
+    """On the cluster asked for."""
+    other_sizes: list[StepTime]
+    """On clusters of the same machines with `OTHER_SIZES` GPUs, as far as these divide the global batch."""
+    layouts: list[Layout]
+    checkpoint: int
+    checkpoints_kept: int
+    courses: list[Course]
+
+    @property
+    def best(self) -> Layout | None:
+        """The layout to take; None if none fits."""
+        return best_layout(self.layouts)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the cluster asked for."""
+        return self.step_time.tokens_per_second
+
+    def plain(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self) | {
+            "best": None if self.best is None else asdict(self.best),
+            "tokens_per_second": self.tokens_per_second,
+            "step_time": _plain(self.step_time),
+            "other_sizes": [_plain(time) for time in self.other_sizes],
+        }
+
+
+def _plain(time: StepTime) -> dict[str, Any]:
+    figures = ("seconds", "tokens_per_second", "efficiency")
+    return asdict(time) | {name: getattr(time, name) for name in figures}
+
+
+def best_layout(layouts: list[Layout]) -> Layout | None:
+    """The lowest stage that fits without further measures, which cost time; None if none fits.
+
+    Stage 0 sends the least (`traffic`), but it holds more, and sums the micro-batches of bf16 in bf16.
+    """
+    return next((layout for layout in layouts if layout.fits and layout.stage), None)
+
+
+def plan_run(config: PlanConfig) -> RunPlan:
+    """The plan of a recipe on a cluster.
+
+    Raises:
+        LaunchError: every problem of the configuration, each with its mend.
+    """
+    found = config.problems()
+    given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
+    gpu = find_gpu(config.gpu, config.arithmetic, *given)
+    if isinstance(gpu, str):
+        found.append(gpu)
+    if found or isinstance(gpu, str):
+        raise LaunchError("\n".join(found))
+    blocks, seq_length, vocab_size = _corpus(config)
+    model = model_config(config, vocab_size, seq_length)
+    size = model_size(model)
+    targets = config.masking.targets(seq_length)
+    # the backward pass costs twice the forward pass
+    flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
+    micro_batch = config.micro_batch(config.ranks)
+    layouts = _layouts(config, model, size, gpu, micro_batch, seq_length, targets)
+    best = best_layout(layouts)
+    stage = config.zero_stage if best is None else best.stage
+    times = {
+        ranks: _step_time(config, size, gpu, stage, ranks, seq_length, flops_per_token)
+        for ranks in {config.ranks, *other_sizes(config)}
+    }
+    time = times.pop(config.ranks)
+    steps, tokens = _budget(config, blocks, seq_length, time.tokens_per_second)
+    return RunPlan(
+        connectivity=config.model.connectivity,
+        parameters=size.parameters,
+        flops_per_token=flops_per_token,
+        seq_length=seq_length,
+        vocab_size=vocab_size,
+        precision=config.arithmetic,
+        ranks=config.ranks,
+        gpu=gpu,
+        micro_batch=micro_batch,
+        accumulation=config.global_batch_size // config.ranks // micro_batch,
+        tokens_per_step=config.global_batch_size * seq_length,
+        steps=steps,
+        mfu=config.mfu,
+        stage=stage,
+        step_time=time,
+        other_sizes=[times[ranks] for ranks in sorted(times)],
+        layouts=layouts,
+        checkpoint=checkpoint_bytes(size, config.zero_stage, config.arithmetic),
+        checkpoints_kept=config.checkpoint.keep + 1,  # the new one is complete before the oldest goes
+        courses=_courses(config, tokens, time.tokens_per_second),
+    )
+
+
+def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
+    """(blocks of an epoch if known, tokens of a block, vocabulary)."""
+    if not config.data:
+        return None, config.seq_length, config.vocab_size
+    from data_pipeline.stream import TokenStream
+
+    stream = TokenStream(config.data, config.stream, config.masking)
+    return stream.blocks, stream.seq_length, stream.manifest.tokenizer.vocab_size
+
+
+def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnConfig:
+    """The architecture of the recipe for a corpus. Raises LaunchError for one that cannot be."""
+    longest = config.model.max_position_embeddings
+    if seq_length > longest:
+        raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
+    try:
+        return AcnConfig(**asdict(config.model), vocab_size=vocab_size)
+    except StrictDataclassError as error:  # the cause names the field
+        raise LaunchError(f"model: {error.__cause__ or error}") from error
+
+
+def model_size(config: AcnConfig) -> ModelSize:
+    """Counted on the model itself, which has no memory on torch's meta device."""
+    with torch.device("meta"):
+        model = AcnForMaskedLM(config)
+    return ModelSize.of([p.numel() for p in model.parameters()])
+
+
+def other_sizes(config: PlanConfig) -> list[int]:
+    """Those of `OTHER_SIZES` that are whole machines, or a part of one, and divide the global batch."""
+    whole = [ranks for ranks in OTHER_SIZES if ranks < config.gpus or ranks % config.gpus == 0]
+    return [ranks for ranks in whole if config.global_batch_size % ranks == 0]
+
+
+def _step_time(
+    config: PlanConfig, size: ModelSize, gpu: Gpu, stage: int, ranks: int, seq_length: int, flops_per_token: float
+) -> StepTime:
+    """A step of the recipe's global batch on so many of its GPUs."""
+    share, micro_batch = config.global_batch_size // ranks, config.micro_batch(ranks)
+    accumulation = max(1, share // micro_batch)
+    return model_step_time(
+        step_traffic(size, stage, config.arithmetic, accumulation),
+        Network(config.gpus, gpu.node_bandwidth, gpu.network_bandwidth),
+        ranks=ranks,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        tokens=config.global_batch_size * seq_length,
+        rank_seconds=share * seq_length * flops_per_token / (gpu.flops * config.mfu),
+    )
+
+
+def _layouts(
+    config: PlanConfig, model: AcnConfig, size: ModelSize, gpu: Gpu, micro_batch: int, seq_length: int, targets: int
+) -> list[Layout]:
+    """Every layout, the ones that cost least time first."""
+    layouts = []
+    for checkpointing, offload in ((False, False), (True, False), (False, True), (True, True)):
+        activations = activation_bytes(model, micro_batch, seq_length, targets, config.arithmetic, checkpointing).total
+        for stage in (1, 2, 3) if offload else (0, 1, 2, 3):
+            states = state_bytes(size, stage, config.arithmetic, config.ranks, overlap=True, offload_optimizer=offload)
+            layouts.append(
+                Layout(
+                    stage=stage,
+                    checkpointing=checkpointing,
+                    offload=offload,
+                    **asdict(states),
+                    activations=activations,
+                    fits=states.total + activations <= FILL * (gpu.memory - RESERVE),
+                )
+            )
+    return layouts
+
+
+def _budget(
+    config: PlanConfig, blocks: int | None, seq_length: int, tokens_per_second: float
+) -> tuple[int | None, int]:
+    """(steps, tokens) of the run's budget; a budget of hours has no number of steps of its own."""
+    if config.hours is not None:
+        return None, int(config.hours * 3600 * tokens_per_second)
+    if config.epochs is not None and blocks is None:
+        raise LaunchError(
+            f"epochs={config.epochs:g}: give --data, the corpus whose epochs they are, or plan in --tokens"
+        )
+    plan = config.plan(blocks or 0, seq_length, branch=None)
+    assert plan.steps is not None, "only a budget of hours has none"
+    return plan.steps, plan.samples(plan.steps) * seq_length
+
+
+def _courses(config: PlanConfig, tokens: int, tokens_per_second: float) -> list[Course]:
+    """The run, its twin at the same tokens, and what the paper gives the residual one: half the tokens."""
+    ours = config.model.connectivity
+    twin: Literal["acn", "residual"] = "acn" if ours == "residual" else "residual"
+    half = (
+        (f"{twin}, half the tokens", tokens // 2) if twin == "residual" else (f"{twin}, twice the tokens", tokens * 2)
+    )
+    found = []
+    for name, count in ((ours, tokens), (twin, tokens), half):
+        hours = count / tokens_per_second / 3600 * config.ranks
+        price = None if config.price_per_gpu_hour is None else hours * config.price_per_gpu_hour
+        found.append(Course(name, count, hours / config.ranks / 24, hours, price))
+    return found

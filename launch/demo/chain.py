@@ -1,0 +1,175 @@
+"""The whole chain in minutes, offline: corpus, tokens, an ACN and its residual twin, two tasks, a cut model, a report.
+
+Every stage but the first is a command that a user could type, and is printed as one. Only the text differs from a real
+run: it is the English documentation of the Python packages installed here (see `demo_corpus`).
+"""
+
+import json
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from launch import cli
+
+from ..errors import LaunchError
+from .corpus import write_demo_corpus, write_demo_tasks
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "acn-tiny.yaml"
+TASKS = ("docsource", "docpair")
+TWINS = ("acn", "residual")
+MARKER = ".acn-demo"
+
+
+@dataclass
+class DemoConfig:
+    """Size and place of the demo."""
+
+    output: str = "runs/demo"
+    """Folder of everything the demo writes; an earlier demo there is replaced."""
+    nproc_per_node: int = 2
+    """Ranks of the two pretrainings."""
+    corpus_mb: float = 10.0
+    """Megabytes of documentation to use."""
+    steps: int = 550
+    """Optimizer steps of each pretraining."""
+    train_examples: int = 2000
+    """Training examples of each task."""
+    validation_examples: int = 600
+    """Validation examples of each task."""
+    mlflow: str | None = "sqlite:///mlruns.db"
+    """MLflow tracking URI of the runs; null records in their metrics.jsonl only."""
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend."""
+        counts = ("nproc_per_node", "corpus_mb", "steps", "train_examples", "validation_examples")
+        return [f"{name}={getattr(self, name)} must be above 0" for name in counts if getattr(self, name) <= 0]
+
+
+@dataclass
+class Stage:
+    """One step of the demo: a command, or several."""
+
+    title: str
+    share: float
+    """Its part of the whole time, measured on two cores: the estimate of the time left rests on it."""
+    commands: list[list[str]]
+    """Arguments of `acn`; none for the stage that collects the text."""
+
+
+def demo(config: DemoConfig) -> int:
+    """Run all stages and show what they led to; 0 when the report is there, else the failed command's exit code."""
+    if problems := config.problems():
+        raise LaunchError("\n".join(problems))
+    home = Path(config.output)
+    _make_empty(home)
+    console = Console(highlight=False)
+    started = time.monotonic()
+    done = 0.0
+    stages = _stages(config, home)
+    for number, stage in enumerate(stages, 1):
+        clock = _clock(time.monotonic() - started, done)
+        console.print(f"\n[bold]{number}/{len(stages)}  {stage.title}[/]  [dim]{clock}[/]", soft_wrap=True)
+        if not stage.commands:
+            _collect_text(config, home)
+        for command in stage.commands:
+            console.print(f"$ acn {shlex.join(command)}", style="cyan", soft_wrap=True)
+            if code := cli.main(command):
+                return code
+        done += stage.share
+    _closing_screen(console, home, time.monotonic() - started)
+    return 0
+
+
+def _make_empty(home: Path) -> None:
+    if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
+        raise LaunchError(f"output={home} holds something else than an earlier demo: choose another folder")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / MARKER).touch()
+
+
+def _stages(config: DemoConfig, home: Path) -> list[Stage]:
+    tracking = ["--tracking.mlflow", config.mlflow or "null"]
+    tokens = ["prepare", "--corpus.train", f"{home}/text/train.jsonl", "--corpus.validation",
+              f"{home}/text/validation.jsonl", "--vocab_size", "4096", "--output", f"{home}/tokens"]  # fmt: skip
+    pretrain = {
+        twin: ["pretrain", "--config", str(RECIPE), "--data", f"{home}/tokens", "--output", f"{home}/{twin}",
+               "--model.connectivity", twin, "--steps", str(config.steps),
+               "--nproc_per_node", str(config.nproc_per_node), *tracking]
+        for twin in TWINS
+    }  # fmt: skip
+    glue = {
+        twin: ["glue", "--model", f"{home}/{twin}/model", "--tasks", ",".join(TASKS), "--glue_dir", f"{home}/tasks",
+               "--learning_rate", "5e-4", "--epochs", "3", "--max_length", "96",
+               "--output", f"{home}/glue-{twin}", *tracking]
+        for twin in TWINS
+    }  # fmt: skip
+    small = ["compress", "--model", f"{home}/glue-acn/{TASKS[0]}", "--tolerance", "0.01", "--output", f"{home}/small",
+             *tracking]  # fmt: skip
+    report = ["report", *(f"{home}/glue-{twin}" for twin in TWINS), "--output", f"{home}/report"]
+    return [
+        Stage("collect the documentation of the installed Python packages", 0.06, []),
+        Stage("train a tokenizer and write token shards", 0.05, [tokens]),
+        Stage("pretrain an ACN", 0.33, [pretrain["acn"]]),
+        Stage("pretrain its residual twin", 0.33, [pretrain["residual"]]),
+        Stage("fine-tune both on two tasks and score every depth", 0.22, [glue["acn"], glue["residual"]]),
+        Stage("cut the ACN, draw the report", 0.01, [small, report]),
+    ]
+
+
+def _collect_text(config: DemoConfig, home: Path) -> None:
+    corpus = write_demo_corpus(home / "text", size_mb=config.corpus_mb)
+    write_demo_tasks(
+        home / "tasks",
+        corpus,
+        train_examples=config.train_examples,
+        validation_examples=config.validation_examples,
+    )
+    print(f"text: {home}/text   tasks in GLUE's format: {home}/tasks")
+
+
+def _clock(elapsed: float, done: float) -> str:
+    left = f", about {_minutes(elapsed / done * (1 - done))} left" if done else ""
+    return f"{_minutes(elapsed)} so far{left}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _closing_screen(console: Console, home: Path, seconds: float) -> None:
+    table = Table(title="Score of every read-out depth (validation split)", box=None, title_justify="left")
+    results = {twin: _read_results(home / f"glue-{twin}") for twin in TWINS}
+    depths = range(len(results["acn"][TASKS[0]]["depth_scores"]))
+    for heading in ("task", "connectivity"):
+        table.add_column(heading)
+    for heading in (*(f"y{depth}" for depth in depths), "cut at"):
+        table.add_column(heading, justify="right")
+    for task in TASKS:
+        for twin in TWINS:
+            result = results[twin][task]
+            scores = (f"{score:.3f}" for score in result["depth_scores"])
+            table.add_row(task, twin, *scores, str(result["cut_depth"]))
+    console.print()
+    console.print(table)
+    console.print(
+        Panel(
+            f"look at  {home}/report/index.html: both depth curves of each task\n"
+            f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
+            f"         {home}/small: the cut classifier, a Hugging Face folder\n"
+            f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
+            f"next     acn prepare --help: your own corpus\n"
+            f"         acn pretrain --config launch/recipes/acn-mini.yaml --help",
+            title=f"done in {_minutes(seconds)}",
+        )
+    )
+
+
+def _read_results(folder: Path) -> dict[str, dict]:
+    return {task: json.loads((folder / task / "results.json").read_text()) for task in TASKS}

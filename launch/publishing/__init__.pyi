@@ -1,0 +1,7 @@
+from .config import PublishConfig
+from .publish import publish_source
+
+__all__ = [
+    "PublishConfig",
+    "publish_source",
+]

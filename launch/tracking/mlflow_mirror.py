@@ -1,0 +1,270 @@
+"""Brings the local record of a run (`record`) to an MLflow server, as often as one likes: it ends up there once.
+
+The record's id is a tag of the MLflow run, by which the run is found again in any server. Points go in the order of the
+file, so those older than the newest one of their metric are there already; of the rest MLflow's database drops what it
+has (same name, step, time and value). Other things are set to what the record says.
+"""
+
+import getpass
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from .record import METRICS, Record, read_points, read_record, write_json
+
+SQLITE = "sqlite:///"
+"""How the URI of an SQLite file begins."""
+
+STATE = "mlflow.json"
+"""Beside the record: the MLflow run of this run, and how much of the record it has."""
+
+ID_TAG = "acn.record_id"
+
+# Limits that every MLflow server since 1.x accepts; newer ones take longer values.
+_MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 500, 5000
+_ENTRIES_PER_BATCH, _METRICS_PER_BATCH = 100, 1000
+
+
+class MlflowMirror:
+    """One run in one MLflow store. Not for several threads at once; every method may raise whatever MLflow does.
+
+    Args:
+        uri: MLflow tracking URI.
+        run_dir: folder of the run.
+        resend: compare every metric with the store instead of trusting what mlflow.json says was sent, and leave that
+            file alone when it is about another store.
+    """
+
+    def __init__(self, uri: str, run_dir: Path, resend: bool = False) -> None:
+        self.run_id: str | None = None
+        """Id of the MLflow run once the server has answered."""
+        # Absolute, so that a later change of the working folder does not open another database.
+        self._database = sqlite_path(uri).absolute() if uri.startswith(SQLITE) else None
+        self._uri = f"{SQLITE}{self._database}" if self._database else uri
+        self.store = without_password(self._uri)
+        """The URI as it may be shown."""
+        self._run_dir = run_dir
+        self._resend = resend
+        self._sent_bytes = 0
+        self._newest: dict[str, int] = {}  # milliseconds of the newest point that the store had, by metric
+        self._sent_files: dict[str, str] = {}
+        self._sent_record: Record | None = None
+        self._saved_state: dict[str, Any] | None = None
+        self._client: Any = None
+        import_mlflow()
+
+    def hide_password(self, text: str) -> str:
+        """`text` with the password of the store's URI taken out."""
+        return text.replace(self._uri, self.store)
+
+    def push(self) -> None:
+        """Send what the store does not have yet of the record; raises at the first failure, and can be called again."""
+        record = read_record(self._run_dir)
+        assert record is not None, f"{self._run_dir} has no record"
+        if self.run_id is None:
+            self._open_run(record)
+        if record != self._sent_record:
+            self._push_params_and_tags(record)
+        self._push_metrics()
+        self._push_files(record)
+        if record != self._sent_record:
+            self._push_status(record)
+        self._sent_record = record
+        self._save_state(record.experiment)
+
+    def _open_run(self, record: Record) -> None:
+        """Connect; continue the run that mlflow.json or the record's id leads to, or create one."""
+        from mlflow import MlflowClient
+
+        if self._database is not None:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=self._uri)
+        experiment = self._experiment_id(record.experiment)
+        state = self._read_state()
+        run_id = state.get("run_id") if state else None
+        if run_id is None or not self._is_active(run_id):
+            state, run_id = {}, self._find(experiment, record)
+        if run_id is None:
+            tags = {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name, ID_TAG: record.id}
+            start = round(record.started * 1000)
+            self._client.create_run(experiment, start_time=start, tags=tags, run_name=record.name)
+            run_id = self._find(experiment, record)
+            assert run_id is not None, "MLflow has just created it"
+        if state and not self._resend:
+            self._sent_bytes = state.get("sent_bytes", 0)
+            self._sent_files = state.get("sent_files", {})
+        self._newest = {metric.key: metric.timestamp for metric in self._client.get_run(run_id).data._metric_objs}
+        self.run_id = run_id
+        self._save_state(record.experiment)
+
+    def _find(self, experiment: str, record: Record) -> str | None:
+        """The record's run in the experiment. A server that hung may have created several: the first one is kept."""
+        same_id = f"tags.`{ID_TAG}` = '{record.id}'"
+        first, *others = self._client.search_runs([experiment], same_id, order_by=["attributes.run_id"]) or [None]
+        for run in others:
+            self._client.delete_run(run.info.run_id)
+        return first.info.run_id if first else None
+
+    def _is_active(self, run_id: str) -> bool:
+        """Whether the store has the run, and it is not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _experiment_id(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            # Without a location a local store would put its artifacts into the working folder.
+            location = (self._database.parent / "mlruns").as_uri() if self._database else None
+            try:
+                return self._client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another process was faster
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return found.experiment_id
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """What mlflow.json says, if it is about this store."""
+        try:
+            state = json.loads((self._run_dir / STATE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return state if state.get("tracking_uri") == self.store else None
+
+    def _save_state(self, experiment: str) -> None:
+        """Remember the run and what it has, so that a restarted process goes on from there."""
+        if self._resend and (self._run_dir / STATE).exists() and self._read_state() is None:
+            return
+        state: dict[str, Any] = {"run_id": self.run_id, "experiment": experiment, "tracking_uri": self.store}
+        state |= {"sent_bytes": self._sent_bytes, "sent_files": dict(self._sent_files)}
+        if state != self._saved_state:
+            write_json(self._run_dir / STATE, state)
+            self._saved_state = state
+
+    def _push_params_and_tags(self, record: Record) -> None:
+        from mlflow.entities import Param, RunTag
+
+        known = self._client.get_run(self.run_id).data
+        params = [Param(name, value) for name, value in _params(record.params).items() if name not in known.params]
+        tags = {ID_TAG: record.id} | {_name(name): value[:_MAX_TAG] for name, value in record.tags.items()}
+        new_tags = [RunTag(name, value) for name, value in tags.items() if known.tags.get(name) != value]
+        for start in range(0, len(params), _ENTRIES_PER_BATCH):
+            self._client.log_batch(self.run_id, params=params[start : start + _ENTRIES_PER_BATCH])
+        for start in range(0, len(new_tags), _ENTRIES_PER_BATCH):
+            self._client.log_batch(self.run_id, tags=new_tags[start : start + _ENTRIES_PER_BATCH])
+
+    def _push_metrics(self) -> None:
+        """Send the lines after the last confirmed one, in batches."""
+        path = self._run_dir / METRICS
+        if path.exists() and path.stat().st_size < self._sent_bytes:
+            self._sent_bytes = 0  # another file than the one that was sent
+        points: list[tuple[str, float, int, int]] = []
+        end = self._sent_bytes
+        for end, found in read_points(path, self._sent_bytes):
+            points += found
+            if len(points) >= _METRICS_PER_BATCH:
+                self._send(points, end)
+                points = []
+        self._send(points, end)
+
+    def _send(self, points: list[tuple[str, float, int, int]], end: int) -> None:
+        from mlflow.entities import Metric
+
+        if end == self._sent_bytes:
+            return
+        metrics = [Metric(_name(name), value, when, step) for name, value, when, step in points]
+        missing = [metric for metric in metrics if metric.timestamp >= self._newest.get(metric.key, 0)]
+        for start in range(0, len(missing), _METRICS_PER_BATCH):
+            self._client.log_batch(self.run_id, metrics=missing[start : start + _METRICS_PER_BATCH])
+        self._sent_bytes = end
+
+    def _push_files(self, record: Record) -> None:
+        """Upload the files and folders that changed since they were last sent."""
+        for name, artifact_path in record.files.items():
+            path = self._run_dir / name
+            stamp = _stamp(path)
+            if stamp is None or self._sent_files.get(name) == stamp:
+                continue
+            upload = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            upload(self.run_id, str(path), artifact_path)
+            self._sent_files[name] = stamp
+
+    def _push_status(self, record: Record) -> None:
+        if record.status == "RUNNING":
+            self._client.update_run(self.run_id, status="RUNNING")
+        else:
+            ended = round((record.ended or record.started) * 1000)
+            self._client.set_terminated(self.run_id, record.status, end_time=ended)
+
+
+def import_mlflow() -> None:
+    """Import MLflow, which takes seconds, here and now: in a thread it could meet a half-imported module of another.
+
+    MLflow's defaults block one call on a dead server for minutes; the user's own settings win over ours.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow.entities
+    import mlflow.store.tracking.rest_store  # noqa: F401
+
+    # Creating the tables of a new database is not news to the user (50 lines otherwise).
+    for chatty in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def sqlite_path(uri: str) -> Path:
+    """The database file that an SQLite URI names, relative to the working folder if the URI is."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def without_password(uri: str) -> str:
+    """`uri` without user and password, if it has them."""
+    parts = urlsplit(uri)
+    if parts.username is None and parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _stamp(path: Path) -> str | None:
+    """What changes when a file, or a file in a folder, does; None when there is nothing."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    try:
+        found = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if not file.is_dir()]
+    except FileNotFoundError:
+        return None
+    return f"{len(found)} files, {sum(size for _, size in found)} bytes, {max(found)[0]}" if found else None
+
+
+def _name(name: str) -> str:
+    """`name` with what MLflow forbids in names replaced."""
+    return re.sub(r"[^\w./ -]", "_", name)[:_MAX_NAME]
+
+
+def _params(params: Mapping[str, str]) -> dict[str, str]:
+    return {
+        _name(key): value if len(value) <= _MAX_PARAM else value[: _MAX_PARAM - 3] + "..."
+        for key, value in params.items()
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in the password file
+        return str(os.getuid())

@@ -1,0 +1,86 @@
+"""Send the record of a run to an MLflow server, again or for the first time."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from ..errors import LaunchError
+from .mlflow_mirror import STATE, MlflowMirror, without_password
+from .record import METRICS, RECORD, Record, read_record, write_json
+from .tracker import flatten, uri_problems
+
+
+@dataclass
+class SyncConfig:
+    """The server that gets the record."""
+
+    mlflow: str | None = None
+    """MLflow tracking URI; null takes the one that the run recorded to."""
+
+    def problems(self) -> list[str]:
+        """Every bad value, each with its mend."""
+        return [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)] if self.mlflow else []
+
+
+def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
+    """Bring parameters, tags, every metric, the files and the status of the run in `run_dir` to the server.
+
+    Can be repeated: what the server has is not doubled. A run of before record.json existed gets a record from its
+    config.yaml. A run that is going on may be synced too.
+
+    Returns:
+        The server, without password, and the id of its MLflow run.
+
+    Raises:
+        LaunchError: `run_dir` is no run, no server is known, or the server failed; the message has its reason.
+    """
+    check_run_dir(run_dir, config)
+    if read_record(run_dir) is None:
+        write_json(run_dir / RECORD, asdict(_record_of_old_run(run_dir)))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # nobody trains meanwhile: a slow server may be slow
+    mirror = MlflowMirror(config.mlflow or _recorded_uri(run_dir), run_dir, resend=True)
+    try:
+        mirror.push()
+    except Exception as error:  # whatever MLflow, its database or the network come up with
+        reason = mirror.hide_password(str(error).strip())
+        raise LaunchError(
+            f"MLflow at {mirror.store} failed ({type(error).__name__}: {reason}); what it has is kept, sync again"
+        ) from error
+    assert mirror.run_id is not None
+    return mirror.store, mirror.run_id
+
+
+def check_run_dir(run_dir: Path, config: SyncConfig) -> None:
+    """Raise `LaunchError` if `run_dir` is no run, or nobody knows which server is meant."""
+    if not (run_dir / METRICS).is_file():
+        raise LaunchError(f"{run_dir} has no {METRICS}: give the folder of a run")
+    if config.mlflow is None and _recorded_uri(run_dir) == "":
+        raise LaunchError(f"{run_dir} was recorded without MLflow: say which server, --tracking.mlflow URI")
+
+
+def _recorded_uri(run_dir: Path) -> str:
+    """The server that the run recorded to, or "" for none."""
+    configured = _read_config(run_dir).get("tracking", {}).get("mlflow") or ""
+    try:
+        used = json.loads((run_dir / STATE).read_text(encoding="utf-8"))["tracking_uri"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return configured
+    # mlflow.json has the absolute path of a database, but no password
+    return configured if without_password(configured) == used else used
+
+
+def _record_of_old_run(run_dir: Path) -> Record:
+    config = _read_config(run_dir)
+    experiment = config.get("tracking", {}).get("experiment", "acn-lm")
+    files = {path.name: "figures" for path in sorted(run_dir.glob("*.png"))}
+    return Record(run_dir.resolve().name, experiment, params=flatten(config), files=files)
+
+
+def _read_config(run_dir: Path) -> dict:
+    try:
+        return yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}

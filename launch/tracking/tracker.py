@@ -1,0 +1,213 @@
+"""Where a run's numbers go: always `RUN/metrics.jsonl`, and an MLflow run when one is configured.
+
+The local record is the source of truth. It is written first, and a failing or unreachable MLflow never stops or
+noticeably slows a run: a thread mirrors the record. `pretrain` and `eval` know none of this: they are handed a
+`Tracker` and call `log_metrics`.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..provenance import provenance_tags
+from .mlflow_mirror import SQLITE, MlflowMirror, sqlite_path
+from .mlflow_sink import MlflowSink
+from .record import METRICS, JsonlSink, Record, RecordSink, RunStatus, Sink, read_record
+from .system import SystemMonitor
+
+_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+
+@dataclass
+class TrackingConfig:
+    """Where a run is recorded besides its own `metrics.jsonl`."""
+
+    mlflow: str | None = "sqlite:///mlruns.db"
+    """MLflow tracking URI: an SQLite file (sqlite:///mlruns.db), a server (http://host:port) or another
+    database (postgresql://...). null records in metrics.jsonl only."""
+
+    experiment: str = "acn-lm"
+    """MLflow experiment that the run belongs to; created when missing."""
+
+    run_name: str | None = None
+    """Name of the run in MLflow; null takes the name of the run's folder."""
+
+    log_model: bool = False
+    """Also copy the finished model (or models) into the run's artifacts: 440 MB for a BERT-base, so it must be asked
+    for."""
+
+    system_seconds: float = 10.0
+    """Seconds between two samples of processors, memory and GPUs, logged with the next metrics; 0 for none."""
+
+    close_seconds: float = 30.0
+    """The longest that the end of a run waits for MLflow to take what is left; `acn track sync RUN` sends the rest."""
+
+    def problems(self) -> list[str]:
+        """Return every mistake in this configuration, each naming the field and the mend."""
+        found = []
+        if self.mlflow is not None:
+            found += [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)]
+        if not self.experiment.strip():
+            found.append("tracking.experiment: it is empty; give a name such as acn-lm")
+        if self.run_name is not None and not self.run_name.strip():
+            found.append("tracking.run_name: it is empty; give a name, or null for the folder's name")
+        for name in ("system_seconds", "close_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                found.append(f"tracking.{name}={getattr(self, name)} must be 0 or more seconds")
+        return found
+
+
+def uri_problems(uri: str) -> list[str]:
+    """What is wrong with an MLflow tracking URI, with the mend."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in _SCHEMES:
+        return [
+            f"{uri!r} is no tracking URI that MLflow accepts; "
+            "use sqlite:///mlruns.db, http://host:port, a database URI, or null to switch MLflow off"
+        ]
+    if scheme == "sqlite" and (not uri.startswith(SQLITE) or not sqlite_path(uri).name):
+        return [
+            f"{uri!r} names no database file; use sqlite:///FILE.db "
+            "(three slashes and a relative path, or four and an absolute one)"
+        ]
+    return []
+
+
+class Tracker:
+    """Records one run. Without sinks it does nothing, which is what the ranks other than 0 are given.
+
+    As a context manager it closes itself: FINISHED, FAILED after an exception, KILLED after Ctrl-C. Several can be
+    open at once.
+
+    Args:
+        sinks: what records, in this order.
+        system: adds system metrics to what is logged.
+        log_models: whether `log_model` does anything.
+    """
+
+    def __init__(
+        self, sinks: Sequence[Sink] = (), system: SystemMonitor | None = None, log_models: bool = False
+    ) -> None:
+        self._sinks = tuple(sinks)
+        self._system = system
+        self._log_models = log_models
+        self._closed = False
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Id of the MLflow run, to make other runs its children; None without MLflow or while it is down.
+
+        Waits for the server's first answer, `tracking.close_seconds` at most.
+        """
+        ids = (sink.run_id() for sink in self._sinks if isinstance(sink, MlflowSink))
+        return next(ids, None)
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record named scalars (floats or 0-dimensional tensors) at `step`."""
+        assert not self._closed, "the tracker is closed"
+        when = round(time.time(), 3)  # milliseconds, as in MLflow: a replay of the file gives equal points
+        numbers = {name: float(value) for name, value in values.items()}
+        if self._system is not None:
+            numbers |= self._system.sample()
+        for sink in self._sinks:
+            sink.log_metrics(numbers, step, when)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record settings; nested mappings become dotted names."""
+        flat = flatten(params)
+        for sink in self._sinks:
+            sink.log_params(flat)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Record free text by name; a later value replaces the former."""
+        for sink in self._sinks:
+            sink.log_tags(tags)
+
+    def log_figure(self, path: Path, artifact_path: str = "figures") -> None:
+        """Attach the file at `path` to the run, in the folder `artifact_path` of its artifacts.
+
+        It is uploaded in the background, again whenever its content has changed.
+
+        Raises:
+            FileNotFoundError: there is no such file, whether or not MLflow is configured.
+        """
+        if self._sinks and not path.is_file():
+            raise FileNotFoundError(path)
+        for sink in self._sinks:
+            sink.log_file(path, artifact_path)
+
+    def log_model(self, path: Path) -> None:
+        """Attach the exported model in the folder `path`, if `tracking.log_model` asks for it."""
+        if not self._log_models:
+            return
+        if self._sinks and not path.is_dir():
+            raise FileNotFoundError(path)
+        for sink in self._sinks:
+            sink.log_file(path, path.name)
+
+    def close(self, status: RunStatus = "FINISHED") -> None:
+        """End the record with `status`. Only the first call counts."""
+        if self._closed:
+            return
+        self._closed = True
+        for sink in self._sinks:
+            sink.close(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or (isinstance(error, SystemExit) and not error.code):
+            self.close("FINISHED")
+        else:
+            self.close("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
+
+def open_tracker(
+    config: TrackingConfig,
+    run_dir: Path,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+) -> Tracker:
+    """Open the record of the run in `run_dir`, or continue the one a former process left there.
+
+    Args:
+        config: where to record, free of `problems()`.
+        run_dir: the run's folder, created when missing; gets metrics.jsonl, record.json and mlflow.json.
+        name: name in MLflow unless `config.run_name` says otherwise.
+        params: the settings, nested as they like.
+        tags: free text by name, e.g. the verb and the git commit.
+        parent_run_id: MLflow run that this one is part of (`Tracker.mlflow_run_id` of a suite).
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
+    record.status, record.ended = "RUNNING", None
+    record.add_params(flatten(params))
+    record.tags |= {**provenance_tags(), **tags}
+    if parent_run_id is not None:
+        record.tags["mlflow.parentRunId"] = parent_run_id
+    sinks: list[Sink] = [JsonlSink(run_dir / METRICS), RecordSink(run_dir, record)]
+    if config.mlflow is not None:
+        sinks.append(MlflowSink(MlflowMirror(config.mlflow, run_dir), run_dir, config.close_seconds))
+    return Tracker(sinks, SystemMonitor(config.system_seconds), config.log_model)
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, str]:
+    """Turn nested settings into text by dotted name: `{"a": {"b": 1}}` -> `{"a.b": "1"}`."""
+
+    def walk(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif prefix:
+            yield prefix, str(value)
+
+    return dict(walk("", params))

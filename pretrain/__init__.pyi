@@ -1,0 +1,48 @@
+from .check import check_run
+from .checkpoints.export import export_checkpoint, find_checkpoint, tokenizer_folder
+from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .engine import (
+    LARGEST_BUCKET,
+    REDUCED_AT_ONCE,
+    build_engine,
+    checkpoint_activations,
+    cpu_multiplies_bf16,
+    init_distributed,
+    resolve_precision,
+    step,
+)
+from .errors import LostRankError, PretrainError, UnhealthyError
+from .files import write_text
+from .observe.console import Console, LineConsole
+from .observe.observer import Tracker
+from .stop import EXIT_STOPPED, StopRequest
+from .trainer import Training, pretrain
+
+__all__ = [
+    "EXIT_STOPPED",
+    "LARGEST_BUCKET",
+    "REDUCED_AT_ONCE",
+    "Console",
+    "LineConsole",
+    "LostRankError",
+    "ModelConfig",
+    "PretrainConfig",
+    "PretrainError",
+    "StopRequest",
+    "Tracker",
+    "Training",
+    "UnhealthyError",
+    "ValidationConfig",
+    "build_engine",
+    "check_run",
+    "checkpoint_activations",
+    "cpu_multiplies_bf16",
+    "export_checkpoint",
+    "find_checkpoint",
+    "init_distributed",
+    "pretrain",
+    "resolve_precision",
+    "step",
+    "tokenizer_folder",
+    "write_text",
+]

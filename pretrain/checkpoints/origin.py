@@ -1,0 +1,75 @@
+"""What a new run starts from: nothing, the weights of another run, or all of another run's state."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ..errors import PretrainError
+from .export import find_checkpoint, full_state_dict
+from .folder import Checkpoint, Progress, gather_objects
+
+
+@dataclass
+class Origin:
+    """The checkpoint a new run starts from, and how much of it is taken over."""
+
+    checkpoint: Checkpoint
+    branch: bool
+    """True: weights, optimizer states, step and sample counter. False: the weights alone."""
+
+    def problems(self, progress: Progress) -> list[str]:
+        """Why a run that would begin with `progress` cannot start from here, each with its mend.
+
+        Weights go into the same architecture, on a corpus of the same vocabulary; everything else needs the same corpus
+        in the same order.
+        """
+        saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
+        where, mend = f"{field} {self.checkpoint.path}", "use the same"
+        found = differences("model", saved.model, progress.model, where, mend)
+        if self.branch:
+            found += differences("order", saved.order, progress.order, where, mend)
+            if saved.rate == 0:
+                found.append(f"{where} has made no step: nothing to branch from")
+        elif saved.order["tokenizer"] != progress.order["tokenizer"]:
+            found.append(
+                f"{where} was trained with another tokenizer than that of `data`: prepare the "
+                "corpus with `acn prepare --tokenizer` and the first corpus's tokenizer folder"
+            )
+        return found
+
+    def give_weights(self, model: nn.Module, rank: int, world_size: int) -> None:
+        """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
+
+        Raises:
+            PretrainError: a file of the checkpoint is damaged.
+        """
+        damaged = gather_objects(self.checkpoint.damaged_files(rank, world_size))
+        if names := [name for part in damaged for name in part]:
+            raise PretrainError(f"{self.checkpoint.path} is damaged ({', '.join(names)}): take another checkpoint")
+        if not self.branch:
+            model.load_state_dict(full_state_dict(self.checkpoint))
+
+
+def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None:
+    """The origin that these fields of the configuration ask for, at most one of them set.
+
+    Raises:
+        PretrainError: there is no complete checkpoint there.
+    """
+    source = branch_from or init_from
+    if source is None:
+        return None
+    try:
+        return Origin(find_checkpoint(Path(source)), branch=branch_from is not None)
+    except PretrainError as error:
+        raise PretrainError(f"{'branch_from' if branch_from else 'init_from'}: {error}") from None
+
+
+def differences(part: str, before: dict, now: dict, where: str, mend: str) -> list[str]:
+    """The values in which `now` is not what the checkpoint `where` was written with."""
+    return [
+        f"{part}: {key}={now.get(key)}, but {where} was written with {before.get(key)}: {mend}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]

@@ -1,0 +1,77 @@
+"""The fp32 weights and optimizer states in a checkpoint's files, parameter by parameter. Needs no process group."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import PretrainError
+from .folder import Checkpoint
+
+UNSHARDED_FILE = "mp_rank_00_model_states.pt"
+"""Where DeepSpeed writes what it does not shard; at stage 0 that is everything."""
+
+State = dict[str, torch.Tensor]
+"""Of one parameter: `fp32` and what the optimizer keeps of the parameter's shape, by the optimizer's names."""
+
+_UNIVERSAL = "universal"  # DeepSpeed also writes a file beside the folder that it is given
+
+
+def convert(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write DeepSpeed's universal checkpoint of a sharded one into `folder`, replacing what is there.
+
+    Raises:
+        PretrainError: DeepSpeed could not.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    # a process of its own, for it starts a pool of workers
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
+    command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder / _UNIVERSAL)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    done = subprocess.run(command, env=_alone(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}:\n{done.stderr.strip()[-2000:]}")
+
+
+def _alone() -> dict[str, str]:
+    """The environment without what makes a process a rank of this job."""
+    of_the_job = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return {name: value for name, value in os.environ.items() if name not in of_the_job}
+
+
+def universal_states(folder: Path) -> Iterator[tuple[str, State]]:
+    """What `convert` wrote, by parameter name; a tied weight comes under both of its names."""
+    for parameter in sorted((folder / _UNIVERSAL / "zero").iterdir()):
+        if parameter.is_dir():
+            yield parameter.name, {file.stem: _tensor(file) for file in parameter.glob("*.pt") if file.stem != "step"}
+
+
+def _tensor(file: Path) -> torch.Tensor:
+    value = torch.load(file, map_location="cpu", weights_only=False)
+    return value["param"] if isinstance(value, dict) else value
+
+
+def unsharded_states(checkpoint: Checkpoint) -> Iterator[tuple[str, State]]:
+    """The states of a stage-0 checkpoint: one file, with the optimizer's own state_dict by parameter number."""
+    saved = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
+    inner = saved["optimizer"].get("optimizer_state_dict", saved["optimizer"])["state"]
+    for number, (name, weight) in enumerate(master_weights(saved).items()):
+        yield name, {"fp32": weight} | {k: v for k, v in inner[number].items() if _same_shape(v, weight)}
+
+
+def master_weights(saved: dict[str, Any]) -> State:
+    """The fp32 weights in a stage-0 model file (`UNSHARDED_FILE`), by parameter name in the optimizer's order."""
+    groups = saved["optimizer"].get("fp32_groups")  # absent in fp32, where the model's weights are the masters
+    if groups is None:
+        return {name: saved["module"][name] for name in saved["optimizer_order"]}
+    return dict(zip(saved["optimizer_order"], (weight for group in groups for weight in group), strict=True))
+
+
+def _same_shape(value: Any, weight: torch.Tensor) -> bool:
+    return isinstance(value, torch.Tensor) and value.shape == weight.shape

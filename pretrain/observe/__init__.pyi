@@ -1,0 +1,29 @@
+from .console import Console, LineConsole
+from .figures import HEATMAPS, Curves, draw_side_by_side, read_metrics, rows_of
+from .gradients import ProbesConfig
+from .meter import duration, peak_memory
+from .observer import Observer, Tracker
+from .peak import DTYPES, known_peak, peak_flops
+from .profiler import ProfileConfig
+from .sample_log import SampleLog, forget_after
+
+__all__ = [
+    "DTYPES",
+    "HEATMAPS",
+    "Console",
+    "Curves",
+    "LineConsole",
+    "Observer",
+    "ProbesConfig",
+    "ProfileConfig",
+    "SampleLog",
+    "Tracker",
+    "draw_side_by_side",
+    "duration",
+    "forget_after",
+    "known_peak",
+    "peak_flops",
+    "peak_memory",
+    "read_metrics",
+    "rows_of",
+]

@@ -1,0 +1,163 @@
+"""What is measured of a running pretraining, and where it goes: the tracker, the console, RUN/profile, the picture."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from data_pipeline.stream import MaskedBatch
+from modeling import AcnForMaskedLM
+
+from ..config import PretrainConfig
+from .console import Console
+from .figures import RunPicture
+from .gradients import GradientProbe
+from .job import job_tags
+from .meter import Meter, Peak
+from .peak import peak_flops
+from .profiler import StepProfiler
+
+
+class Tracker(Protocol):
+    """Where a run's numbers and pictures go; `launch` provides it."""
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Record `values` at `step`."""
+
+    def log_tags(self, tags: dict[str, str]) -> None:
+        """Record free text by name."""
+
+    def log_figure(self, path: Path) -> None:
+        """Record a picture; called again when it has changed."""
+
+    def log_model(self, path: Path) -> None:
+        """Record the folder of a model, if the tracker wants it."""
+
+
+class Observer:
+    """One rank's measurements of the training loop:
+
+        observer.begin_step(step, steps)
+        for batch in batches:
+            with observer.micro_batch():
+                with observer.meter.phase("forward"):
+                    outputs = engine(...)
+                observer.saw(outputs, labels)
+                with observer.meter.phase("backward"):
+                    engine.backward(outputs.loss)
+        observer.end_step(batches, global_batch_size)
+        observer.log(..., step)  # on logging steps
+
+    What a step costs beyond the phases' clocks: on logging steps an argmax over the logits, on probing steps the norms
+    of `AcnGradientProbe` in one micro-batch. Rank 0 alone records and shows.
+
+    Args:
+        model: before `torch.compile`, as the engine's module.
+        precision: fp32, bf16 or fp16, resolved.
+        open_tracker: called once, on rank 0. Building an observer is a collective.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        model: AcnForMaskedLM,
+        precision: str,
+        device: torch.device,
+        open_tracker: Callable[[], Tracker],
+        console: Console,
+    ):
+        self.config = config
+        self.console = console
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        folder = Path(config.output)
+        self.meter = Meter(model.config, Peak(peak_flops(device, precision), ranks), device)
+        self.tracker = open_tracker() if rank == 0 else None
+        tags = job_tags(device)
+        if self.tracker is not None:
+            self.tracker.log_tags(tags)
+        shape = f"{config.model.connectivity}, {config.model.num_hidden_layers} layers x {config.model.hidden_size}"
+        self._picture = RunPicture(folder, f"{folder.name} ({shape})")
+        self._probe = GradientProbe(model)
+        self._profiler = StepProfiler(config.profile, folder / "profile", rank, device)
+        self._hits = torch.zeros(2, device=device)
+        self._step = self._steps = 0
+        self._logging = self._probing = self._listening = False
+
+    def say(self, line: str) -> None:
+        """Tell the user, once for all ranks."""
+        if self.tracker is not None:
+            self.console.say(line)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record and show metrics, once for all ranks."""
+        if self.tracker is not None:
+            self.tracker.log_metrics(metrics, step)
+            self.console.progress(step, self._steps, metrics)
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Get ready for optimizer step `step` (1 is the first) of `steps`."""
+        self._step, self._steps = step, steps
+        self._logging = step == steps or step % self.config.log_every == 0
+        every = self.config.probes.every
+        self._probing = every > 0 and (step == steps or step % every == 0)
+        self._profiler.before_step(step)
+
+    @contextmanager
+    def micro_batch(self) -> Iterator[None]:
+        """Forward and backward pass of one micro-batch; the first one of a probing step is probed."""
+        if not self._probing or self._listening:
+            yield
+            return
+        self._listening = True
+        with self._probe.listen():
+            yield
+
+    def saw(self, outputs: Any, labels: torch.Tensor) -> None:
+        """Look at the model's outputs, before their backward pass: masked accuracy, on logging steps only."""
+        if self._listening and not self._probe.watching:
+            self._probe.watch(outputs.loss)
+        if self._logging:
+            correct = (outputs.logits.detach().argmax(-1) == labels).sum()  # -100, no target, is never the best
+            self._hits += torch.stack([correct, (labels != -100).sum()])
+
+    def end_step(self, batches: list[MaskedBatch], samples: int) -> None:
+        """Count the work of `samples` blocks, over all ranks, of the shape of `batches`. A collective when probing."""
+        self.meter.count(samples, batches[0].input_ids.shape[1], batches[0].masked_positions.shape[1])
+        if self._listening:
+            self._listening = False
+            self.log(self._probe.metrics(), self._step)
+        self._say_where(self._profiler.after_step(self._step))
+
+    def take_hits(self) -> torch.Tensor:
+        """(2,) masked positions of this rank predicted correctly, and all of them, on the logging step just made."""
+        hits, self._hits = self._hits, torch.zeros_like(self._hits)
+        return hits
+
+    def draw(self, whatever_it_takes: bool = False) -> None:
+        """Bring RUN/pretraining.png up to date, on rank 0."""
+        if self.tracker is None:
+            return
+        try:
+            picture = self._picture.draw(whatever_it_takes)
+        except OSError as error:  # a full disk is no reason to stop training
+            self.say(f"step {self._step}  no picture: {error}")
+            return
+        if picture is not None:
+            self.tracker.log_figure(picture)
+
+    def publish(self, model: Path) -> None:
+        """Record the finished model and the last picture, on rank 0."""
+        self.draw(whatever_it_takes=True)
+        if self.tracker is not None:
+            self.tracker.log_model(model)
+
+    def close(self) -> None:
+        """Write the trace of a profile that the end of the run cut short."""
+        self._say_where(self._profiler.close())
+
+    def _say_where(self, trace: Path | None) -> None:
+        if trace is not None:
+            self.say(f"step {self._step}  profile {trace}")

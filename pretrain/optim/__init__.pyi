@@ -1,0 +1,15 @@
+from .ema import EMA_FILE, Ema, EmaConfig
+from .optimizers import CONVERTIBLE, OptimConfig, adapt_to_engine, build_optimizer, set_learning_rate
+from .schedule import ScheduleConfig
+
+__all__ = [
+    "CONVERTIBLE",
+    "EMA_FILE",
+    "Ema",
+    "EmaConfig",
+    "OptimConfig",
+    "ScheduleConfig",
+    "adapt_to_engine",
+    "build_optimizer",
+    "set_learning_rate",
+]

@@ -1,0 +1,288 @@
+"""The report: every task and run is in it, it stands alone, and it overwrites nothing but itself."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import DepthCurve, EvalError, ReportConfig, save_depth_figure, write_report
+from eval.report.tables import Table, latex
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Writes RUN/TASK/results.json with made-up numbers; keyword arguments override."""
+
+    def write(run: str, task: str, **overrides: Any) -> Path:
+        values = {
+            "task": task,
+            "metric": "accuracy",
+            "seed": 1,
+            "model": "run/model",
+            "connectivity": "acn",
+            "full_score": 0.8125,
+            "depth_scores": [0.5, 0.8111, 0.8125],
+            "cut_depth": 1,
+            "tolerance": 0.005,
+            "params_by_depth": [1_000_000, 2_000_000, 3_000_000],
+            "flops_by_depth": [0, 10**9, 2 * 10**9],
+            "seq_length": 128,
+            "majority_score": 0.5,
+            "train": {},
+        }
+        path = tmp_path / run / task / "results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values | overrides))
+        return path
+
+    return write
+
+
+def _report(tmp_path: Path, *folders: str) -> Path:
+    return write_report(ReportConfig([str(tmp_path / folder) for folder in folders], str(tmp_path / "report")))
+
+
+class _Page(HTMLParser):
+    """Collects the cells of table bodies and all sources of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.cells: list[str] = []
+        self.sources: list[str] = []
+        self.open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.open = "td" if self.open == "td" else tag  # a cell may hold markup
+        self.sources += [value for name, value in attributes if name in ("src", "href") and value]
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = "" if tag == "td" else self.open
+
+    def handle_data(self, data: str) -> None:
+        if self.open == "td":
+            self.cells[-1] += data.strip()
+
+
+def test_the_report_has_a_figure_and_a_row_per_task_and_run(tmp_path: Path, save: Save) -> None:
+    for run, connectivity in (("glue-acn", "acn"), ("glue-res", "residual")):
+        for task in ("rte", "docpair", "sst2"):
+            save(run, task, connectivity=connectivity)
+    page = _report(tmp_path, "glue-res", "glue-acn")
+    assert page == tmp_path / "report" / "index.html"
+    text = page.read_text()
+    assert re.findall(r"<h2>(\w+)</h2>", text) == ["sst2", "rte", "docpair"]
+    cells = _Page(text).cells
+    assert (cells.count("glue-acn"), cells.count("glue-res")) == (3, 3)
+    assert cells[:2] + cells[11:13] == ["glue-acn", "acn", "glue-res", "residual"]
+    assert cells[2:11] == [
+        "1",
+        "0.8125",
+        "0.005",
+        "1 of 2",
+        "0.8111",
+        *["3.00M → 2.00M", "2.000 → 1.000", "128", "11.4 → 7.6"],
+    ]
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {
+        f"{task}.{kind}" for task in ("sst2", "rte", "docpair") for kind in ("png", "svg")
+    }
+    with (tmp_path / "report" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[0]["task"] == "sst2"
+    assert (rows[0]["run"], rows[0]["cut_score"], rows[0]["cut_params"]) == ("glue-acn", "0.8111", "2000000")
+    assert rows[0]["depth_scores"] == "0.5 0.8111 0.8125"
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path, save: Save) -> None:
+    save("glue", "sst2")
+    text = _report(tmp_path, "glue").read_text()
+    sources = _Page(text).sources
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert sum(source.startswith("data:") for source in sources) == 1
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_names_from_the_results_are_escaped(tmp_path: Path, save: Save) -> None:
+    save("<b>run", "sst2")
+    text = write_report(ReportConfig([str(tmp_path)], str(tmp_path / "report"))).read_text()
+    assert "<b>" not in text
+    assert "<td>&lt;b&gt;run</td>" in text
+
+
+def test_overlapping_folders_count_a_run_once_and_equal_names_are_told_apart(tmp_path: Path, save: Save) -> None:
+    save("one/glue", "sst2")
+    save("two/glue", "sst2")
+    cells = _Page(_report(tmp_path, ".", "one").read_text()).cells
+    assert [cell for cell in cells if "glue" in cell] == [str(tmp_path / run / "glue") for run in ("one", "two")]
+
+
+def test_cut_models_and_unfinished_folders_are_left_out(tmp_path: Path, save: Save) -> None:
+    save("runs/glue", "sst2")
+    save("runs", ".sst2.partial-1")
+    (tmp_path / "runs" / "small").mkdir()
+    (tmp_path / "runs" / "small" / "results.json").write_text(json.dumps({"source": "x", "depth": 1, "score": 0.5}))
+    with (_report(tmp_path, "runs").parent / "results.csv").open(newline="") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["glue"]
+
+
+def test_a_report_replaces_an_earlier_one_whole(tmp_path: Path, save: Save) -> None:
+    path = save("glue", "sst2")
+    _report(tmp_path, "glue")
+    path.unlink()
+    save("glue", "rte")
+    _report(tmp_path, "glue")
+    assert {path.name for path in (tmp_path / "report" / "figures").iterdir()} == {"rte.png", "rte.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == {"glue", "report"}
+
+
+@pytest.mark.parametrize("make", ["empty", "file", "foreign", "notes", "figure_notes"])
+def test_an_output_that_holds_anything_else_is_left_alone(tmp_path: Path, save: Save, make: str) -> None:
+    save("glue", "sst2")
+    output = tmp_path / "report"
+    if make == "file":
+        output.write_text("mine")
+    elif make in ("empty", "foreign"):
+        output.mkdir()
+        if make == "foreign":
+            (output / "index.html").write_text("mine")
+    else:
+        _report(tmp_path, "glue")
+        (output / ("notes.md" if make == "notes" else "figures/notes.md")).write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(EvalError, match="choose another --output"):
+        _report(tmp_path, "glue")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_bad_inputs_are_errors_and_nothing_is_written(tmp_path: Path, save: Save) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvalError, match=r"no results\.json of a fine-tuning"):
+        _report(tmp_path, "empty")
+    with pytest.raises(EvalError, match="is not a folder"):
+        _report(tmp_path, "absent")
+    with pytest.raises(EvalError, match="results is empty"):
+        _report(tmp_path)
+    save("mixed/a", "own")
+    save("mixed/b", "own", metric="f1")
+    with pytest.raises(EvalError, match="scored by accuracy and f1"):
+        _report(tmp_path, "mixed")
+    broken = save("broken", "sst2")
+    broken.write_text('{"task": "sst2"}')
+    with pytest.raises(EvalError, match=r"broken/sst2/results\.json.*missing"):
+        _report(tmp_path, "broken")
+    broken.write_text("{")
+    with pytest.raises(EvalError, match="cannot be read as JSON"):
+        _report(tmp_path, "broken")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_figure_refuses_to_mix_metrics_and_leaves_no_half_file(tmp_path: Path) -> None:
+    curves = [DepthCurve("a", "acn", metric, [0.1, 0.2], 1, [1, 2]) for metric in ("accuracy", "f1")]
+    with pytest.raises(ValueError, match="one metric"):
+        save_depth_figure(tmp_path / "x.png", curves, "x")
+    assert list(tmp_path.iterdir()) == []
+    save_depth_figure(tmp_path / "x.png", curves[:1], "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_results_file_in_the_run_folder_itself_is_found(tmp_path: Path, save: Save) -> None:
+    save("glue", "sst2")
+    page = write_report(ReportConfig([str(tmp_path / "glue" / "sst2")], str(tmp_path / "report")))
+    assert _Page(page.read_text()).cells[0] == "glue"
+
+
+def _study(folder: Path, **overrides: Any) -> None:
+    points = [{"x": x, "mean": 0.8 - x / 10, "std": 0.01, "values": [0.79 - x / 10, 0.81 - x / 10]} for x in (0.0, 1.0)]
+    curve = {"label": "swap", "x_label": "strength", "y_label": "accuracy", "points": points, "reference": 0.8}
+    value = {
+        "study": "noise",
+        "model": "runs/suite-acn/sst2",
+        "connectivity": "acn",
+        "task": "sst2",
+        "seeds": [1, 2],
+        "curves": [curve, curve | {"label": "drop", "reference": None}],
+        "table": {"columns": ["noise", "strength", "accuracy"], "rows": [["swap", 0.1, 0.79], ["drop", 0.1, 0.785]]},
+        "notes": "Characters were <swapped>.",
+    }
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps(value | overrides))
+
+
+def test_a_study_of_several_models_is_one_section_with_one_figure_and_one_table(tmp_path: Path) -> None:
+    _study(tmp_path / "acn" / "noise")
+    _study(tmp_path / "res" / "noise", connectivity="residual")
+    page = _report(tmp_path, "acn", "res")
+    text = page.read_text()
+    assert text.count("data:image/png") == 1
+    assert text.count("noise: sst2") == 1
+    cells = _Page(text).cells
+    assert (cells.count("acn"), cells.count("res"), cells.count("residual")) == (4, 2, 2)
+    assert cells[:7] == ["acn", "acn", "sst2", "swap", "0.1000", "0.7900", "1 2"]
+    assert "&lt;swapped&gt;" in text
+    files = {str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file()}
+    assert {"figures/study-noise.png", "figures/study-noise.svg", "tables/study-noise.csv"} <= files
+    assert r"\begin{tabular}" in (page.parent / "tables" / "study-noise.tex").read_text()
+
+
+@pytest.mark.parametrize("damage", [{"table": {"columns": ["a"], "rows": [[1, 2]]}}, {"curves": [{}]}, {"seeds": None}])
+def test_a_broken_study_is_an_error(tmp_path: Path, damage: dict[str, Any]) -> None:
+    _study(tmp_path / "acn" / "noise", **damage)
+    with pytest.raises(EvalError, match=r"noise/study\.json is not a study"):
+        _report(tmp_path, "acn")
+
+
+def _seeds(scores: list[list[float]]) -> dict[str, Any]:
+    means = [sum(at) / len(at) for at in zip(*scores, strict=True)]
+    return {
+        "seeds": [1, 2],
+        "standard_error": 0.01,
+        "selection": "seed 1, the best of 2 by validation score",
+        "metrics": {"validation": {"accuracy": scores[0]}},
+        "speed": {"threads": 1, "depths": {"1": {"latency_ms": 5.0, "sequences_per_second": 40.0}}},
+        "recut": [{"depth": 1, "epochs": 1.0, "score_before": 0.7, "score": 0.75}],
+        "aggregate": {
+            "by_seed": {"1": scores[0], "2": scores[1]},
+            "depth_mean": means,
+            "depth_std": [0.01, 0.02, 0.03],
+            "standard_error": 0.02,
+            "cut_depth_tolerance": 2,
+            "cut_depth_one_standard_error": 1,
+            "glue_scores": [scores[0][-1], scores[1][-1]],
+        },
+    }
+
+
+def test_seeds_stand_together_with_means_deviations_speed_and_glues_average(tmp_path: Path, save: Save) -> None:
+    together = _seeds([[0.5, 0.80, 0.8125], [0.5, 0.81, 0.8225]])
+    for task in ("sst2", "rte"):
+        save("suite", task, **together)
+        save(f"suite/{task}", "seed-1")  # a cell is part of its task
+    text = _report(tmp_path, "suite").read_text()
+    cells = _Page(text).cells
+    assert cells[:6] == ["suite", "acn", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071"]
+    assert cells[cells.index("cut, 1 s.e.") :][:4] == ["cut, 1 s.e.", "1", "accuracy", "0.8050 ± 0.0200"]
+    assert "5.0000" in cells
+    assert cells[cells.index("0.7500") - 3 :][:5] == ["1", "1", "1.0000", "0.7500", "0.7000"]
+    assert "the best of 2 by validation score" in text
+    with (tmp_path / "report" / "results.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert (tmp_path / "report" / "tables" / "glue.tex").read_text().count(r"$\pm$ 0.0071") == 4
+
+
+def test_latex_tables_escape_what_latex_reads(tmp_path: Path) -> None:
+    table = Table("x", "a_b & 50%", ["n_1", "score"], [["é{", 0.5], ["#", 12.25]])
+    text = latex(table)
+    assert r"\caption{a\_b \& 50\%}" in text
+    assert r"\begin{tabular}{lr}" in text
+    assert r"é\{ & 0.5000 \\" in text

@@ -1,0 +1,133 @@
+"""Where the time of a step goes, what it amounts to, and what the device could do."""
+
+import math
+
+import pytest
+import torch
+
+from modeling import AcnConfig, forward_flops
+from pretrain.observe import meter as meters
+from pretrain.observe.meter import Meter, Peak, duration, peak_memory
+from pretrain.observe.peak import known_peak, measured_peak, peak_flops
+
+CPU = torch.device("cpu")
+MODEL = AcnConfig(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(meters, "time", clock)
+    return clock
+
+
+def make_step(meter: Meter, clock: Clock, **phases: float) -> None:
+    for name, seconds in phases.items():
+        with meter.phase(name):
+            clock.now += seconds
+    meter.count(samples=32, seq_length=16, masked_positions=3)
+
+
+def test_a_lap_has_the_mean_time_of_every_phase_and_the_speed(clock):
+    meter = Meter(MODEL, Peak(flops=1e9, devices=2), CPU)
+    for _ in range(2):
+        make_step(meter, clock, data=1.0, forward=2.0, backward=4.0, optimizer=1.0)
+        clock.now += 2.0
+    lap = meter.lap(step=2, steps=10)
+    assert {name: lap[f"time/{name}"] for name in ("step", "data", "forward", "backward", "optimizer")} == {
+        "step": 10.0, "data": 1.0, "forward": 2.0, "backward": 4.0, "optimizer": 1.0,
+    }  # fmt: skip
+    assert lap["train/tokens_per_second"] == pytest.approx(32 * 16 / 10)
+    assert lap["train/tokens_per_second_per_device"] == pytest.approx(32 * 16 / 10 / 2)
+    assert lap["train/seconds_left"] == pytest.approx(80)
+    flops = 3 * forward_flops(MODEL, 16, masked_positions=3) * 32
+    assert lap["train/mfu"] == pytest.approx(flops / 10 / 2 / 1e9)
+    assert lap["train/tflops_per_device"] == pytest.approx(lap["train/mfu"] * 1e9 / 1e12)
+
+
+def test_validation_and_checkpoints_do_not_slow_the_steps_they_lie_between(clock):
+    meter = Meter(MODEL, Peak(1e9, 1), CPU)
+    make_step(meter, clock, forward=3.0)
+    with meter.phase("validation"):
+        clock.now += 500
+    lap = meter.lap(1, 10)
+    assert lap["time/step"] == pytest.approx(3.0)
+    assert lap["time/validation"] == pytest.approx(500)
+    make_step(meter, clock, forward=5.0)
+    lap = meter.lap(2, 10)
+    assert lap["time/forward"] == pytest.approx(5.0)
+    assert "time/validation" not in lap
+
+
+def test_a_restarted_lap_forgets_what_was_before(clock):
+    meter = Meter(MODEL, Peak(1e9, 1), CPU)
+    make_step(meter, clock, forward=3.0)
+    clock.now += 1000
+    meter.restart()
+    assert meter.lap(0, 10) == {}, "no step was made since"
+    make_step(meter, clock, forward=4.0)
+    assert meter.lap(1, 10)["time/step"] == pytest.approx(4.0)
+
+
+def test_steps_of_another_length_count_with_their_own_tokens(clock):
+    meter = Meter(MODEL, Peak(1e9, 1), CPU)
+    for seq_length in (16, 64):
+        clock.now += 1
+        meter.count(samples=4, seq_length=seq_length, masked_positions=2)
+    lap = meter.lap(2, 2)
+    assert lap["train/tokens_per_second"] == pytest.approx(4 * (16 + 64) / 2)
+    work = sum(3 * 4 * forward_flops(MODEL, length, masked_positions=2) for length in (16, 64))
+    assert lap["train/tflops_per_device"] * 1e12 == pytest.approx(work / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "teraflops"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bf16", 312),
+        ("NVIDIA A100-SXM4-80GB", "fp32", 19.5),
+        ("NVIDIA A10G", "fp16", 70),
+        ("NVIDIA A10", "bf16", 125),
+        ("NVIDIA A40", "bf16", 149.7),
+        ("NVIDIA H100 80GB HBM3", "bf16", 989),
+        ("NVIDIA H100 PCIe", "bf16", 756),
+        ("NVIDIA H200", "bf16", 989),
+        ("NVIDIA B200", "bf16", 2250),
+        ("NVIDIA L40S", "bf16", 362),
+        ("NVIDIA L4", "bf16", 121),
+        ("Tesla V100-SXM2-32GB", "fp16", 125),
+        ("NVIDIA GeForce RTX 4090", "bf16", 165.2),
+        ("AMD Instinct MI300X", "bf16", 1307.4),
+    ],
+)
+def test_the_peak_of_a_known_device_is_that_of_its_data_sheet(name, precision, teraflops):
+    assert known_peak(name, precision) == teraflops * 1e12
+
+
+def test_what_a_device_does_not_have_or_is_not_known_is_measured():
+    assert known_peak("Tesla V100-SXM2-32GB", "bf16") is None
+    assert known_peak("Quantum Abacus 3000", "fp32") is None
+    measured = measured_peak(CPU, "fp32")
+    assert 1e8 < measured < 1e14
+    assert math.isfinite(peak_flops(CPU, "bf16"))
+
+
+def test_peak_memory_sees_what_was_given_back():
+    before = peak_memory(CPU)
+    block = torch.ones(64 * 2**20)  # 256 MiB
+    del block
+    assert peak_memory(CPU) >= max(before, 256 * 2**20)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3723, "1:02:03")])
+def test_durations_are_written_as_people_do(seconds, text):
+    assert duration(seconds) == text
