@@ -11,7 +11,7 @@ import pytest
 from modeling import AcnGradientProbe
 from pretrain.engine import precision_problems
 from pretrain.observe.gradients import ProbesConfig
-from tests.pretrain import observe_rank
+from tests.pretrain.observe import observe_rank
 
 
 def observe(stage: int, precision: str, folder: Path) -> list[dict[str, float]]:
