@@ -6,11 +6,14 @@ Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at 
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from . import ranks
 from .errors import reported
 
 
@@ -21,12 +24,23 @@ class Verb:
     help: str
     positionals: tuple[str, ...] = ()
     """Fields of `Args` given without a flag; a list takes one or more."""
+    ranks_import: tuple[str, ...] = ()
+    """Of a verb that starts ranks: what they need and takes seconds to import, so that it begins before all else."""
 
 
 VERBS = {
     "prepare": Verb("stream a corpus, train or load a tokenizer, write token shards"),
     "data": Verb("look into a prepared corpus: `data show DIR`, `data stats DIR`", positionals=("action", "data")),
-    "pretrain": Verb("pretrain an ACN or its residual twin with DeepSpeed, or go on with an interrupted run"),
+    "pretrain": Verb(
+        "pretrain an ACN or its residual twin with DeepSpeed, or go on with an interrupted run",
+        ranks_import=(
+            "pretrain.lean_deepspeed",
+            "transformers",
+            "launch.verbs.pretrain",
+            "pretrain.trainer",
+            "launch.tracking.tracker",
+        ),
+    ),
     "preflight": Verb("check every node of a job before it trains, with the recipe of `acn pretrain`"),
     "export": Verb("turn a checkpoint into a Hugging Face model folder", positionals=("source", "output")),
     "glue": Verb("fine-tune on GLUE tasks and score every depth"),
@@ -96,7 +110,23 @@ def main(argv: list[str] | None = None) -> int:
     if chosen is None:
         build_parser(None).parse_args(argv)  # prints the help, or what is wrong, and exits
     assert chosen is not None, "the parser requires a verb"
-    return run_verb(chosen, read_args(chosen, argv))
+    with _ranks_importing(chosen, argv):
+        return run_verb(chosen, read_args(chosen, argv))
+
+
+@contextmanager
+def _ranks_importing(verb: str, argv: list[str]) -> Iterator[None]:
+    """Meanwhile a server imports what the verb's ranks need, where this process is going to start ranks."""
+    modules = VERBS[verb].ranks_import
+    if not modules or "WORLD_SIZE" in os.environ or any(word in argv for word in ("-h", "--help", "--print_config")):
+        yield
+        return
+    print(f"acn {verb}: starting", file=sys.stderr, flush=True)
+    ranks.start_server(modules)
+    try:
+        yield
+    finally:
+        ranks.stop_server()
 
 
 def read_args(verb: str, argv: list[str]) -> Any:

@@ -37,15 +37,10 @@ def init_distributed(timeout_seconds: float) -> torch.device:
         os.environ.setdefault(name, value)
     os.environ.setdefault("MASTER_PORT", "0" if os.environ["WORLD_SIZE"] == "1" else "29500")
     on_cuda = torch.cuda.is_available()
-    if not on_cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # without this, each collective of torch's gloo backend prints a deprecation of its logger
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
-    import deepspeed
-    import deepspeed.ops
+    from .lean_deepspeed import deepspeed
 
-    if not on_cuda:  # a shared-memory collective that init_distributed would compile for most of a minute
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     timeout = timedelta(seconds=timeout_seconds)
     # DeepSpeed's sub-groups take torch's default time-out, whatever init_distributed is given
     dist.distributed_c10d.default_pg_timeout = timeout
@@ -198,7 +193,7 @@ def compile_layers(model: Any) -> None:
 
 def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     """The DeepSpeed engine around `model` with its optimizer."""
-    import deepspeed
+    from .lean_deepspeed import deepspeed
 
     optimizer = build_optimizer(model, config.optim)
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -40,9 +40,9 @@ class OffloadConfig:
 
 
 def _async_io_problems() -> list[str]:
-    from deepspeed.ops.op_builder import AsyncIOBuilder
+    from .lean_deepspeed import deepspeed
 
-    if AsyncIOBuilder().is_compatible(verbose=False):
+    if deepspeed.ops.op_builder.AsyncIOBuilder().is_compatible(verbose=False):
         return []
     return [
         "offload to nvme: DeepSpeed cannot build its asynchronous I/O here; install libaio's headers (Debian: "

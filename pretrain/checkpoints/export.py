@@ -83,6 +83,8 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             return _with_tied({name: state["fp32"] for name, state in universal_states(Path(folder))})
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
+    from .. import lean_deepspeed  # noqa: F401
+
     # it reports its progress for people who call it by hand
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)

@@ -15,6 +15,8 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch.utils._pytree import tree_map
 
+from .. import lean_deepspeed  # noqa: F401  # before any part of DeepSpeed
+
 
 @dataclass(frozen=True)
 class WrittenFile:

@@ -1,9 +1,12 @@
 """What is measured of a running pretraining, and where it goes: the tracker, the console, RUN/profile, the picture."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -13,12 +16,14 @@ from modeling import AcnForMaskedLM
 
 from ..config import PretrainConfig
 from .console import Console
-from .figures import RunPicture
 from .gradients import GradientProbe
 from .job import job_tags
 from .meter import Meter, Peak
 from .peak import peak_flops
 from .profiler import StepProfiler
+
+if TYPE_CHECKING:
+    from .figures import RunPicture
 
 
 class Tracker(Protocol):
@@ -78,13 +83,19 @@ class Observer:
         tags = job_tags(device)
         if self.tracker is not None:
             self.tracker.log_tags(tags)
-        shape = f"{config.model.connectivity}, {config.model.num_hidden_layers} layers x {config.model.hidden_size}"
-        self._picture = RunPicture(folder, f"{folder.name} ({shape})")
         self._probe = GradientProbe(model)
         self._profiler = StepProfiler(config.profile, folder / "profile", rank, device)
         self._hits = torch.zeros(2, device=device)
         self._step = self._steps = 0
         self._logging = self._probing = self._listening = False
+
+    @cached_property
+    def _picture(self) -> RunPicture:
+        from .figures import RunPicture  # matplotlib takes half a second, which the first step need not wait for
+
+        model, folder = self.config.model, Path(self.config.output)
+        shape = f"{model.connectivity}, {model.num_hidden_layers} layers x {model.hidden_size}"
+        return RunPicture(folder, f"{folder.name} ({shape})")
 
     def say(self, line: str) -> None:
         """Tell the user, once for all ranks."""

@@ -77,12 +77,12 @@ def full_fp32_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
     A collective at stages 1 to 3: every rank must take all of them.
     """
-    from deepspeed.utils import safe_get_full_fp32_param
+    from ..lean_deepspeed import deepspeed
 
     sharded = engine.zero_optimization_stage() > 0
     copies = {} if sharded else {id(parameter): copy for parameter, copy in master_copies(engine)}
     for name, parameter in engine.module.named_parameters():
         if sharded:
-            yield name, safe_get_full_fp32_param(parameter)
+            yield name, deepspeed.utils.safe_get_full_fp32_param(parameter)
         else:
             yield name, copies.get(id(parameter), parameter).detach()

@@ -4,6 +4,8 @@ from typing import Any
 
 from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
+from .. import lean_deepspeed  # noqa: F401  # before any part of DeepSpeed
+
 
 class Muon(MuonWithAuxAdam):
     """Muon (kellerjordan.github.io/posts/muon) for groups with `use_muon`, AdamW for the others.
