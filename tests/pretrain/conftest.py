@@ -1,8 +1,6 @@
 """A pretraining small enough to run many times."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,13 @@ from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
 from pretrain.checkpoints.folder import CheckpointConfig
+from tests.processes import run_acn, start_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server() -> None:
+    """Have the server of all processes import while the first tests run."""
+    start_server()
 
 
 @pytest.fixture
@@ -57,15 +62,4 @@ def recipe(tiny_run: Callable[..., PretrainConfig], tmp_path: Path) -> Callable[
 @pytest.fixture
 def acn() -> Callable[..., subprocess.CompletedProcess]:
     """Run `acn` in a process of its own and return what it printed and its exit code."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "launch.cli", *arguments],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    return run
+    return run_acn

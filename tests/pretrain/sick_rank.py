@@ -1,34 +1,33 @@
-"""A rank of `acn pretrain` whose loss is not finite for chosen samples: python sick_rank.py FIRST END [arguments].
+"""Ranks of `acn pretrain` whose loss is not finite, or multiplied by a number, for chosen samples."""
 
-With $SICK_SCALE set the loss of those samples is multiplied by it instead.
-"""
-
-import math
-import os
-import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from launch import cli
+from launch.ranks import run_local_ranks
 from pretrain import run
 from pretrain import trainer as loop
 
 
-def main() -> int:
-    first, end = int(sys.argv[1]), int(sys.argv[2])
+def launch(which: range, scale: float, config: Path) -> int:
+    """Start two of them; the loss of the samples in `which` is multiplied by `scale`."""
+    return run_local_ranks(2, _sick_rank, (which, scale, config))
+
+
+def _sick_rank(work: tuple[range, float, Path]) -> int:
+    which, scale, config = work
     inputs_of = loop.model_inputs
 
     def remember(batch: Any, device: torch.device) -> dict[str, torch.Tensor]:
-        inputs_of.sick = bool(((batch.samples >= first) & (batch.samples < end)).any())
+        inputs_of.sick = any(int(sample) in which for sample in batch.samples)
         return inputs_of(batch, device)
 
     loop.model_inputs = remember
     build = run.build_engine
 
     def build_sick(model: Any, config: Any) -> Any:
-        scale = float(os.environ.get("SICK_SCALE", math.nan))
-
         def hook(module: Any, args: Any, output: Any) -> Any:
             if getattr(inputs_of, "sick", False) and module.training:
                 output.loss = output.loss * scale
@@ -38,8 +37,4 @@ def main() -> int:
         return build(model, config)
 
     run.build_engine = build_sick
-    return cli.main(["pretrain", *sys.argv[3:]])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return cli.main(["pretrain", "--config", str(config)])

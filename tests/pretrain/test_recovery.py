@@ -1,9 +1,8 @@
 """Steps that are not finite are left out, counted and named; rows of them end at an older checkpoint."""
 
 import json
-import os
+import math
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ import pytest
 from pretrain.checkpoints.folder import newest_complete
 from pretrain.observe.figures import read_metrics
 from pretrain.recovery import Health, HealthConfig
+from tests.pretrain import sick_rank
+from tests.processes import run
 
 
 def test_mean_and_deviation_follow_the_losses():
@@ -50,19 +51,13 @@ def test_going_back_keeps_the_counts_and_leaves_the_samples_out():
 
 @pytest.fixture
 def sick(recipe, tmp_path):
-    """Run two ranks under torchrun whose loss is sick for the samples of `which`; returns the process and the run."""
+    """Run two ranks whose loss is sick for the samples of `which`; returns the process and the run."""
 
-    def run(which: range, scale: float | None = None, **overrides) -> tuple[subprocess.CompletedProcess, Path]:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-        if scale is not None:
-            environment["SICK_SCALE"] = str(scale)
-        script = Path(__file__).with_name("sick_rank.py")
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(script)]
-        command += [str(which.start), str(which.stop), "--config", str(recipe("run", sample_log=True, **overrides))]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        return done, tmp_path / "run"
+    def run_sick(which: range, scale: float = math.nan, **overrides) -> tuple[subprocess.CompletedProcess, Path]:
+        config = recipe("run", sample_log=True, **overrides)
+        return run(sick_rank.launch, which, scale, config), tmp_path / "run"
 
-    return run
+    return run_sick
 
 
 def trained_on(run: Path) -> dict[int, list[int]]:

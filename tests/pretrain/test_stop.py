@@ -1,11 +1,7 @@
 """Everything that stops a run leads to one checkpoint at a step boundary and exit code 75."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +9,8 @@ import pytest
 
 from pretrain.checkpoints.folder import newest_complete
 from pretrain.observe.figures import read_metrics
+from tests.pretrain import stuck_rank
+from tests.processes import Started, start, start_acn, wait_until
 
 STEPS = 100_000
 
@@ -21,28 +19,20 @@ STEPS = 100_000
 def long_run(recipe, tmp_path):
     """A run that nobody waits for: what to do once it has printed its third step, then its exit code and output."""
 
-    def start(then: Callable[[subprocess.Popen], None], **overrides) -> tuple[int, str, Path]:
+    def start(then: Callable[[Started], None], **overrides) -> tuple[int, str, Path]:
         path = recipe("run", nproc_per_node=2, steps=STEPS, **overrides)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "launch.cli", "pretrain", "--config", str(path)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
+        process = start_acn("pretrain", "--config", str(path), merge_stderr=True)
         lines = []
         for line in process.stdout:
             lines.append(line)
             if re.match(r"step +3/", line):
                 then(process)
-        return process.wait(timeout=120), "".join(lines), tmp_path / "run"
+        return process.wait(), "".join(lines), tmp_path / "run"
 
     return start
 
 
-def stop_file(process: subprocess.Popen) -> None:
+def stop_file(process: Started) -> None:
     run = next(Path(part) for part in process.args if str(part).endswith(".yaml")).with_suffix("")
     (run / "STOP").touch()
 
@@ -51,7 +41,7 @@ def stop_file(process: subprocess.Popen) -> None:
     ("then", "reason"),
     [
         (lambda process: process.send_signal(signal.SIGTERM), "SIGTERM"),  # to the launcher alone, which passes it on
-        (lambda process: os.killpg(process.pid, signal.SIGUSR1), "SIGUSR1"),  # to all, as Slurm does
+        (lambda process: process.signal_group(signal.SIGUSR1), "SIGUSR1"),  # to all, as Slurm does
         (stop_file, "the file STOP"),
     ],
 )
@@ -72,15 +62,13 @@ def test_the_time_limit_stops_the_run(long_run):
     assert newest_complete(run).progress.step == max(read_metrics(run)["train/loss"])
 
 
-def test_a_second_interrupt_leaves_at_once(long_run):
-    """In the middle of a step that accumulates for seconds."""
-
-    def twice(process: subprocess.Popen) -> None:
-        for _ in range(2):
-            time.sleep(0.3)
-            os.killpg(process.pid, signal.SIGINT)
-
-    code, output, run = long_run(twice, global_batch_size=2400)
-    assert code == 130, output
+def test_a_second_interrupt_leaves_at_once(recipe, tmp_path):
+    """In the middle of a step, which would not end by itself."""
+    process = start(stuck_rank.launch, tmp_path, recipe("run", steps=STEPS), merge_stderr=True)
+    for event in ("in-step", "seen"):
+        wait_until(lambda event=event: len(list(tmp_path.glob(f"{event}-?"))) == 2, process)
+        process.signal_group(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.wait() == 130, output
     assert "stopped by" not in output
-    assert max(read_metrics(run)["train/loss"]) == 3
+    assert max(read_metrics(tmp_path / "run")["train/loss"]) == 3

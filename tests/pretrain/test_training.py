@@ -1,12 +1,10 @@
 """Real runs of `acn pretrain`: processes, gloo, DeepSpeed."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pretrain.observe.figures import read_metrics
 from pretrain.offload import OffloadConfig
+from tests.processes import start_acn
 
 NOWHERE, CPU = OffloadConfig(), OffloadConfig(optimizer="cpu")
 
@@ -76,22 +75,14 @@ def test_two_ranks_interrupted_and_resumed_equal_an_undisturbed_run(acn, recipe,
 
 
 def _run_until_step(config: Path, step: int, then: signal.Signals) -> subprocess.CompletedProcess:
-    """Start a run in a process group of its own and send the whole group a signal, as a terminal's Ctrl-C does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "launch.cli", "pretrain", "--config", str(config)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    """Start a run and send it and its ranks a signal at a step, as a terminal's Ctrl-C does."""
+    process = start_acn("pretrain", "--config", str(config), merge_stderr=True)
     lines = []
-    assert process.stdout is not None
     for line in process.stdout:
         lines.append(line)
         if re.match(rf"step +{step}/", line):
-            os.killpg(process.pid, then)
-    return subprocess.CompletedProcess(process.args, process.wait(timeout=120), "".join(lines))
+            process.signal_group(then)
+    return subprocess.CompletedProcess(process.args, process.wait(), "".join(lines))
 
 
 def test_two_ranks_see_the_global_batches_of_one(acn, recipe, tmp_path):

@@ -1,7 +1,6 @@
-"""A rank of `test_probes.py`: two steps at a ZeRO stage, probed, with a validation between them."""
+"""A rank of `test_gradients.py`: two steps at a ZeRO stage, probed, with a validation between them."""
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,9 +33,10 @@ def micro_batch(number: int, rank: int) -> Any:
     )
 
 
-def main(stage: int, precision: str, output: Path) -> None:
+def observe(work: tuple[int, str, Path]) -> int:
+    stage, precision, output = work
     device = init_distributed(60)
-    import deepspeed
+    from pretrain.lean_deepspeed import deepspeed
 
     model = build_model()
     settings = {
@@ -69,7 +69,4 @@ def main(stage: int, precision: str, output: Path) -> None:
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    return 0

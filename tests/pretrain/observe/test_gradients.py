@@ -1,13 +1,11 @@
 """Gradient probes and validation see the same network at every ZeRO stage and precision: two gloo ranks each."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from launch.ranks import run_local_ranks
 from modeling import AcnGradientProbe
 from pretrain.engine import precision_problems
 from pretrain.observe.gradients import ProbesConfig
@@ -17,14 +15,7 @@ from tests.pretrain.observe import observe_rank
 def observe(stage: int, precision: str, folder: Path) -> list[dict[str, float]]:
     """[probe of step 1, validation after it, probe of step 2]"""
     output = folder / f"{stage}-{precision}.json"
-    root = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         observe_rank.__file__, str(stage), precision, str(output)],
-        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_local_ranks(2, observe_rank.observe, (stage, precision, output)) == 0
     return json.loads(output.read_text())
 
 

@@ -1,13 +1,20 @@
 """Every optimizer computes its paper's equations at every ZeRO stage it is allowed at, and resumes exactly."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from tests.pretrain.optim.optimizer_ranks import ACCUMULATIONS, EMA_DECAY, EMA_EVERY, RATES, WORLD, Probe, cases, slopes
+from launch.ranks import run_local_ranks
+from tests.pretrain.optim.optimizer_ranks import (
+    ACCUMULATIONS,
+    EMA_DECAY,
+    EMA_EVERY,
+    RATES,
+    WORLD,
+    Probe,
+    cases,
+    slopes,
+    train_all,
+)
 
 DECAY, BETAS, EPS, MOMENTUM = 0.1, (0.9, 0.98), 1e-6, 0.95
 
@@ -21,14 +28,7 @@ def precision(request):
 def results(precision, tmp_path_factory):
     """What two ranks made of all cases; one start of the processes for them all."""
     folder = tmp_path_factory.mktemp("optimizers")
-    program = (
-        "from pathlib import Path; from launch.ranks import run_local_ranks; "
-        "from tests.pretrain.optim.optimizer_ranks import train_all; "
-        f"raise SystemExit(run_local_ranks({WORLD}, train_all, (Path({str(folder)!r}), {precision!r})))"
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_local_ranks(WORLD, train_all, (folder, precision)) == 0
     return torch.load(folder / "results.pt", weights_only=False)
 
 
