@@ -92,7 +92,7 @@ def goals(sections: dict[str, Any]) -> list[Goal]:
         if ours is None:
             continue
         acn = ours["cases"]["acn"]
-        if (aim := gpu_mfu(case)) is not None:
+        if (aim := gpu_mfu(case)) is not None and acn["mfu"] is not None:
             found.append(aim.measured(acn["mfu"]))
         found.append(gpu_over_residual(case).measured(ours["time_over_residual"]))
         found.append(gpu_loader(case).measured(ours["loader_tokens_per_second"] / acn["tokens_per_second"]))
@@ -108,7 +108,7 @@ def details(record: dict[str, Any]) -> str:
         [
             f"{name.split()[1]}, {case}",
             f"{row['tokens_per_second']:,.0f}",
-            f"{row['mfu']:.1%}",
+            "unknown" if row["mfu"] is None else f"{row['mfu']:.1%}",
             f"{row['peak_gib']:.1f}",
         ]
         for name, section in record["sections"].items()

@@ -86,13 +86,14 @@ class Bench:
             yield training, advance
 
     def row(self, seconds: list[float], peak: int) -> dict[str, Any]:
-        """Speed, MFU and memory of a case, all by the FLOPs that our model needs."""
+        """Speed, MFU and memory of a case, all by the FLOPs that our model needs; no MFU where the peak is unknown."""
         speed = self.tokens / Timing(seconds).median
         targets = MaskingConfig().targets(self.length)
+        peak_rate = peak_flops(self.device, "bf16")
         flops = 3 * forward_flops(self.model, self.length, masked_positions=targets) / self.length
         return {
             "tokens_per_second": speed,
-            "mfu": speed * flops / peak_flops(self.device, "bf16"),
+            "mfu": None if peak_rate is None else speed * flops / peak_rate,
             "peak_gib": peak / 2**30,
             "seconds": seconds,
         }

@@ -1,9 +1,9 @@
 """The fp32 weights and optimizer states in a checkpoint's files, parameter by parameter. Needs no process group."""
 
-import os
+import contextlib
+import io
 import shutil
-import subprocess
-import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,27 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         PretrainError: DeepSpeed could not.
     """
+    from deepspeed.checkpoint import ds_to_universal
+
+    from ..lean_deepspeed import deepspeed  # noqa: F401
+
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    # a process of its own, for it starts a pool of workers
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
-    command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder / _UNIVERSAL)]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    done = subprocess.run(command, env=_alone(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}:\n{done.stderr.strip()[-2000:]}")
-
-
-def _alone() -> dict[str, str]:
-    """The environment without what makes a process a rank of this job."""
-    of_the_job = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    return {name: value for name, value in os.environ.items() if name not in of_the_job}
+    settings = Namespace(
+        input_folder=str(checkpoint.path),
+        output_folder=str(folder / _UNIVERSAL),
+        num_extract_workers=1,  # more would be processes of their own
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=False,
+    )
+    try:
+        # it reports its progress for people who call it by hand
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ds_to_universal.main(settings)
+    except Exception as error:
+        raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}: {error!r}") from error
 
 
 def universal_states(folder: Path) -> Iterator[tuple[str, State]]:

@@ -20,8 +20,8 @@ STEP_PHASES = ("data", "forward", "backward", "optimizer")
 class Peak:
     """What the job can do at most."""
 
-    flops: float
-    """FLOP/s of one device."""
+    flops: float | None
+    """FLOP/s of one device; None where it is unknown."""
     devices: int
     """Devices of the job, one for each rank."""
 
@@ -40,7 +40,7 @@ class Meter:
 
     Args:
         model: what the FLOPs are counted for.
-        peak: what MFU is relative to.
+        peak: what MFU is relative to, which is left out where the peak is unknown.
         device: where the model is.
     """
 
@@ -98,11 +98,12 @@ class Meter:
             "train/tokens_per_second": speed,
             "train/tokens_per_second_per_device": speed / self._peak.devices,
             "train/tflops_per_device": achieved / 1e12,
-            "train/mfu": achieved / self._peak.flops,
             "train/seconds_left": self._pace * (steps - step),
             "train/peak_memory_gib": peak_memory(self._device) / 2**30,
             "time/step": pace,
         }
+        if self._peak.flops is not None:
+            metrics["train/mfu"] = achieved / self._peak.flops
         metrics |= {f"time/{name}": self._seconds[name] / self._steps for name in STEP_PHASES}
         metrics |= {f"time/{name}": value for name, value in between.items()}
         self.restart()

@@ -1,7 +1,5 @@
 """The most arithmetic a device can do, which is what MFU (model FLOPs utilization) is measured against."""
 
-import time
-
 import torch
 
 # Peak dense TFLOP/s by name as the driver reports it (a part of it, in lower case) and arithmetic: tensor cores for
@@ -32,18 +30,17 @@ _TERAFLOPS: tuple[tuple[str, dict[str, float]], ...] = (
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def peak_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of `device` in fp32, bf16 or fp16: from the data sheets, or measured once where they do not say.
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """FLOP/s of `device` in fp32, bf16 or fp16 by its data sheet; None where the table does not have it (any CPU).
 
-    fp32 matrix products that torch may round to TF32 (`torch.set_float32_matmul_precision`) count as TF32.
+    It is never measured, as two measurements can differ tenfold beside other ranks and programs. fp32 matrix products
+    that torch may round to TF32 (`torch.set_float32_matmul_precision`) count as TF32.
     """
     if device.type == "cuda":
         if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
             precision = "tf32"
-        known = known_peak(torch.cuda.get_device_name(device), precision)
-        if known is not None:
-            return known
-    return measured_peak(device, precision)
+        return known_peak(torch.cuda.get_device_name(device), precision)
+    return None
 
 
 def known_peak(name: str, precision: str) -> float | None:
@@ -52,19 +49,3 @@ def known_peak(name: str, precision: str) -> float | None:
         if part in name.lower():
             return teraflops[precision] * 1e12 if precision in teraflops else None
     return None
-
-
-def measured_peak(device: torch.device, precision: str) -> float:
-    """The best FLOP/s of square matrix products within half a second: the more of them, the likelier one is undisturbed
-    by other programs (on a machine that is never free the peak, and with it MFU, still says little)."""
-    size = 4096 if device.type == "cuda" else 512
-    matrix = torch.ones(size, size, device=device, dtype=DTYPES[precision])
-    best = float("inf")
-    until = time.perf_counter() + 0.5
-    while time.perf_counter() < until or best == float("inf"):
-        began = time.perf_counter()
-        torch.mm(matrix, matrix)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best

@@ -31,6 +31,16 @@ def test_the_sections_measure_everything_that_was_aimed_at(tmp_path: Path, monke
     assert written["machine"] == {"gpu": "X"}
 
 
+def test_on_a_gpu_of_unknown_peak_everything_but_mfu_is_measured() -> None:
+    sections = {"ours base/128": FOUND["ours"] | {"cases": {"acn": ROW | {"mfu": None}}}}
+    found = {goal.what for goal in gpu.goals(sections)}
+    assert found == {
+        "base/128, bf16: time of acn over residual",
+        "base/128, bf16: loader alone over training, tokens/s",
+    }
+    assert "| base/128, acn |      300 | unknown |      1.0 |" in gpu.details({"sections": sections})
+
+
 def test_a_section_that_fails_leaves_the_others_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

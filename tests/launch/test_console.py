@@ -37,6 +37,13 @@ def test_the_panel_shows_the_newest_of_everything(panel):
     assert "9.9" not in text
 
 
+def test_without_a_known_peak_the_panel_has_no_mfu(panel):
+    panel.progress(10, 1000, {name: value for name, value in TRAINING.items() if name != "train/mfu"})
+    text = panel_text(panel)
+    assert "MFU" not in text
+    assert "12,346 tokens/s" in text
+
+
 def test_before_the_first_validation_and_checkpoint_the_panel_says_so(panel):
     panel.progress(10, 1000, TRAINING)
     text = panel_text(panel)

@@ -20,6 +20,11 @@ def test_a_logging_step_is_one_line_with_speed_and_time_left():
     )
 
 
+def test_a_line_without_mfu_leaves_no_gap():
+    line = training_line(50, 1000, {name: value for name, value in TRAINING.items() if name != "train/mfu"})
+    assert line.endswith("12,346 tokens/s  1:02:05 left")
+
+
 def test_steps_that_were_all_left_out_still_have_a_line():
     assert re.match(r"step 7/9  loss nan  lr 1.00e-03$", training_line(7, 9, {"train/learning_rate": 1e-3}))
 

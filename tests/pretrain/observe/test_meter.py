@@ -1,14 +1,12 @@
 """Where the time of a step goes, what it amounts to, and what the device could do."""
 
-import math
-
 import pytest
 import torch
 
 from modeling import AcnConfig, forward_flops
 from pretrain.observe import meter as meters
 from pretrain.observe.meter import Meter, Peak, duration, peak_memory
-from pretrain.observe.peak import known_peak, measured_peak, peak_flops
+from pretrain.observe.peak import known_peak, peak_flops
 
 CPU = torch.device("cpu")
 MODEL = AcnConfig(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
@@ -53,6 +51,17 @@ def test_a_lap_has_the_mean_time_of_every_phase_and_the_speed(clock):
     flops = 3 * forward_flops(MODEL, 16, masked_positions=3) * 32
     assert lap["train/mfu"] == pytest.approx(flops / 10 / 2 / 1e9)
     assert lap["train/tflops_per_device"] == pytest.approx(lap["train/mfu"] * 1e9 / 1e12)
+
+
+def test_where_the_peak_is_unknown_mfu_alone_is_left_out(clock):
+    laps = []
+    for flops in (None, 1e9):
+        meter = Meter(MODEL, Peak(flops, 2), CPU)
+        make_step(meter, clock, forward=3.0)
+        laps.append(meter.lap(1, 10))
+    unknown, known = laps
+    assert known.keys() - unknown.keys() == {"train/mfu"}
+    assert unknown["train/tflops_per_device"] == known["train/tflops_per_device"] > 0
 
 
 def test_validation_and_checkpoints_do_not_slow_the_steps_they_lie_between(clock):
@@ -113,12 +122,28 @@ def test_the_peak_of_a_known_device_is_that_of_its_data_sheet(name, precision, t
     assert known_peak(name, precision) == teraflops * 1e12
 
 
-def test_what_a_device_does_not_have_or_is_not_known_is_measured():
+def test_what_no_data_sheet_says_is_unknown():
     assert known_peak("Tesla V100-SXM2-32GB", "bf16") is None
     assert known_peak("Quantum Abacus 3000", "fp32") is None
-    measured = measured_peak(CPU, "fp32")
-    assert 1e8 < measured < 1e14
-    assert math.isfinite(peak_flops(CPU, "bf16"))
+    assert peak_flops(CPU, "fp32") is None
+    assert peak_flops(CPU, "bf16") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "matmul", "precision", "teraflops"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "highest", "bf16", 312),
+        ("NVIDIA A100-SXM4-80GB", "highest", "fp32", 19.5),
+        ("NVIDIA A100-SXM4-80GB", "high", "fp32", 156),
+        ("Quantum Abacus 3000", "highest", "bf16", None),
+    ],
+)
+def test_the_peak_of_a_gpu_goes_by_its_name_and_what_fp32_may_be_rounded_to(
+    monkeypatch, name, matmul, precision, teraflops
+):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: matmul)
+    assert peak_flops(torch.device("cuda", 0), precision) == (None if teraflops is None else teraflops * 1e12)
 
 
 def test_peak_memory_sees_what_was_given_back():

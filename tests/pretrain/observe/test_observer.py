@@ -131,6 +131,14 @@ def test_the_profile_is_announced(observer, model, seen, tmp_path):
     assert trace.is_file()
 
 
+def test_on_a_cpu_the_speed_is_measured_and_mfu_is_not(observer, model):
+    train(observer, model, 1, 9)
+    lap = observer.meter.lap(1, 9)
+    assert lap["train/tokens_per_second"] > 0
+    assert lap["train/tflops_per_device"] > 0
+    assert "train/mfu" not in lap
+
+
 def test_the_tags_tell_where_the_job_runs(observer, seen):
     assert seen.tags["world_size"] == "1"
     assert seen.tags["hosts"]
