@@ -40,6 +40,9 @@ class OffloadConfig:
 
 
 def _async_io_problems() -> list[str]:
+    from .accelerator import choose_accelerator  # and torch, which options are otherwise checked without
+
+    choose_accelerator()
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     if AsyncIOBuilder().is_compatible(verbose=False):

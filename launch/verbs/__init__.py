@@ -1,1 +1,5 @@
-"""One file per verb of `acn`: `Args` says what it takes, `run` does it."""
+"""One file per verb of `acn`: `Args` says what it takes, `run` does it.
+
+Options are parsed, and `--help` answers, in a moment: nothing that `Args` needs imports torch, transformers or another
+large library, and what a verb does is imported when it runs (tests/launch/test_light.py).
+"""

@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from data_pipeline import Manifest
 from modeling import AcnConfig, AcnForMaskedLM
 
+from ..accelerator import choose_accelerator
 from ..errors import PretrainError
 from ..optim import EMA_FILE
 from .folder import Checkpoint, newest_complete, read_checkpoint
@@ -81,6 +82,7 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory(dir=checkpoint.path.parent, prefix=".universal-") as folder:
             convert(checkpoint, Path(folder))
             return _with_tied({name: state["fp32"] for name, state in universal_states(Path(folder))})
+    choose_accelerator()
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # it reports its progress for people who call it by hand

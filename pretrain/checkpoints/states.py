@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..accelerator import choose_accelerator
 from ..errors import PretrainError
 from .folder import Checkpoint
 
@@ -30,6 +31,7 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    choose_accelerator()
     # a process of its own, for it starts a pool of workers
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
     command += ["--input_folder", str(checkpoint.path), "--output_folder", str(folder / _UNIVERSAL)]
