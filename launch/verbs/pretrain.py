@@ -12,6 +12,7 @@ from ..config_file import write_config
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -38,7 +39,8 @@ def run(args: Args) -> int:
         return _train(args)
     if problems := plain_problems(args):
         raise PretrainError("\n".join(problems))
-    from pretrain import check_run
+    with large_imports():
+        from pretrain import check_run
 
     check_run(args, args.nproc_per_node)
     return run_local_ranks(args.nproc_per_node, _run_rank, args)

@@ -10,7 +10,7 @@ import pytest
 
 from modeling import AcnGradientProbe
 from pretrain.engine import precision_problems
-from pretrain.observe.gradients import ProbesConfig
+from pretrain.observe import ProbesConfig
 from tests.pretrain import observe_rank
 
 
