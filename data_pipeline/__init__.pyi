@@ -1,16 +1,18 @@
 from .corpus.cleaning import CleaningConfig
-from .corpus.prepare import PrepareConfig, prepare_corpus
+from .corpus.config import PrepareConfig
+from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
 from .filesystem import is_url
-from .shards import MANIFEST_FILE, TOKENIZER_FOLDER, Manifest, Shard, Split
+from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
+from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
 from .stream.documents import PackedBatch
-from .stream.masking import IGNORED_LABEL, MaskedBatch, MaskingConfig, mask_blocks
+from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
-from .stream.remote import RemoteConfig
-from .stream.stream import StreamConfig, TokenStream, validation_batches, world_problems
+from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import SplitSummary, summarize
 from .tokenizer import Vocabulary, fingerprint, train_tokenizer, vocabulary_of
 
@@ -39,6 +41,7 @@ __all__ = [
     "Vocabulary",
     "default_lanes",
     "fingerprint",
+    "folder_problem",
     "is_url",
     "iter_documents",
     "mask_blocks",

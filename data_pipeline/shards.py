@@ -20,13 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DataError
+from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
-WORK_FOLDER = ".work"
-"""Holds what an unfinished `acn prepare` has done so far; removed once the manifest is written."""
-MANIFEST_FILE = "manifest.json"
-TOKENIZER_FOLDER = "tokenizer"
 COLUMN = "tokens"
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
@@ -110,13 +107,9 @@ class Manifest:
         tokenizer beside it is not the one the shards were written with.
         """
         directory = Path(directory)
+        if problem := folder_problem(directory):
+            raise DataError(problem)
         file = directory / MANIFEST_FILE
-        if not directory.is_dir():
-            raise DataError(f"{directory} does not exist: write it with `acn prepare --output {directory}`")
-        if not file.is_file():
-            if (directory / WORK_FOLDER).is_dir():
-                raise DataError(f"{directory} is not finished: run the same `acn prepare` again, it goes on")
-            raise DataError(f"{directory} is not a prepared folder (no {MANIFEST_FILE}): give one of `acn prepare`")
         manifest = cls.from_bytes(file.read_bytes(), str(file))
         manifest._check(directory)
         return manifest

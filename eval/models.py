@@ -1,5 +1,6 @@
 """Model folders in Hugging Face layout: loading them as classifiers with everything checked, and saving them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ _NEW_WEIGHTS = ("pooler.", "classifier.")
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars, and no warnings that a new head is new: what matters in them is checked here instead."""
+    if not torch.cuda.is_available():  # accelerate imports DeepSpeed, which warns when it has to guess that
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

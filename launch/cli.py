@@ -4,7 +4,6 @@ Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at 
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,16 +90,7 @@ def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
 
 
 def _module(verb: str) -> Any:
-    _choose_accelerator()
     return importlib.import_module(f"launch.verbs.{verb}")
-
-
-def _choose_accelerator() -> None:
-    """Tell DeepSpeed, which warns when it has to guess, that this machine has no GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from .errors import LostRankError, PretrainError, UnhealthyError
 from .files import write_text
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
+from .plain import plain_problems
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 
@@ -40,6 +41,7 @@ __all__ = [
     "export_checkpoint",
     "find_checkpoint",
     "init_distributed",
+    "plain_problems",
     "pretrain",
     "resolve_precision",
     "step",

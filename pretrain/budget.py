@@ -1,11 +1,7 @@
 """How long to train and with which batches: pure functions of the step, exact on resume and for any number of ranks."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import torch
-import torch.distributed as dist
 
 from .optim import ScheduleConfig
 
@@ -155,21 +151,3 @@ class Plan:
             return self.peak_rate * self.schedule.factor(done, total)
         start = float(self.branch.step)
         return self.branch.rate * self.schedule.factor(done - start, total - start)
-
-
-class TrainingClock:
-    """Seconds of training over all restarts: what the checkpoint knew, and the time since this process began."""
-
-    def __init__(self, seconds_before: float) -> None:
-        self._before = seconds_before
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        """On this rank's clock."""
-        return self._before + time.monotonic() - self._start
-
-    def agreed(self, device: torch.device) -> float:
-        """On rank 0's clock, for decisions that all ranks must take alike. A collective."""
-        reading = torch.tensor(self.seconds(), dtype=torch.float64, device=device)
-        dist.broadcast(reading, src=0)
-        return float(reading)

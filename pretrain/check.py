@@ -1,7 +1,6 @@
 """Everything that can be known to be wrong with a run before it starts, reported together."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -13,9 +12,10 @@ from modeling import AcnConfig
 
 from .checkpoints import Checkpoint, Progress, differences, find_origin, newest_complete
 from .config import PretrainConfig
-from .engine import overrides, precision_problems, resolve_precision
+from .engine import precision_problems, resolve_precision
 from .errors import PretrainError
 from .optim import CONVERTIBLE
+from .plain import data_problems, plain_problems
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:
@@ -23,14 +23,13 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
     Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
     """
-    found = config.problems() + _output_problems(Path(config.output))
-    found += precision_problems(config.precision) + _override_problems(config.deepspeed)
-    found += _kernel_problems(config)
+    found = plain_problems(config) + precision_problems(config.precision) + _kernel_problems(config)
     offloaded = config.offload.optimizer != "none"
     found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
     if not config.problems():
         found += _batch_problems(config, world_size)
-        found += _data_problems(config, world_size)
+        if not data_problems(config.data):
+            found += _data_problems(config, world_size)
     if found:
         raise PretrainError("\n".join(found))
 
@@ -107,42 +106,6 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
             found.append(f"the budget of {steps} steps in all is used up at {origin.checkpoint.path}: allow more")
         found += _state_problems(origin.checkpoint, progress)
     return found
-
-
-# Settings of DeepSpeed's that would contradict ours, and what to set instead.
-_OURS = {
-    "train_batch_size": "global_batch_size",
-    "train_micro_batch_size_per_gpu": "micro_batch_size",
-    "gradient_accumulation_steps": "global_batch_size or micro_batch_size",
-    "gradient_clipping": "optim.grad_clip",
-    "optimizer": "optim",
-    "scheduler": "schedule",
-    "zero_optimization.stage": "zero_stage",
-    "bf16.enabled": "precision",
-    "fp16.enabled": "precision",
-}
-
-
-def _override_problems(given: dict[str, Any]) -> list[str]:
-    found = []
-    for dotted, ours in _OURS.items():
-        value: Any = overrides(given)
-        for key in dotted.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            found.append(f"deepspeed.{dotted}: set {ours} instead")
-    return found
-
-
-def _output_problems(output: Path) -> list[str]:
-    if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
-        return []
-    return [f"output={output} exists and is not a run of `acn pretrain`: choose another folder or remove it"]
-
-
-def _has_files(folder: Path) -> bool:
-    """Whether a folder (or a file in its place) holds anything but our lock."""
-    return not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())
 
 
 def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int) -> Progress:

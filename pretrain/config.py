@@ -1,9 +1,8 @@
 """The configuration of a pretraining run."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from data_pipeline import Manifest
 from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
@@ -12,6 +11,9 @@ from .observe import ProbesConfig, ProfileConfig
 from .offload import OffloadConfig
 from .optim import EmaConfig, OptimConfig, ScheduleConfig
 from .recovery import HealthConfig
+
+if TYPE_CHECKING:
+    from data_pipeline import Manifest
 
 
 @dataclass
@@ -52,7 +54,7 @@ class ModelConfig:
     """Add the identity to the initial query, key, value and output projections: every token then attends to itself
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
 
-    def acn_fields(self, manifest: Manifest) -> dict[str, Any]:
+    def acn_fields(self, manifest: "Manifest") -> dict[str, Any]:
         """The fields of the `AcnConfig` for the corpus of `manifest`."""
         tokenizer = manifest.tokenizer
         return {**asdict(self), "vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_token_id}

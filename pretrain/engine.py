@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import yaml
 from torch import nn
 
 from .config import PretrainConfig
 from .optim import adapt_to_engine, build_optimizer
+from .overrides import merged, overrides
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
 # leave one bucket, with nothing to overlap.
@@ -129,40 +129,6 @@ def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -
 def clips_outside(config: PretrainConfig) -> bool:
     """Whether gradients are clipped, and checked to be finite, here instead of in DeepSpeed."""
     return config.zero_stage == 0 and resolve_precision(config.precision) == "fp32"
-
-
-def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`--deepspeed.a.b.c 5` as DeepSpeed wants it: dotted keys opened up, text read as YAML."""
-    opened: dict[str, Any] = {}
-    for dotted, value in given.items():
-        if isinstance(value, Mapping):
-            value = overrides(value)
-        elif isinstance(value, str):
-            value = _number(value)
-        *outer, last = dotted.split(".")
-        for key in reversed(outer):
-            value, last = {last: value}, key
-        opened = merged(opened, {last: value})
-    return opened
-
-
-def _number(text: str) -> Any:
-    value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML 1.1 wants a point in 1e6
-        try:
-            value = float(text)
-        except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, nested ones merged key by key; `above` wins."""
-    both = dict(below)
-    for key, value in above.items():
-        inner = both.get(key)
-        both[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return both
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -2,8 +2,6 @@
 
 import socket
 
-import torch.distributed as dist
-
 
 class PretrainError(ValueError):
     """A user's mistake: the message names the field or file and the mend."""
@@ -19,6 +17,8 @@ class LostRankError(RuntimeError):
 
 def lost_rank(error: RuntimeError, run: str) -> LostRankError | None:
     """What to tell the user when `error` comes from a collective that another rank did not take part in, else None."""
+    import torch.distributed as dist  # here, because the launcher too knows these errors, before there is torch
+
     text = str(error)
     if not isinstance(error, dist.DistError) and "gloo/transport" not in text:  # gloo has no class of its own
         return None

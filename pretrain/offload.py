@@ -40,7 +40,7 @@ class OffloadConfig:
 
 
 def _async_io_problems() -> list[str]:
-    from .lean_deepspeed import deepspeed
+    from .lean_deepspeed import deepspeed  # and torch, which options are otherwise checked without
 
     if deepspeed.ops.op_builder.AsyncIOBuilder().is_compatible(verbose=False):
         return []

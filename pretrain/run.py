@@ -1,6 +1,7 @@
 """A run on one rank: what it consists of, where it goes on from, and what it leaves on disk."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from transformers import set_seed
 from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
-from .budget import Branch, TrainingClock
+from .budget import Branch
 from .check import first_progress
 from .checkpoints import (
     Checkpoint,
@@ -36,6 +37,24 @@ from .lock import lock_run
 from .observe import Console, Observer, SampleLog, Tracker, forget_after
 from .optim import Ema
 from .watchdog import Watchdog
+
+
+class TrainingClock:
+    """Seconds of training over all restarts: what the checkpoint knew, and the time since this process began."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._before = seconds_before
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """On this rank's clock."""
+        return self._before + time.monotonic() - self._start
+
+    def agreed(self, device: torch.device) -> float:
+        """On rank 0's clock, for decisions that all ranks must take alike. A collective."""
+        reading = torch.tensor(self.seconds(), dtype=torch.float64, device=device)
+        dist.broadcast(reading, src=0)
+        return float(reading)
 
 
 class Run:

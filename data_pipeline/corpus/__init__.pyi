@@ -1,4 +1,5 @@
-from .prepare import PrepareConfig, prepare_corpus
+from .config import PrepareConfig
+from .prepare import prepare_corpus
 from .sources import CorpusConfig, iter_documents
 from .store import Store
 from .verify import shard_faults, verify_corpus

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ..shards import TOKENIZER_FOLDER, WORK_FOLDER, Shard, ShardWriter, TokenArray, dtype_for
+from ..folder import TOKENIZER_FOLDER, WORK_FOLDER
+from ..shards import Shard, ShardWriter, TokenArray, dtype_for
 from ..tokenizer import Vocabulary
 from .packing import PACKERS, Packer
 from .progress import Step

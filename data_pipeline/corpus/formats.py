@@ -2,6 +2,8 @@
 
 A slice is what one unit of work reads of one file. Slices that touch give every document exactly once, whatever the
 cuts: a line belongs to the slice in which it begins, a paragraph to the one in which the blank line before it begins.
+
+pyarrow is imported where a file needs it: options are checked with this module, in a moment.
 """
 
 import csv
@@ -13,9 +15,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import DataError, UnfinishedError
 from ..filesystem import is_url, open_filesystem
@@ -77,6 +76,8 @@ def cut_file(file: str, size: int, target: int) -> list[Slice]:
     if kind != "parquet":
         cuts = [size * number // -(-size // target) for number in range(-(-size // target) + 1)]
         return [Slice(file, first, last, last - first) for first, last in pairwise(cuts)]
+    import pyarrow.parquet as pq
+
     with reading(file), _open(file) as stream:
         metadata = pq.ParquetFile(stream).metadata
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -147,6 +148,8 @@ def _decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
     if compression is None:
         return raw
     if compression == "zstd":  # Arrow's reads concatenated frames and notices a truncated file; zstandard's does not
+        import pyarrow as pa
+
         arrow = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
         return io.BufferedReader(arrow, _BUFFER)
     from fsspec.compression import compr
@@ -161,6 +164,8 @@ def no_column(path: str, column: str, there: list[str]) -> DataError:
 
 
 def _parquet(raw: IO[bytes], part: Slice, column: str) -> Iterator[Batch]:
+    import pyarrow.parquet as pq
+
     file = pq.ParquetFile(raw)
     if column not in file.schema_arrow.names:
         raise no_column(part.file, column, file.schema_arrow.names)

@@ -7,7 +7,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import DataError, UnfinishedError
-from ..shards import MANIFEST_FILE, TOKENIZER_FOLDER, Manifest, Shard, Split, dtype_for
+from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
+from ..shards import Manifest, Shard, Split, dtype_for
 from ..tokenizer import Vocabulary
 from .encode import SPLITS, Job, Record, finished_units, load_tail
 from .statistics import SourceTallies, tokenizer_report

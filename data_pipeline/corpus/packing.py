@@ -9,14 +9,13 @@ document (block-diagonal) and position ids can restart. Where a document ends fo
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..shards import Shard, ShardWriter, Split, TokenArray
 from ..tokenizer import Vocabulary
 
-Packing = Literal["blocks", "documents"]
 _FITTED_ROW_GROUPS = 4  # documents are fitted among the text of so many row groups
 
 

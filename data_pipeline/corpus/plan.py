@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from ..errors import DataError
-from ..shards import MANIFEST_FILE, WORK_FOLDER, Manifest
+from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..shards import Manifest
 from .merge import read_manifest, write_json
 from .sources import CorpusConfig
 from .store import Store

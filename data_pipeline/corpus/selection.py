@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..shards import WORK_FOLDER
+from ..folder import WORK_FOLDER
 from .sources import CorpusConfig
 from .store import Store
 from .units import Unit, candidates, content_hash

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..filesystem import is_url, open_filesystem
-from ..shards import WORK_FOLDER
+from ..folder import WORK_FOLDER
 
 
 class Store:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from ..shards import COLUMN, MANIFEST_FILE, TOKENIZER_FOLDER, Manifest, Shard, TokenArray, block_type
+from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
+from ..shards import COLUMN, Manifest, Shard, TokenArray, block_type
 from ..tokenizer import fingerprint
 from .merge import read_manifest
 from .progress import Progress, Say, Step

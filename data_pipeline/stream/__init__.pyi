@@ -1,11 +1,11 @@
 from .blocks import BlockReader
+from .config import MaskingConfig, RemoteConfig, StreamConfig
 from .documents import PackedBatch
 from .lanes import plan_windows
-from .masking import IGNORED_LABEL, MaskedBatch, MaskingConfig
+from .masking import IGNORED_LABEL, MaskedBatch
 from .order import Order
-from .remote import RemoteConfig
 from .shard_files import PreparedFolder
-from .stream import StreamConfig, TokenStream, validation_batches, world_problems
+from .stream import TokenStream, validation_batches, world_problems
 from .summary import SplitSummary, summarize
 
 __all__ = [

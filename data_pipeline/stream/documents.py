@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..shards import TOKENIZER_FOLDER, Manifest
+from ..folder import TOKENIZER_FOLDER
+from ..shards import Manifest
 from ..tokenizer import Vocabulary
 from ..words import continuations
 from .counter_random import Int64Array

@@ -11,14 +11,14 @@ padding; there the share is taken of what is not padding, so that a nearly empty
 Shapes: B blocks, T tokens per block, M masked positions per block.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..tokenizer import Vocabulary
+from .config import SPAN_LENGTH, MaskingConfig
 from .counter_random import (
     Int64Array,
     Uint64Array,
@@ -33,64 +33,7 @@ IGNORED_LABEL = -100
 """The label of a slot without a target; torch's cross_entropy leaves it out by default."""
 
 _CHOICE_KEYS, _REPLACE_KEYS, _RANDOM_TOKEN_KEYS, _SPAN_KEYS = 3, 4, 5, 6  # continues the purposes in order.py
-_SPAN_LENGTH = 3.8  # SpanBERT's mean (Joshi et al., arXiv 1907.10529)
-
 BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass
-class MaskingConfig:
-    """Which tokens a model has to predict, and what it sees in their place (BERT's 15 % and 80/10/10)."""
-
-    probability: float = 0.15
-    """Share of a block's tokens to predict; every block gets exactly the same number of targets."""
-    mask_fraction: float = 0.8
-    """Share of the targets that the model sees as the mask token."""
-    random_fraction: float = 0.1
-    """Share of the targets that the model sees as a random token; the rest stay as they are."""
-    unit: Literal["token", "word", "span"] = "token"
-    """What is chosen together: single tokens, all pieces of a word, or spans of neighbouring tokens that are also
-    replaced together. The last word or span of a block is cut where the exact number of targets asks for it."""
-    span_length: float | None = None
-    """Mean tokens of a span, whose lengths are geometric; 3.8 when not given. Only with masking.unit=span."""
-
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
-        found = []
-        if not 0 < self.probability < 1:
-            found.append(f"masking.probability={self.probability} must lie between 0 and 1")
-        found += [
-            f"masking.{name}={getattr(self, name)} must lie from 0 to 1"
-            for name in ("mask_fraction", "random_fraction")
-            if not 0 <= getattr(self, name) <= 1
-        ]
-        if self.mask_fraction + self.random_fraction > 1 + 1e-9:
-            found.append("masking.mask_fraction and masking.random_fraction add up to more than 1: lower one of them")
-        if self.unit not in ("token", "word", "span"):
-            found.append(f"masking.unit={self.unit} is unknown: use token, word or span")
-        if self.span_length is not None:
-            if self.unit != "span":
-                found.append(
-                    f"masking.span_length={self.span_length} needs masking.unit=span: set that, or leave it out"
-                )
-            if not self.span_length >= 1:
-                found.append(f"masking.span_length={self.span_length} must be at least 1")
-        return found
-
-    def targets(self, seq_length: int) -> int:
-        """Targets per block, M, from the seq_length - 2 places between [CLS] and [SEP]."""
-        return max(1, int(self.probability * (seq_length - 2) + 0.5))
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the masks, as JSON values; a setting that came later counts only where it is used."""
-        settings = asdict(self)
-        if self.unit == "token":
-            del settings["unit"]
-        if self.unit == "span":
-            settings["span_length"] = self.span_length or _SPAN_LENGTH
-        else:
-            del settings["span_length"]
-        return settings
 
 
 @dataclass
@@ -157,7 +100,7 @@ def _unit_firsts(
         starts = ~continues[tokens]
     else:
         hashes = hash_sequences(hash_integers(_SPAN_KEYS, seed, samples), length)
-        starts = (hashes >> np.uint64(11)) * 2.0**-53 < 1 / (config.span_length or _SPAN_LENGTH)
+        starts = (hashes >> np.uint64(11)) * 2.0**-53 < 1 / (config.span_length or SPAN_LENGTH)
     starts |= ~ordinary
     starts[:, 0] = True
     starts[:, 1:] |= ~ordinary[:, :-1]  # nothing goes on over a special token

@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,45 +12,13 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from ..errors import DataError, ShardFault
+from .config import RemoteConfig
 
 _CHUNK = 16 << 20  # bytes per request
 _LONGEST_PAUSE = 30.0
 _TRANSIENT_STATUS = (408, 425, 429)  # client errors that mean "later"
 
 T = TypeVar("T")
-
-
-@dataclass
-class RemoteConfig:
-    """How a prepared folder behind a URL is read: where its shards are kept, and how patiently they are fetched."""
-
-    cache: str = "~/.cache/acn-lm"
-    """Folder for fetched shards, on a disk of the machine itself; all ranks and runs of the machine share it."""
-    cache_gb: float = 50.0
-    """Most gigabytes (10^9 bytes) of shards to keep there; the least recently used go first."""
-    connections: int = 8
-    """Shards fetched at a time by each rank."""
-    retries: int = 8
-    """Further attempts after a request failed or timed out, before the run stops."""
-    backoff: float = 0.5
-    """Seconds before the second attempt; each further pause is twice as long, up to 30 s, less a random part."""
-    timeout: float = 60.0
-    """Seconds that a request (of at most 16 MiB) may take."""
-
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
-        found = [] if self.cache else ["stream.remote.cache is empty: name a folder"]
-        found += [
-            f"stream.remote.{name}={getattr(self, name)} must be above 0"
-            for name in ("cache_gb", "backoff", "timeout")
-            if not getattr(self, name) > 0
-        ]
-        least = {"connections": 1, "retries": 0}
-        return found + [
-            f"stream.remote.{name}={getattr(self, name)} must be at least {minimum}"
-            for name, minimum in least.items()
-            if getattr(self, name) < minimum
-        ]
 
 
 class RemoteFolder:

@@ -12,7 +12,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from ..errors import DataError, ShardFault
-from ..shards import MANIFEST_FILE, TOKENIZER_FOLDER, Shard
+from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
+from ..shards import Shard
 from .cache import ShardCache
 from .remote import RemoteConfig, RemoteFolder
 

@@ -2,55 +2,22 @@
 
 import hashlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..shards import Manifest
 from .blocks import BlockReader
+from .config import MaskingConfig, RemoteConfig, StreamConfig
 from .counter_random import Int64Array
 from .documents import Masker
 from .lanes import RankLanes
-from .masking import IGNORED_LABEL, MaskedBatch, MaskingConfig
+from .masking import IGNORED_LABEL, MaskedBatch
 from .order import Order, default_lanes
 from .prefetch import Prefetcher
-from .remote import RemoteConfig
 from .shard_files import PreparedFolder
-
-
-@dataclass
-class StreamConfig:
-    """The order of the training blocks, and how far to read ahead."""
-
-    lanes: int = 0
-    """Strands that the corpus is read in, a constant of the run. The number of ranks must divide it. 0 chooses by
-    the size of the corpus: 960 where there are as many row groups, fewer on smaller corpora, at least 12."""
-    window: int = 4
-    """Row groups of a lane that are shuffled together; a rank keeps as many of each of its lanes in memory."""
-    prefetch: int = 4
-    """Micro-batches prepared ahead of the training step."""
-    seed: int = 0
-    """Seed of the order and of the masks."""
-    damaged: Literal["stop", "skip"] = "stop"
-    """What to do about a missing or damaged shard: stop with its name, or skip it. The blocks of a skipped row group
-    are replaced by those of the next one that can be read, so batches keep their shapes; they are counted."""
-    remote: RemoteConfig = field(default_factory=RemoteConfig)
-    """Cache and patience for a prepared folder behind a URL (s3://, gs://, https://, hf://)."""
-
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
-        least = {"lanes": 0, "window": 1, "prefetch": 1, "seed": 0}
-        found = [
-            f"stream.{name}={getattr(self, name)} must be at least {minimum}"
-            for name, minimum in least.items()
-            if getattr(self, name) < minimum
-        ]
-        if self.damaged not in ("stop", "skip"):
-            found.append(f"stream.damaged={self.damaged} is unknown: use stop or skip")
-        return found + self.remote.problems()
 
 
 class TokenStream:

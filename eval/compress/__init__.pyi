@@ -1,5 +1,6 @@
 from .card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
-from .compress import CompressConfig, CutSummary, compress_model
+from .compress import CutSummary, compress_model
+from .config import CompressConfig
 from .onnx_model import INPUTS, ONNX_FILE, check_installed, export_onnx, open_session, quantize_int8
 from .speed import measure_speed
 

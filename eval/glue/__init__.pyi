@@ -1,5 +1,6 @@
 from .aggregate import aggregate_seeds, glue_average
-from .finetune import FinetuneConfig, encode, subset, trainer_arguments
+from .config import FinetuneConfig
+from .finetune import encode, subset, trainer_arguments
 from .suite import TRACKING_FOLDER, check_suite, run_suite
 from .trial import EVAL_SUBSET_SEED
 

@@ -27,7 +27,7 @@ from ..tasks import (
     point_name,
 )
 from .aggregate import aggregate_seeds, glue_average
-from .finetune import FinetuneConfig
+from .config import FinetuneConfig
 from .folder import TaskFolder
 from .submission import SUBMISSION_FOLDER, predict_tests
 from .trial import TaskWork, run_cell, sequence_length

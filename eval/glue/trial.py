@@ -19,7 +19,8 @@ from ..progress import Tracker
 from ..results import RESULTS_FILE, Results
 from ..tasks import GlueTask, Hyperparameters
 from .aggregate import standard_error
-from .finetune import FinetuneConfig, Training, encode, subset, train
+from .config import FinetuneConfig
+from .finetune import Training, encode, subset, train
 from .linear_probe import probe_scores
 
 # which examples of a validation split are used must not depend on the seed: seeds are compared on the same ones

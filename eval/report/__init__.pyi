@@ -1,4 +1,5 @@
-from .report import ReportConfig, write_report
+from .config import ReportConfig
+from .report import write_report
 from .sections import Run, depth_table, paper_table, study_table
 from .study_figures import save_comparison
 from .study_file import STUDY_FILE, StudyCurve, StudyPoint, StudyResults, parse_study

@@ -4,7 +4,6 @@ import base64
 import csv
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..figures import COLOURS, save_depth_figure, seeds_curve
 from ..files import new_folder, read_json
 from ..results import RESULTS_FILE, Results, check_results, is_cut_model, size_mb
 from ..tasks import TASKS
+from .config import ReportConfig
 from .page import render_page
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .study_figures import NamedStudy, save_comparison
@@ -20,23 +20,6 @@ from .study_file import STUDY_FILE, StudyResults, read_study
 from .tables import write_tables
 
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
-
-
-@dataclass
-class ReportConfig:
-    """Tables and figures from the results of fine-tunings and studies."""
-
-    results: list[str]
-    """Folders to search for results.json and study.json (OUTPUT of `acn glue`, `acn study`, or a folder above)."""
-    output: str
-    """Folder to write index.html, results.csv, figures/ and tables/ into; an earlier report there is replaced."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = [] if self.results else ["results is empty: name at least one folder that `acn glue` wrote"]
-        absent = [folder for folder in self.results if not Path(folder).is_dir()]
-        problems += [f"results: {folder} is not a folder: give one that `acn glue` wrote" for folder in absent]
-        return problems
 
 
 def _found(folders: list[str], name: str) -> list[Path]:

@@ -1,6 +1,7 @@
 from .base import Context, Curve, Point, Study
+from .config import StudyConfig
 from .early_exit import Leave, exit_early, exit_flops
-from .registry import KINDS, STUDY_FILE, StudyConfig, run_studies
+from .registry import KINDS, STUDY_FILE, run_studies
 
 __all__ = [
     "KINDS",

@@ -1,8 +1,7 @@
 """What every study has in common: its options, the data and model it is given, and the result it hands back."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -20,94 +19,7 @@ from ..glue import encode
 from ..progress import Tracker, duration
 from ..results import Results
 from ..tasks import LABEL, GlueTask
-
-
-def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> list[Any]:
-    """'0.1,0.2' as [0.1, 0.2]; a list stays one.
-
-    Raises:
-        ValueError: a word is not a number.
-    """
-    words = [word for word in text.split(",") if word.strip()] if isinstance(text, str) else list(text)
-    return [kind(word) for word in words]
-
-
-def number_problems(
-    name: str, text: str | Sequence[float], low: float, high: float = math.inf, kind: Callable[[Any], Any] = float
-) -> list[str]:
-    """What is wrong with an option that lists numbers in low..high, each once."""
-    try:
-        values = numbers(text, kind)
-    except ValueError:
-        return [f"{name}={text}: give numbers with commas between"]
-    if not values or len(set(values)) < len(values) or not all(low <= value <= high for value in values):
-        upper = "" if high == math.inf else f" and at most {high:g}"
-        return [f"{name}={text}: give one number or more, each once, at least {low:g}{upper}"]
-    return []
-
-
-@dataclass
-class StudyOptions:
-    """What all studies share."""
-
-    studies: str
-    """Studies, with commas between: early_exit, pruning, noise, lesion (of a fine-tuned model), low_data, forgetting
-    (of a pretrained one), geometry, similarity (of either)."""
-    model: str
-    """Folder of the model: a fine-tuned one (OUTPUT/TASK of `acn glue`) or a pretrained one (RUN/model)."""
-    output: str
-    """Folder to write OUTPUT/STUDY into. Studies finished there with the same settings are kept, the others run."""
-    tasks: str | None = None
-    """Tasks for a pretrained model, with commas between; a fine-tuned one brings its own."""
-    glue_dir: str | None = None
-    """Local folder with TASK/SPLIT.parquet, columns as in nyu-mll/glue; left out, the data comes from the Hub."""
-    seeds: str | list[int] = "1,2"
-    """Seeds, with commas between: of the noise, the subsets, the new heads, the order of training."""
-    max_train_samples: int | None = 400
-    """Training examples per task at most (stratified, by seed), where a study trains; null for all."""
-    max_eval_samples: int | None = 200
-    """Validation examples per task at most (stratified, always the same); null for all."""
-    max_length: int = 128
-    """Tokens per example at most; longer ones are cut."""
-    epochs: float = 1.0
-    """Passes over the training examples, where a study trains."""
-    learning_rate: float | None = None
-    """Peak learning rate, where a study trains; left out, the paper's 2e-5 scaled to the width: 2e-5 * 768 / width."""
-    batch_size: int = 16
-    """Examples per optimizer step."""
-
-    @property
-    def names(self) -> list[str]:
-        """`studies` as a list."""
-        return [name.strip() for name in self.studies.split(",") if name.strip()]
-
-    @property
-    def task_names(self) -> list[str]:
-        """`tasks` as a list."""
-        return [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
-
-    @property
-    def seed_list(self) -> list[int]:
-        """`seeds` as a list."""
-        return numbers(self.seeds, int)
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = number_problems("seeds", self.seeds, 0, 2**32 - 1, int)
-        for name, low, mend in (
-            ("max_train_samples", 0, "1 or more, or null for all"),
-            ("max_eval_samples", 3, "4 or more, or null for all"),
-            ("max_length", 2, "3 or more, room for [CLS], a token and [SEP]"),
-            ("epochs", 0, "more than 0"),
-            ("learning_rate", 0, "more than 0, or leave it out"),
-            ("batch_size", 0, "1 or more"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low < value < math.inf:
-                problems.append(f"{name}={value}: give {mend}")
-        if len(set(self.task_names)) < len(self.task_names):
-            problems.append(f"tasks={self.tasks} names a task twice: name each once")
-        return problems
+from .config import StudyOptions
 
 
 @dataclass(frozen=True)

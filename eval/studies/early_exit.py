@@ -22,10 +22,10 @@ from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 from ..depth import DepthSweep, predict
 from ..models import load_finetuned
 from ..tasks import GlueTask, compute_metrics
-from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study
+from .config import EarlyExitOptions, numbers
 from .training import Loss, fit
 
-CRITERIA = ("entropy", "confidence")
 FLOPS_LABEL = "mean forward FLOPs, share of the full model's"
 TIME_LABEL = "measured time, share of the full model's"
 COLUMNS = [
@@ -48,47 +48,6 @@ NOTES = (
 )
 # depth, its logits (B', C), and which rows of the batch they belong to (B',) -> which of them leave (B',)
 Leave = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-@dataclass
-class EarlyExitOptions:
-    """Early exit by the certainty of the shared head."""
-
-    criteria: str = "entropy,confidence"
-    """Measures of uncertainty, with commas between: entropy (over log classes), confidence (1 - largest
-    probability)."""
-    thresholds: str | list[float] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
-    """Thresholds on the uncertainty, 0 (never leave early) to 1."""
-    tolerance: float = 0.005
-    """Score that may be lost: the threshold picked is the largest with score >= full score - tolerance on one half of
-    the validation examples; what is reported is measured on the other half."""
-    latency_batch: int = 16
-    """Examples per batch where time is measured."""
-    latency_samples: int = 48
-    """Examples that time is measured on."""
-    latency_rounds: int = 3
-    """Times that each latency is measured; the median counts."""
-    train: bool = False
-    """Also train on with a loss at every depth (weights rising linearly with the depth), and compare with training on
-    as long with the ordinary loss."""
-
-    @property
-    def names(self) -> list[str]:
-        """`criteria` as a list."""
-        return [name.strip() for name in self.criteria.split(",") if name.strip()]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = number_problems("early_exit.thresholds", self.thresholds, 0, 1)
-        unknown = [name for name in self.names if name not in CRITERIA]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"early_exit.criteria={self.criteria}: give {', '.join(CRITERIA)} or one of them")
-        if not self.tolerance >= 0:
-            problems.append(f"early_exit.tolerance={self.tolerance}: give 0 or more, the score that may be lost")
-        for name in ("latency_batch", "latency_samples", "latency_rounds"):
-            if getattr(self, name) < 1:
-                problems.append(f"early_exit.{name}={getattr(self, name)}: give 1 or more")
-        return problems
 
 
 def uncertainty(logits: torch.Tensor, criterion: str) -> torch.Tensor:

@@ -11,7 +11,6 @@ Synaptic Intelligence and Elastic Weight Consolidation, in consolidation.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 import datasets
@@ -21,46 +20,9 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
 from .base import Context, Curve, Point, Progress, Study
+from .config import ForgettingOptions
 from .consolidation import Consolidation, ElasticWeights, SynapticIntelligence
 from .training import fit
-
-METHODS = ("naive", "si", "ewc")
-
-
-@dataclass
-class ForgettingOptions:
-    """Tasks in sequence."""
-
-    methods: str = "naive,si,ewc"
-    """Methods, with commas between: naive, si (Synaptic Intelligence), ewc (Elastic Weight Consolidation)."""
-    si_strength: float = 1.0
-    """Synaptic Intelligence's c."""
-    si_damping: float = 1e-3
-    """Synaptic Intelligence's xi."""
-    ewc_strength: float = 1000.0
-    """Elastic Weight Consolidation's lambda."""
-    ewc_samples: int = 64
-    """Training examples that the Fisher information of a task is estimated on."""
-
-    @property
-    def names(self) -> list[str]:
-        """`methods` as a list."""
-        return [name.strip() for name in self.methods.split(",") if name.strip()]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = []
-        unknown = [name for name in self.names if name not in METHODS]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"forgetting.methods={self.methods}: give each of {', '.join(METHODS)} at most once")
-        for name in ("si_strength", "ewc_strength"):
-            if not getattr(self, name) >= 0:
-                problems.append(f"forgetting.{name}={getattr(self, name)}: give 0 or more")
-        if not self.si_damping > 0:
-            problems.append(f"forgetting.si_damping={self.si_damping}: give more than 0")
-        if self.ewc_samples < 1:
-            problems.append(f"forgetting.ewc_samples={self.ewc_samples}: give 1 or more")
-        return problems
 
 
 def average_accuracy(scores: Sequence[Sequence[float]]) -> float:

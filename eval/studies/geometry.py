@@ -21,29 +21,9 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
 from .base import Context, Curve, Point, Progress, Study
+from .config import RANKS, GeometryOptions
 
 Map = Callable[[torch.Tensor], torch.Tensor]
-RANKS = (1, 2, 4, 8)
-
-
-@dataclass
-class GeometryOptions:
-    """Spectra of the layers' pull-back metrics."""
-
-    samples: int = 4
-    """Validation texts per task and seed at which the layers are linearised."""
-    lanczos_steps: int = 16
-    """Lanczos iterations per text and layer: eigenvalues found, the largest best."""
-    exact_up_to: int = 512
-    """Tokens x width up to which the whole Jacobian is formed instead."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        return [
-            f"geometry.{name}={getattr(self, name)}: give {low} or more"
-            for name, low in (("samples", 1), ("lanczos_steps", max(RANKS)), ("exact_up_to", 0))
-            if getattr(self, name) < low
-        ]
 
 
 @dataclass(frozen=True)

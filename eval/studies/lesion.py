@@ -7,7 +7,6 @@ plain feed-forward network breaks.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from torch import nn
 
@@ -15,28 +14,7 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
 from .base import Context, Curve, Point, Progress, Study
-
-KINDS = ("delete", "swap", "repeat")
-
-
-@dataclass
-class LesionOptions:
-    """Lesions of single layers."""
-
-    kinds: str = "delete,swap,repeat"
-    """Lesions, with commas between: delete a layer, swap it with the next, repeat it."""
-
-    @property
-    def names(self) -> list[str]:
-        """`kinds` as a list."""
-        return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        unknown = [kind for kind in self.names if kind not in KINDS]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            return [f"lesion.kinds={self.kinds}: give each of {', '.join(KINDS)} at most once, and at least one"]
-        return []
+from .config import LesionOptions
 
 
 def orders(kind: str, layers: int) -> dict[int, list[int]]:

@@ -1,30 +1,11 @@
 """Low data: the score of fine-tuning on 32..N examples."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..models import load_for_task
-from .base import Context, Curve, Point, Progress, Study, draw_samples, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study, draw_samples
+from .config import LowDataOptions, numbers
 from .training import fit
-
-
-@dataclass
-class LowDataOptions:
-    """Fine-tuning on small subsets."""
-
-    sizes: str | list[int] = "32,128"
-    """Training examples, stratified; each seed's smaller subset is part of its larger ones. max_train_samples (else
-    the whole split) is the largest size and always among them."""
-    min_steps: int = 12
-    """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = number_problems("low_data.sizes", self.sizes, 1, kind=int)
-        if self.min_steps < 1:
-            problems.append(f"low_data.min_steps={self.min_steps}: give 1 or more")
-        return problems
 
 
 def run(context: Context, options: LowDataOptions) -> Study:

@@ -8,7 +8,6 @@ kind and the example only, and what is hit at one strength is hit at every large
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -20,7 +19,8 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
 from ..tasks import GlueTask
-from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study
+from .config import NoiseOptions, numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -72,31 +72,6 @@ EDITS: dict[str, Callable[[str, float, float], str]] = {
     "typo": _typo,
     "word_drop": lambda word, at, which: "",
 }
-KINDS = (*EDITS, "token_replace", "embedding")
-
-
-@dataclass
-class NoiseOptions:
-    """Noise on the input."""
-
-    kinds: str = ",".join(KINDS)
-    """Kinds of noise, with commas between: char_swap, char_drop, char_insert, typo (a neighbouring key), word_drop,
-    token_replace (a random token), embedding (Gaussian)."""
-    strengths: str | list[float] = "0.1,0.3,0.5"
-    """Strengths beside 0: the share of words (tokens) hit; for embedding the deviation, in units of the embeddings'."""
-
-    @property
-    def names(self) -> list[str]:
-        """`kinds` as a list."""
-        return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = number_problems("noise.strengths", self.strengths, 0, 1)
-        unknown = [kind for kind in self.names if kind not in KINDS]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"noise.kinds={self.kinds}: give each of {', '.join(KINDS)} at most once, and at least one")
-        return problems
 
 
 def _generator(kind: str, seed: int, example: int) -> np.random.Generator:

@@ -22,58 +22,17 @@ from modeling import AcnForSequenceClassification
 
 from ..errors import EvalError
 from ..models import load_finetuned
-from .base import Context, Curve, Point, Progress, Study, number_problems, numbers
+from .base import Context, Curve, Point, Progress, Study
+from .config import PruningOptions, numbers
 from .structured import gradient_importance, magnitude_importance, shrink
 from .training import fit
 
-METHODS = ("magnitude", "movement", "structured")
-IMPORTANCES = ("magnitude", "gradient")
 NOTES = (
     "Weights are those of the matrices of the encoder's layers; embeddings, norms, biases and head are not pruned. "
     "Magnitude: the smallest of all matrices together, nothing trained afterwards. Movement: fine-tuned further on the "
     "training examples, a point per epoch, score of a weight -sum w dL/dw (Sanh et al. 2020). Heads and neurons: the "
     "same share from every layer, at least one stays, nothing trained afterwards; the matrices shrink."
 )
-
-
-@dataclass
-class PruningOptions:
-    """Pruning of the encoder's weight matrices."""
-
-    methods: str = "magnitude,movement,structured"
-    """Methods, with commas between: magnitude (after fine-tuning), movement (during a further fine-tuning on the
-    training examples), structured (whole heads and neurons, the matrices shrink)."""
-    sparsities: str | list[float] = "0.2,0.4,0.6,0.8,0.9"
-    """Shares of the weights that magnitude pruning removes, and of heads and neurons that structured removal does."""
-    movement_rates: str | list[float] = "0.2,0.4"
-    """Shares of the weights still there that movement pruning removes in each epoch."""
-    movement_epochs: int = 2
-    """Epochs of movement pruning; each gives a point."""
-    importance: str = "gradient"
-    """What structured removal ranks heads and neurons by: magnitude (norm of their weights) or gradient (the
-    first-order change of the loss on training examples if they are removed)."""
-    depth: int | None = None
-    """Depth of the cut model that is pruned too; left out, the cut depth in results.json."""
-
-    @property
-    def names(self) -> list[str]:
-        """`methods` as a list."""
-        return [name.strip() for name in self.methods.split(",") if name.strip()]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = number_problems("pruning.sparsities", self.sparsities, 0, 1)
-        problems += number_problems("pruning.movement_rates", self.movement_rates, 0, 0.99)
-        unknown = [name for name in self.names if name not in METHODS]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"pruning.methods={self.methods}: give each of {', '.join(METHODS)} at most once")
-        if self.importance not in IMPORTANCES:
-            problems.append(f"pruning.importance={self.importance}: give {' or '.join(IMPORTANCES)}")
-        if self.movement_epochs < 1:
-            problems.append(f"pruning.movement_epochs={self.movement_epochs}: give 1 or more")
-        if self.depth is not None and self.depth < 1:
-            problems.append(f"pruning.depth={self.depth}: give 1 or more, or leave it out")
-        return problems
 
 
 def prunable(model: AcnForSequenceClassification) -> list[nn.Linear]:

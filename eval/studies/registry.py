@@ -1,10 +1,9 @@
 """Running studies: everything is checked, then each study works and leaves OUTPUT/STUDY/study.json and STUDY.png."""
 
-import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ from ..progress import Tracker, duration
 from ..results import RESULTS_FILE, read_results
 from ..tasks import GlueTask, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
-from .base import Context, Curve, Study, StudyOptions, TaskData, draw_samples
-from .early_exit import EarlyExitOptions
+from .base import Context, Curve, Study, TaskData, draw_samples
+from .config import StudyConfig
 from .figures import save_study_figure
-from .forgetting import ForgettingOptions
-from .geometry import GeometryOptions
-from .lesion import LesionOptions
-from .low_data import LowDataOptions
-from .noise import NoiseOptions
-from .pruning import PruningOptions
-from .similarity import SimilarityOptions
 
 STUDY_FILE = "study.json"
 
@@ -52,46 +44,6 @@ KINDS = {
     "geometry": Kind(geometry.run, "either"),
     "similarity": Kind(similarity.run, "either"),
 }
-
-
-@dataclass
-class StudyConfig(StudyOptions):
-    """Studies of a model: what it withstands, and what its layers do."""
-
-    early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
-    """Early exit."""
-    pruning: PruningOptions = field(default_factory=PruningOptions)
-    """Pruning."""
-    noise: NoiseOptions = field(default_factory=NoiseOptions)
-    """Noise on the input."""
-    lesion: LesionOptions = field(default_factory=LesionOptions)
-    """Lesions of layers."""
-    low_data: LowDataOptions = field(default_factory=LowDataOptions)
-    """Small training sets."""
-    forgetting: ForgettingOptions = field(default_factory=ForgettingOptions)
-    """Tasks in sequence."""
-    geometry: GeometryOptions = field(default_factory=GeometryOptions)
-    """Pull-back metrics."""
-    similarity: SimilarityOptions = field(default_factory=SimilarityOptions)
-    """Similarity of depths."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = super().problems()
-        unknown = [name for name in self.names if name not in KINDS]
-        if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"studies={self.studies}: give each of {', '.join(KINDS)} at most once, and at least one")
-        for name in self.names:
-            if name in KINDS:
-                problems += getattr(self, name).problems()
-        return problems
-
-    def settings(self, study: str) -> dict[str, Any]:
-        """Everything that decides the result of a study but the model's weights, as JSON has it."""
-        shared = {name: value for name, value in asdict(self).items() if name not in KINDS}
-        for name in ("studies", "output"):
-            del shared[name]
-        return json.loads(json.dumps(shared | {study: asdict(getattr(self, study))}))
 
 
 def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[GlueTask]:

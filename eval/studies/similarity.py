@@ -5,7 +5,6 @@ Raghu and Kornblith 2021 (arXiv 2010.15327) use: with few examples the biased on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -16,20 +15,9 @@ from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
 from ..models import load_for_task
 from .base import Context, Curve, Point, Progress, Study
+from .config import SimilarityOptions
 
 REPRESENTATIONS = ("read-out", "layer")
-
-
-@dataclass
-class SimilarityOptions:
-    """Similarity of the representations of all pairs of depths."""
-
-    batch_size: int = 64
-    """Examples per forward pass."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        return [] if self.batch_size >= 1 else [f"similarity.batch_size={self.batch_size}: give 1 or more"]
 
 
 def _gram(x: np.ndarray) -> np.ndarray:

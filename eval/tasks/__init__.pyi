@@ -1,3 +1,5 @@
+from .config import DatasetConfig
+from .glue import DIAGNOSTIC, HUB_DATASET, LABEL, TASKS, GlueTask
 from .hyperparameters import (
     FIELDS,
     PAPER_HIDDEN_SIZE,
@@ -10,18 +12,8 @@ from .hyperparameters import (
     read_table,
     value_problems,
 )
-from .own_data import DatasetConfig, load_custom
-from .registry import (
-    DIAGNOSTIC,
-    HUB_DATASET,
-    LABEL,
-    TASKS,
-    GlueTask,
-    compute_metrics,
-    find_task,
-    load_task,
-    load_test_splits,
-)
+from .own_data import load_custom
+from .registry import compute_metrics, find_task, load_task, load_test_splits
 
 __all__ = [
     "DIAGNOSTIC",

@@ -1,10 +1,9 @@
-"""The GLUE tasks: which columns, labels, splits and metrics they have, and how their data is read.
+"""Every task there is, how its data is read and how it is scored.
 
-Labels and columns are those of `nyu-mll/glue` on the Hub; the metrics are GLUE's (Wang et al. 2019). A folder in
-`glue_dir` that is not one of the nine is a task too when it has `sentence` or `sentence1`, `sentence2`, and `label`.
+A folder in `glue_dir` that is not one of GLUE's nine is a task too when it has `sentence` or `sentence1`, `sentence2`,
+and `label`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -15,71 +14,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from ..errors import EvalError
+from .glue import HUB_DATASET, LABEL, PAIR, TASKS, GlueTask
 from .reading import hub_splits, load_hub_split, read_split, split_files
-
-HUB_DATASET = "nyu-mll/glue"
-LABEL = "label"
-
-
-@dataclass(frozen=True)
-class GlueTask:
-    """A text classification or regression task on one sentence or a pair."""
-
-    name: str
-    columns: tuple[str, ...]
-    """The text columns, one or two."""
-    labels: tuple[str, ...]
-    """The name of each class id; empty for regression."""
-    metrics: tuple[str, ...]
-    """All metrics of the task. GLUE's average takes their mean; the first one is the `metric` of depth curves."""
-    validation_splits: tuple[str, ...] = ("validation",)
-    """The first is the one that depth curves are made on and must be there; the others are used where they are."""
-    test_splits: tuple[str, ...] = ("test",)
-    """Splits to predict, used where they are; their labels, if any, are not looked at."""
-
-    @property
-    def metric(self) -> str:
-        """The primary metric. For MRPC and QQP it is accuracy, as in the paper's tables, for STS-B Pearson's r."""
-        return self.metrics[0]
-
-    @property
-    def is_regression(self) -> bool:
-        return not self.labels
-
-    @property
-    def num_labels(self) -> int:
-        """Outputs of the classifier: the classes, or one for regression."""
-        return len(self.labels) or 1
-
-
-_PAIR = ("sentence1", "sentence2")
-_ENTAILMENT = ("entailment", "not_entailment")
-_PARAPHRASE = ("accuracy", "f1")
-
-TASKS: dict[str, GlueTask] = {
-    task.name: task
-    for task in (
-        GlueTask("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
-        GlueTask("sst2", ("sentence",), ("negative", "positive"), ("accuracy",)),
-        GlueTask("mrpc", _PAIR, ("not_equivalent", "equivalent"), _PARAPHRASE),
-        GlueTask("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), _PARAPHRASE),
-        GlueTask("stsb", _PAIR, (), ("pearson", "spearman")),
-        GlueTask(
-            "mnli",
-            ("premise", "hypothesis"),
-            ("entailment", "neutral", "contradiction"),
-            ("accuracy",),
-            ("validation_matched", "validation_mismatched"),
-            ("test_matched", "test_mismatched"),
-        ),
-        GlueTask("qnli", ("question", "sentence"), _ENTAILMENT, ("accuracy",)),
-        GlueTask("rte", _PAIR, _ENTAILMENT, ("accuracy",)),
-        GlueTask("wnli", _PAIR, ("not_entailment", "entailment"), ("accuracy",)),
-    )
-}
-
-# GLUE's diagnostic set: test data only, answered by the model of MNLI
-DIAGNOSTIC = GlueTask("ax", TASKS["mnli"].columns, TASKS["mnli"].labels, ("matthews",), ())
 
 
 def _correlation(kind: str, predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -131,8 +67,8 @@ def _local_tasks(glue_dir: Path) -> list[str]:
 
 
 def _infer_task(folder: Path) -> GlueTask:
-    train = read_split(folder, "train", ("sentence", *_PAIR))
-    columns = _PAIR if set(_PAIR) <= set(train.column_names) else ("sentence",)
+    train = read_split(folder, "train", ("sentence", *PAIR))
+    columns = PAIR if set(PAIR) <= set(train.column_names) else ("sentence",)
     absent = [column for column in (*columns, LABEL) if column not in train.column_names]
     if absent:
         raise EvalError(

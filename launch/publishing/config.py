@@ -1,4 +1,7 @@
-"""What `acn publish` takes."""
+"""What `acn publish` takes.
+
+The Hub's library is imported where its rules are asked for: the options are parsed without it.
+"""
 
 import os
 import re
@@ -6,10 +9,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
-
-from huggingface_hub import constants, get_token
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from .licences import LICENCES, OTHER
 
@@ -137,6 +136,9 @@ def repo_problems(field: str, repo_id: str) -> list[str]:
     """Why the Hub would not take this name of a repository."""
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
         return [f"{field}={repo_id!r}: give OWNER/NAME, your Hub name or an organization's and the repository's"]
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(repo_id)
     except HFValidationError:
@@ -149,6 +151,8 @@ def repo_problems(field: str, repo_id: str) -> list[str]:
 
 def hub_problems() -> list[str]:
     """What stands between this machine and the Hub, as far as that is known without asking it."""
+    from huggingface_hub import constants, get_token
+
     found = []
     if constants.HF_HUB_OFFLINE:
         found.append("HF_HUB_OFFLINE is set, so nothing can be sent: unset it, or say --dry_run")

@@ -1,7 +1,8 @@
-from .mlflow_mirror import SQLITE, import_mlflow, sqlite_path, without_password
+from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
+from .mlflow_mirror import import_mlflow, without_password
 from .record import METRICS, read_points, read_record, write_json
-from .sync import SyncConfig, check_run_dir, sync_run
-from .tracker import Tracker, TrackingConfig, flatten, open_tracker
+from .sync import check_run_dir, sync_run
+from .tracker import Tracker, flatten, open_tracker
 
 __all__ = [
     "METRICS",

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from .config import SQLITE, sqlite_path
 from .record import METRICS, Record, read_points, read_record, write_json
-
-SQLITE = "sqlite:///"
-"""How the URI of an SQLite file begins."""
 
 STATE = "mlflow.json"
 """Beside the record: the MLflow run of this run, and how much of the record it has."""
@@ -226,11 +224,6 @@ def import_mlflow() -> None:
     # Creating the tables of a new database is not news to the user (50 lines otherwise).
     for chatty in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def sqlite_path(uri: str) -> Path:
-    """The database file that an SQLite URI names, relative to the working folder if the URI is."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def without_password(uri: str) -> str:

@@ -2,27 +2,16 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from ..errors import LaunchError
+from .config import SyncConfig
 from .mlflow_mirror import STATE, MlflowMirror, without_password
 from .record import METRICS, RECORD, Record, read_record, write_json
-from .tracker import flatten, uri_problems
-
-
-@dataclass
-class SyncConfig:
-    """The server that gets the record."""
-
-    mlflow: str | None = None
-    """MLflow tracking URI; null takes the one that the run recorded to."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        return [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)] if self.mlflow else []
+from .tracker import flatten
 
 
 def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:

@@ -5,76 +5,18 @@ noticeably slows a run: a thread mirrors the record. `pretrain` and `eval` know 
 `Tracker` and call `log_metrics`.
 """
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ..provenance import provenance_tags
-from .mlflow_mirror import SQLITE, MlflowMirror, sqlite_path
+from .config import TrackingConfig
+from .mlflow_mirror import MlflowMirror
 from .mlflow_sink import MlflowSink
 from .record import METRICS, JsonlSink, Record, RecordSink, RunStatus, Sink, read_record
 from .system import SystemMonitor
-
-_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-
-
-@dataclass
-class TrackingConfig:
-    """Where a run is recorded besides its own `metrics.jsonl`."""
-
-    mlflow: str | None = "sqlite:///mlruns.db"
-    """MLflow tracking URI: an SQLite file (sqlite:///mlruns.db), a server (http://host:port) or another
-    database (postgresql://...). null records in metrics.jsonl only."""
-
-    experiment: str = "acn-lm"
-    """MLflow experiment that the run belongs to; created when missing."""
-
-    run_name: str | None = None
-    """Name of the run in MLflow; null takes the name of the run's folder."""
-
-    log_model: bool = False
-    """Also copy the finished model (or models) into the run's artifacts: 440 MB for a BERT-base, so it must be asked
-    for."""
-
-    system_seconds: float = 10.0
-    """Seconds between two samples of processors, memory and GPUs, logged with the next metrics; 0 for none."""
-
-    close_seconds: float = 30.0
-    """The longest that the end of a run waits for MLflow to take what is left; `acn track sync RUN` sends the rest."""
-
-    def problems(self) -> list[str]:
-        """Return every mistake in this configuration, each naming the field and the mend."""
-        found = []
-        if self.mlflow is not None:
-            found += [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)]
-        if not self.experiment.strip():
-            found.append("tracking.experiment: it is empty; give a name such as acn-lm")
-        if self.run_name is not None and not self.run_name.strip():
-            found.append("tracking.run_name: it is empty; give a name, or null for the folder's name")
-        for name in ("system_seconds", "close_seconds"):
-            if not 0 <= getattr(self, name) < math.inf:
-                found.append(f"tracking.{name}={getattr(self, name)} must be 0 or more seconds")
-        return found
-
-
-def uri_problems(uri: str) -> list[str]:
-    """What is wrong with an MLflow tracking URI, with the mend."""
-    scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme not in _SCHEMES:
-        return [
-            f"{uri!r} is no tracking URI that MLflow accepts; "
-            "use sqlite:///mlruns.db, http://host:port, a database URI, or null to switch MLflow off"
-        ]
-    if scheme == "sqlite" and (not uri.startswith(SQLITE) or not sqlite_path(uri).name):
-        return [
-            f"{uri!r} names no database file; use sqlite:///FILE.db "
-            "(three slashes and a relative path, or four and an absolute one)"
-        ]
-    return []
 
 
 class Tracker:

@@ -2,11 +2,15 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval import EvalError, read_json
-from eval.compress import CompressConfig, CutSummary, compress_model
+from eval.compress import CompressConfig
 
-from ..tracking import TrackingConfig, open_tracker
+from ..tracking import TrackingConfig
+
+if TYPE_CHECKING:
+    from eval.compress import CutSummary
 
 
 @dataclass
@@ -25,6 +29,8 @@ def run(args: Args) -> int:
     """Write the small model and say what was gained."""
     if problems := args.problems():
         raise EvalError("\n".join(problems))
+    from eval.compress import compress_model
+
     summary = compress_model(args)
     if args.tracking.mlflow is not None:
         _record(args, summary)
@@ -33,8 +39,10 @@ def run(args: Args) -> int:
     return 0
 
 
-def _record(args: Args, summary: CutSummary) -> None:
+def _record(args: Args, summary: "CutSummary") -> None:
     """The cut as a run of its own, child of the suite that its source belongs to, with the small model's files."""
+    from ..tracking import open_tracker
+
     output = Path(args.output)
     suite = Path(args.model).resolve().parent / "mlflow.json"
     parent = read_json(suite).get("run_id") if suite.is_file() else None

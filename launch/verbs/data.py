@@ -3,23 +3,14 @@
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-from tokenizers import Tokenizer
+from data_pipeline.stream import MaskingConfig, RemoteConfig, StreamConfig
 
-from data_pipeline.stream import (
-    MaskedBatch,
-    MaskingConfig,
-    RemoteConfig,
-    StreamConfig,
-    TokenStream,
-    summarize,
-    validation_batches,
-)
-
-from ..data_view import check_stats_folder, coloured_blocks, legend, stats_table, write_stats
 from ..errors import LaunchError
+
+if TYPE_CHECKING:
+    from data_pipeline.stream import MaskedBatch, TokenStream
 
 _SHOWN, _COUNTED = 4, 1_000_000
 
@@ -73,6 +64,13 @@ def run(args: Args) -> int:
 
 
 def _show(args: Args) -> None:
+    from rich.console import Console
+    from tokenizers import Tokenizer
+
+    from data_pipeline.stream import TokenStream
+
+    from ..data_view import coloured_blocks, legend
+
     stream = TokenStream(args.data, StreamConfig(seed=args.seed, remote=args.remote), args.masking)
     tokenizer = Tokenizer.from_file(str(stream.folder / "tokenizer" / "tokenizer.json"))
     console = Console()
@@ -83,9 +81,11 @@ def _show(args: Args) -> None:
             console.print(text, soft_wrap=False)
 
 
-def _batches(args: Args, stream: TokenStream) -> list[MaskedBatch]:
+def _batches(args: Args, stream: "TokenStream") -> "list[MaskedBatch]":
     count = args.blocks or _SHOWN
     if args.split == "validation":
+        from data_pipeline.stream import validation_batches
+
         return list(validation_batches(args.data, args.masking, 1, count, seed=args.seed, remote=args.remote))
     batches = stream.micro_batches(0, 1)
     shown = list(islice(batches, count))
@@ -94,6 +94,13 @@ def _batches(args: Args, stream: TokenStream) -> list[MaskedBatch]:
 
 
 def _stats(args: Args) -> None:
+    from rich.console import Console
+    from tokenizers import Tokenizer
+
+    from data_pipeline.stream import TokenStream, summarize
+
+    from ..data_view import check_stats_folder, stats_table, write_stats
+
     if args.output is not None:
         check_stats_folder(Path(args.output))
     summary = summarize(args.data, args.split, args.blocks or _COUNTED, args.remote)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..demo import DemoConfig, demo
+from ..demo import DemoConfig
 
 
 @dataclass
@@ -12,4 +12,6 @@ class Args(DemoConfig):
 
 def run(args: Args) -> int:
     """Run every stage and show what to look at."""
+    from ..demo import demo
+
     return demo(args)

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from eval import new_file
-from eval.compress import ONNX_FILE, check_installed, export_onnx
-from modeling import AcnForMaskedLM
 from pretrain import PretrainError
-from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
 
 @dataclass
@@ -33,19 +29,31 @@ def run(args: Args) -> int:
     output = Path(args.output)
     if output.exists():
         raise PretrainError(f"output={output} exists: choose another folder or remove it")
+    from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+
     checkpoint = find_checkpoint(Path(args.source))
     layers = checkpoint.progress.model["num_hidden_layers"]
     if args.depth is not None and not 0 <= args.depth <= layers:
         raise PretrainError(f"depth={args.depth} is outside 0..{layers}, the depths of this model")
     if args.onnx:
+        from eval.compress import check_installed
+
         check_installed()
     run_folder = checkpoint.path.parent.parent
     data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
     output.parent.mkdir(parents=True, exist_ok=True)
     export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
     if args.onnx:
-        with new_file(output / ONNX_FILE) as aside:
-            export_onnx(AcnForMaskedLM.from_pretrained(output).eval(), aside)
+        _write_onnx(output)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
     return 0
+
+
+def _write_onnx(model: Path) -> None:
+    from eval import new_file
+    from eval.compress import ONNX_FILE, export_onnx
+    from modeling import AcnForMaskedLM
+
+    with new_file(model / ONNX_FILE) as aside:
+        export_onnx(AcnForMaskedLM.from_pretrained(model).eval(), aside)

@@ -4,13 +4,17 @@ import os
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from eval import EvalError, ranks
-from eval.glue import TRACKING_FOLDER, FinetuneConfig, check_suite, run_suite
+from eval import EvalError
+from eval.glue import FinetuneConfig
 
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks
-from ..tracking import Tracker, TrackingConfig, open_tracker
+from ..tracking import TrackingConfig
+
+if TYPE_CHECKING:
+    from ..tracking import Tracker
 
 
 @dataclass
@@ -33,6 +37,8 @@ def run(args: Args) -> int:
     if problems := args.problems():
         raise EvalError("\n".join(problems))
     if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
+        from eval.glue import check_suite
+
         check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
         return run_local_ranks(args.nproc_per_node, _run_rank, args)
     return _run_suite(args)
@@ -43,16 +49,21 @@ def _run_rank(args: Args) -> int:
 
 
 def _run_suite(args: Args) -> int:
+    from eval import ranks
+    from eval.glue import TRACKING_FOLDER, run_suite
+
+    from ..tracking import open_tracker
+
     output = Path(args.output)
     trackers: list[Tracker] = []
     with ExitStack() as stack:
 
-        def start() -> Tracker:
+        def start() -> "Tracker":
             tracker = open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"})
             trackers.append(stack.enter_context(tracker))
             return tracker
 
-        def start_cell(name: str) -> AbstractContextManager[Tracker]:
+        def start_cell(name: str) -> "AbstractContextManager[Tracker]":
             parent = trackers[0].mlflow_run_id
             folder = output / TRACKING_FOLDER / name
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)

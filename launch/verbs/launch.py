@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pretrain import write_text
 
-from ..cluster.engines import LaunchConfig, fitted, header_problems, render_job
+from ..cluster.engines import LaunchConfig
 from ..errors import LaunchError
 
 
@@ -18,6 +18,8 @@ class Args(LaunchConfig):
 
 def run(args: Args) -> int:
     """Check, render, and hand the script to the engine; with `dry_run` it is only printed, or written to `script`."""
+    from ..cluster.engines import fitted, header_problems, render_job
+
     if problems := args.problems() or header_problems(args):
         raise LaunchError("\n".join(problems))
     config, notes = fitted(args)

@@ -5,11 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from rich.console import Console
-
-from ..cluster.planning import PlanConfig, plan_run, render_plan, search_micro_batch
+from ..cluster.planning import PlanConfig
 from ..errors import LaunchError
+from . import large_imports
 
 
 @dataclass
@@ -19,6 +17,12 @@ class Args(PlanConfig):
 
 def run(args: Args) -> int:
     """Plan, search the micro-batch on this machine's GPU if asked to, print."""
+    with large_imports():
+        import torch
+        from rich.console import Console
+
+        from ..cluster.planning import plan_run, render_plan, search_micro_batch
+
     if args.find_micro_batch and not torch.cuda.is_available():
         raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
     plan = plan_run(args)

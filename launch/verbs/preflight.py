@@ -6,14 +6,15 @@ import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from ..cluster.preflight import LostError, Outcome, PreflightConfig, preflight, report, show
+from ..cluster.preflight import PreflightConfig
 from ..errors import LaunchError, reported
 from ..ranks import run_local_ranks
-from ..tracking import write_json
 from . import pretrain as pretrain_verb
+
+if TYPE_CHECKING:
+    from ..cluster.preflight import Outcome
 
 
 @dataclass
@@ -60,6 +61,8 @@ def _run_rank(args: Args) -> int:
 
 
 def _check(args: Args) -> int:
+    from ..cluster.preflight import LostError, preflight
+
     try:
         outcome = preflight(args, args.tracking, args.preflight, lambda outcome: _tell(outcome, args))
     except LostError as error:
@@ -72,8 +75,13 @@ def _check(args: Args) -> int:
     return code
 
 
-def _tell(outcome: Outcome, args: Args) -> None:
+def _tell(outcome: "Outcome", args: Args) -> None:
     """Show the findings: all of them on rank 0, its own on a rank that does not find the others."""
+    from rich.console import Console
+
+    from ..cluster.preflight import report, show
+    from ..tracking import write_json
+
     if os.environ["RANK"] != "0":
         show(outcome.findings, "", Console(stderr=True, highlight=False))
         return
@@ -83,7 +91,7 @@ def _tell(outcome: Outcome, args: Args) -> None:
         write_json(Path(args.json), report(outcome))
 
 
-def _verdict(outcome: Outcome) -> str:
+def _verdict(outcome: "Outcome") -> str:
     faults = sum(row.level == "fault" for row in outcome.findings)
     warnings = sum(row.level == "warning" for row in outcome.findings)
     nodes = len({place.index for place in outcome.places})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from data_pipeline import DataError
-from data_pipeline.corpus import PrepareConfig, prepare_corpus, verify_corpus
+from data_pipeline.corpus import PrepareConfig
 
 
 @dataclass
@@ -19,6 +19,8 @@ def run(args: Args) -> int:
     """Write the prepared corpus and say what to do with it, or check one and name its faults."""
     if args.verify is not None:
         return _verify(args, args.verify)
+    from data_pipeline.corpus import prepare_corpus
+
     names = [field.name for field in fields(PrepareConfig)]
     if prepare_corpus(PrepareConfig(**{name: getattr(args, name) for name in names})) is not None:
         print(f"next: acn pretrain --config launch/recipes/acn-mini.yaml --data {args.output} --output RUN")
@@ -32,6 +34,8 @@ def _verify(args: Args, directory: str) -> int:
         raise DataError(f"verify checks a folder as it is: leave out {', '.join(given)}")
     if args.workers < 1:
         raise DataError(f"workers={args.workers} must be at least 1")
+    from data_pipeline.corpus import verify_corpus
+
     faults = verify_corpus(directory, args.workers)
     for fault in faults:
         print(f"fault: {fault}")

@@ -4,14 +4,18 @@ import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, check_run, pretrain
+from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, plain_problems
 
 from ..config_file import write_config
-from ..console import open_console
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks
-from ..tracking import Tracker, TrackingConfig, open_tracker
+from ..tracking import TrackingConfig
+from . import large_imports
+
+if TYPE_CHECKING:
+    from ..tracking import Tracker
 
 
 @dataclass
@@ -33,8 +37,11 @@ def run(args: Args) -> int:
     """Check everything once, then train in one process per rank (DeepSpeed's state outlives a run in its process)."""
     if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
         return _train(args)
-    if problems := args.problems():
+    if problems := plain_problems(args):
         raise PretrainError("\n".join(problems))
+    with large_imports():
+        from pretrain import check_run
+
     check_run(args, args.nproc_per_node)
     return run_local_ranks(args.nproc_per_node, _run_rank, args)
 
@@ -45,11 +52,16 @@ def _run_rank(args: Args) -> int:
 
 
 def _train(args: Args) -> int:
+    from pretrain import pretrain
+
+    from ..console import open_console
+    from ..tracking import open_tracker
+
     folder = Path(args.output)
     with ExitStack() as stack:
         trackers: list[Tracker] = []
 
-        def start() -> Tracker:
+        def start() -> "Tracker":
             folder.mkdir(parents=True, exist_ok=True)
             write_config(args, folder / "config.yaml")
             tags = {"verb": "pretrain", "connectivity": args.model.connectivity}

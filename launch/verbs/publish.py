@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..publishing import PublishConfig, publish_source
+from ..publishing import PublishConfig
 
 
 @dataclass
@@ -12,5 +12,7 @@ class Args(PublishConfig):
 
 def run(args: Args) -> int:
     """Write the publication, send it, say its address."""
+    from ..publishing import publish_source
+
     publish_source(args)
     return 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eval.report import ReportConfig, write_report
+from eval.report import ReportConfig
 
 
 @dataclass
@@ -12,5 +12,7 @@ class Args(ReportConfig):
 
 def run(args: Args) -> int:
     """Write the page and say where it is."""
+    from eval.report import write_report
+
     print(f"report: {write_report(args)}")
     return 0

@@ -3,11 +3,15 @@
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval import EvalError
-from eval.studies import STUDY_FILE, StudyConfig, run_studies
+from eval.studies import StudyConfig
 
-from ..tracking import Tracker, TrackingConfig, open_tracker
+from ..tracking import TrackingConfig
+
+if TYPE_CHECKING:
+    from ..tracking import Tracker
 
 
 @dataclass
@@ -22,10 +26,14 @@ def run(args: Args) -> int:
     """Run each study; its numbers and picture are in OUTPUT/STUDY."""
     if problems := args.tracking.problems():
         raise EvalError("\n".join(problems))
+    from eval.studies import STUDY_FILE, run_studies
+
+    from ..tracking import open_tracker
+
     output = Path(args.output)
     with ExitStack() as stack:
 
-        def start() -> Tracker:
+        def start() -> "Tracker":
             return stack.enter_context(
                 open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "study"})
             )

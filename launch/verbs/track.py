@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import LaunchError
-from ..tracking import SyncConfig, check_run_dir, sync_run
+from ..tracking import SyncConfig
 
 
 @dataclass
@@ -26,6 +26,8 @@ def run(args: Args) -> int:
         problems.insert(0, f"{args.action!r} is no action of `acn track`: use sync")
     if problems:
         raise LaunchError("\n".join(problems))
+    from ..tracking import check_run_dir, sync_run
+
     for folder in args.runs:
         check_run_dir(Path(folder), args.tracking)
     for folder in args.runs:

@@ -1,8 +1,8 @@
+from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint, tokenizer_folder
 from .folder import (
     MARKER,
     Checkpoint,
-    CheckpointConfig,
     Progress,
     Saver,
     checkpoint_folder,

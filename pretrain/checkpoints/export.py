@@ -81,9 +81,10 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory(dir=checkpoint.path.parent, prefix=".universal-") as folder:
             convert(checkpoint, Path(folder))
             return _with_tied({name: state["fp32"] for name, state in universal_states(Path(folder))})
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
     from .. import lean_deepspeed  # noqa: F401
+
+    # isort: split
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # it reports its progress for people who call it by hand
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

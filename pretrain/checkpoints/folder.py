@@ -18,41 +18,11 @@ import torch.distributed as dist
 from ..budget import Branch
 from ..files import file_sha256
 from ..recovery import Health
+from .config import CheckpointConfig
 
 MARKER = "COMPLETE"
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
 CLIENT_STATE = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
-
-
-@dataclass
-class CheckpointConfig:
-    """When to save and what to keep."""
-
-    every: int = 500
-    """Steps between two checkpoints; stopping and finishing always write one. 0: only then."""
-    keep: int = 2
-    """Complete checkpoints to keep; older ones are deleted."""
-    keep_every: int = 0
-    """Keep those at multiples of this many steps for good. 0: none."""
-    asynchronous: bool = False
-    """Write in the background from a copy in host memory; training waits for the copy only."""
-    export_every: int = 0
-    """Steps between two Hugging Face folders RUN/models/step-0000500, made of a checkpoint. 0: only at the end."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = []
-        for name in ("every", "keep_every", "export_every"):
-            if getattr(self, name) < 0:
-                found.append(f"checkpoint.{name}={getattr(self, name)} must not be negative")
-        if self.keep < 1:
-            found.append(f"checkpoint.keep={self.keep} must be at least 1")
-        for name in ("keep_every", "export_every"):
-            if getattr(self, name) > 0 and (self.every == 0 or getattr(self, name) % self.every):
-                found.append(
-                    f"checkpoint.{name}={getattr(self, name)} must be a multiple of checkpoint.every={self.every}"
-                )
-        return found
 
 
 @dataclass

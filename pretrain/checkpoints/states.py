@@ -28,9 +28,10 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         PretrainError: DeepSpeed could not.
     """
-    from deepspeed.checkpoint import ds_to_universal
+    from .. import lean_deepspeed  # noqa: F401
 
-    from ..lean_deepspeed import deepspeed  # noqa: F401
+    # isort: split
+    from deepspeed.checkpoint import ds_to_universal
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

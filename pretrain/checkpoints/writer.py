@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 import torch
-from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch.utils._pytree import tree_map
 
-from .. import lean_deepspeed  # noqa: F401  # before any part of DeepSpeed
+from .. import lean_deepspeed  # noqa: F401
+
+# isort: split
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
+from .config import ProbesConfig, ProfileConfig
 from .console import Console, LineConsole
 from .figures import HEATMAPS, Curves, draw_side_by_side, read_metrics, rows_of
-from .gradients import ProbesConfig
 from .meter import duration, peak_memory
 from .observer import Observer, Tracker
 from .peak import DTYPES, known_peak, peak_flops
-from .profiler import ProfileConfig
 from .sample_log import SampleLog, forget_after
 
 __all__ = [

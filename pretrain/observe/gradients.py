@@ -3,25 +3,11 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from modeling import AcnForMaskedLM, AcnGradientProbe
-
-
-@dataclass
-class ProbesConfig:
-    """Measurements of the gradient inside the network."""
-
-    every: int = 0
-    """Steps between two probes of the gradient of every layer (norm, and the share that comes directly through the
-    read-out), each of one micro-batch; 0: none."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        return [f"probes.every={self.every} must not be negative"] if self.every < 0 else []
 
 
 class GradientProbe:

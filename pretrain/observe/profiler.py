@@ -3,32 +3,12 @@
 import gzip
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-
-@dataclass
-class ProfileConfig:
-    """Steps to trace with torch.profiler."""
-
-    start: int = 10
-    """First step to trace (1 is the run's first)."""
-    steps: int = 0
-    """How many steps to trace, each some tens of megabytes for a BERT-base; 0: none."""
-    all_ranks: bool = False
-    """Trace every rank, not only rank 0: to see who waits for whom."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = []
-        if self.start < 1:
-            found.append(f"profile.start={self.start} must be at least 1, the first step")
-        if self.steps < 0:
-            found.append(f"profile.steps={self.steps} must not be negative")
-        return found
+from .config import ProfileConfig
 
 
 class StepProfiler:

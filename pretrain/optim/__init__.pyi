@@ -1,5 +1,6 @@
-from .ema import EMA_FILE, Ema, EmaConfig
-from .optimizers import CONVERTIBLE, OptimConfig, adapt_to_engine, build_optimizer, set_learning_rate
+from .config import EmaConfig, OptimConfig
+from .ema import EMA_FILE, Ema
+from .optimizers import CONVERTIBLE, adapt_to_engine, build_optimizer, set_learning_rate
 from .schedule import ScheduleConfig
 
 __all__ = [

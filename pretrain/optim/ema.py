@@ -1,37 +1,17 @@
 """An exponential moving average of the weights, evaluated and exported beside the raw ones."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+from .config import EmaConfig
 from .optimizers import master_copies
 
 EMA_FILE = "ema.pt"
 Model = TypeVar("Model", bound=nn.Module)
-
-
-@dataclass
-class EmaConfig:
-    """A running average of the weights; while the rate is high it often scores better than the weights themselves."""
-
-    decay: float = 0.0
-    """Weight of the past per step, 0.999 for instance; 0 keeps no average. Early on it is (1 + step) / (10 + step), so
-    that the initial weights are soon forgotten."""
-    every: int = 10
-    """Steps between two updates, each with the decay of as many steps. ZeRO gathers all weights for one."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = []
-        if not 0 <= self.decay < 1:
-            found.append(f"ema.decay={self.decay} must be in [0, 1)")
-        if self.every < 1:
-            found.append(f"ema.every={self.every} must be at least 1")
-        return found
 
 
 class Ema(Generic[Model]):

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+from .. import lean_deepspeed  # noqa: F401
 
-from .. import lean_deepspeed  # noqa: F401  # before any part of DeepSpeed
+# isort: split
+from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
 
 class Muon(MuonWithAuxAdam):

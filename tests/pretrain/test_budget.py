@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan, TrainingClock
+from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan
 from pretrain.optim.schedule import ScheduleConfig
+from pretrain.run import TrainingClock
 
 
 @st.composite

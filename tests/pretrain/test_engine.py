@@ -2,8 +2,9 @@
 
 import json
 
-from pretrain.engine import deepspeed_config, merged, overrides
+from pretrain.engine import deepspeed_config
 from pretrain.offload import OffloadConfig
+from pretrain.overrides import merged, overrides
 
 
 def test_dotted_keys_open_up_and_text_becomes_numbers():

@@ -1,6 +1,7 @@
+from .config import PlanConfig, Precision
 from .gpus import Gpu, find_gpu
-from .memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
-from .plan import PlanConfig, RunPlan, model_size, plan_run
+from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
+from .plan import RunPlan, model_size, plan_run
 from .render import render_plan
 from .search import search_micro_batch
 from .step_time import Network, model_step_time

@@ -7,12 +7,11 @@ those that autograd keeps for an eager forward pass with fused attention; compil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from modeling import AcnConfig
 from pretrain import LARGEST_BUCKET
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from .config import Precision
 
 PERSISTENT_ELEMENTS = 100_000
 """Stage 3 keeps tensors up to this size whole on every rank (DeepSpeed's stage3_param_persistence_threshold)."""

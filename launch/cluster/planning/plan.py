@@ -7,11 +7,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling import AcnConfig, AcnForMaskedLM, forward_flops
-from pretrain import PretrainConfig
 
 from ...errors import LaunchError
+from .config import PlanConfig, Precision
 from .gpus import Gpu, find_gpu
-from .memory import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
+from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
 from .step_time import Network, StepTime, model_step_time
 from .traffic import step_traffic
 
@@ -21,72 +21,6 @@ FILL = 0.9
 """Share of the rest that a plan may use; the allocator loses some to fragmentation, and activations are an estimate."""
 OTHER_SIZES = tuple(2**power for power in range(3, 11))
 """Numbers of GPUs, 8 to 1,024, whose step times are planned beside those of the cluster asked for."""
-
-
-@dataclass
-class PlanConfig(PretrainConfig):
-    """A recipe and a cluster. `data` and `output` may be left out."""
-
-    data: str = ""
-    """Folder written by `acn prepare`, if there is one: its vocabulary and sequence length are taken, and its size."""
-    output: str = ""
-    """Not used: nothing is written."""
-    vocab_size: int = 32768
-    """Tokens of the vocabulary, where `data` does not say."""
-    seq_length: int = 128
-    """Tokens of a block, where `data` does not say."""
-    nodes: int = 1
-    """Machines."""
-    gpus: int = 8
-    """GPUs of each machine."""
-    gpu: str = "H100"
-    """Kind of GPU; for one that is not in the table give gpu_memory, gpu_tflops, node_bandwidth and network_bandwidth
-    too."""
-    gpu_memory: float | None = None
-    """Memory of one GPU in GB (1e9 bytes), instead of the table's."""
-    gpu_tflops: float | None = None
-    """Dense TFLOP/s of one GPU in the run's precision, instead of the table's."""
-    node_bandwidth: float | None = None
-    """GB/s (1e9 bytes) that one GPU sends to the others of its machine while it receives as many: the bus bandwidth of
-    an all-reduce there, as `acn preflight` and nccl-tests measure it. Default: 0.8 of the table's links."""
-    network_bandwidth: float | None = None
-    """The same between machines, for each GPU while all GPUs of the machine do so: network cards of 400 Gbit/s per GPU
-    are 50. Default: 0.8 of the table's."""
-    mfu: float = 0.4
-    """Assumed model FLOPs utilization of one GPU by itself: the share of its peak that the training makes use of while
-    it computes. Communication that does not hide behind the computation comes on top."""
-    price_per_gpu_hour: float | None = None
-    """What one GPU costs per hour, in any currency."""
-    find_micro_batch: bool = False
-    """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
-    json: str | None = None
-    """Also write the plan to this file."""
-
-    @property
-    def ranks(self) -> int:
-        """GPUs in all."""
-        return self.nodes * self.gpus
-
-    @property
-    def arithmetic(self) -> Precision:
-        """The precision planned for: GPUs that matter here have bf16, which `auto` takes."""
-        return "bf16" if self.precision == "auto" else self.precision
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = super().problems()
-        for name in ("nodes", "gpus", "vocab_size", "seq_length"):
-            if getattr(self, name) < 1:
-                found.append(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("gpu_memory", "gpu_tflops", "node_bandwidth", "network_bandwidth", "price_per_gpu_hour"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                found.append(f"{name}={value} must be above 0")
-        if not 0 < self.mfu <= 1:
-            found.append(f"mfu={self.mfu} must be in (0, 1]")
-        if min(self.nodes, self.gpus, self.global_batch_size) > 0 and self.global_batch_size % self.ranks:
-            found.append(f"global_batch_size={self.global_batch_size} is not a multiple of the {self.ranks} GPUs")
-        return found
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from modeling import AcnConfig, AcnForMaskedLM
 from pretrain import checkpoint_activations
 from pretrain.observe import DTYPES
 
-from .plan import PlanConfig, RunPlan, model_config
+from .config import PlanConfig
+from .plan import RunPlan, model_config
 
 
 def largest(fits: Callable[[int], bool], limit: int) -> int:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from eval import TASKS, EvalError
 from eval.studies import KINDS, StudyConfig, run_studies
-from eval.studies.base import Point, Progress, draw_samples, number_problems, numbers
+from eval.studies.base import Point, Progress, draw_samples
+from eval.studies.config import number_problems, numbers
 
 
 def _config(model: Path, output: Path, glue_dir: Path, studies: str, **overrides: Any) -> StudyConfig:

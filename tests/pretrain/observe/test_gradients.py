@@ -8,7 +8,7 @@ import pytest
 from launch.ranks import run_local_ranks
 from modeling import AcnGradientProbe
 from pretrain.engine import precision_problems
-from pretrain.observe.gradients import ProbesConfig
+from pretrain.observe import ProbesConfig
 from tests.pretrain.observe import observe_rank
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain.observe.gradients import ProbesConfig
+from pretrain.observe import ProbesConfig
 from pretrain.observe.observer import Observer
 from pretrain.observe.profiler import ProfileConfig
 

@@ -1,0 +1,64 @@
+"""Where a fine-tuned model is cut."""
+
+import math
+from dataclasses import dataclass
+
+# the limits that a depth can be picked by, and their units
+TARGETS = {"max_params": "parameters", "max_mb": "MB", "max_gflops": "GFLOPs", "max_latency_ms": "ms"}
+
+
+@dataclass
+class CompressConfig:
+    """Cutting a fine-tuned model at the smallest depth that still meets the tolerance, or by another rule.
+
+    The rules exclude each other: `depth`, `one_standard_error`, the `max_...` limits (together), else `tolerance`.
+    """
+
+    model: str
+    """Folder of the fine-tuned model, with its results.json (OUTPUT/TASK of `acn glue`)."""
+    output: str
+    """Folder to write the small model into; must not exist yet."""
+    tolerance: float = 0.005
+    """Score that may be lost: cut at the smallest depth with score >= full score - tolerance."""
+    depth: int | None = None
+    """Cut at this depth instead, 0..L."""
+    one_standard_error: bool = False
+    """Cut at the smallest depth within one standard error of the full score instead (over examples and seeds)."""
+    max_params: float | None = None
+    """Cut at the best depth with at most this many parameters instead."""
+    max_mb: float | None = None
+    """Cut at the best depth of at most this many MB (2**20 bytes) in float32 instead."""
+    max_gflops: float | None = None
+    """Cut at the best depth with at most this many forward GFLOPs for one sequence instead."""
+    max_latency_ms: float | None = None
+    """Cut at the best depth that answers one sequence in this many ms on this machine instead (measured)."""
+    check: bool = True
+    """Score the written model on the validation split again and refuse it if it differs from the sweep."""
+    glue_dir: str | None = None
+    """Where the task's data is for the check; left out, where `acn glue` found it."""
+    onnx: bool = False
+    """Also write model.onnx (needs the extra: pip install 'acn-lm[onnx]') and score it."""
+    int8: bool = False
+    """Also write model_int8.onnx: dynamic quantisation of the weights to 8 bits, and score it. Implies `onnx`."""
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The limits that were given."""
+        return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the values, each with its mend."""
+        problems = []
+        if not self.tolerance >= 0:
+            problems.append(f"tolerance={self.tolerance}: give 0 or more, the score that may be lost")
+        if self.depth is not None and self.depth < 0:
+            problems.append(f"depth={self.depth}: give 0 or more, or leave it out to cut by tolerance")
+        problems += [
+            f"{name}={value}: give more than 0" for name, value in self.targets.items() if not 0 < value < math.inf
+        ]
+        rules = [name for name, given in (("depth", self.depth is not None),
+                 ("one_standard_error", self.one_standard_error), (" and ".join(self.targets), self.targets))
+                 if given]  # fmt: skip
+        if len(rules) > 1:
+            problems.append(f"{', '.join(rules)} exclude each other: give one way to pick the depth")
+        return problems
