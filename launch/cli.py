@@ -4,6 +4,7 @@ Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at 
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
