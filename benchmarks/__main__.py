@@ -21,6 +21,7 @@ from typing import Any
 from .timing import machine, table, write_whole
 
 DEFAULT = (
+    "startup",
     "training",
     "scaling",
     "communication",
