@@ -61,6 +61,13 @@ def first_step(ranks: int) -> Case:
 
 
 BARE = Case(f"python -c '{IMPORTS}'", lambda _: [sys.executable, "-c", IMPORTS])
+
+
+def show_help(verb: str) -> Case:
+    """The help of a verb."""
+    return Case(f"acn {verb} --help", lambda _: acn(verb, "--help"), bound=1.0)
+
+
 FIRST_STEPS = [first_step(1), first_step(2)]
 MISTAKEN = ("--steps=-1", "--data=nowhere", "--output=nowhere")
 CASES = [
@@ -69,7 +76,7 @@ CASES = [
     Case("acn pretrain: the first line", lambda folder: pretrain(folder, 1), "acn pretrain", 0.5),
     Case("acn pretrain: all mistakes", lambda _: acn("pretrain", *MISTAKEN), bound=3.0),
     Case("acn plan", lambda _: acn("plan", "--config", str(RECIPE)), bound=3.0),
-    *(Case(f"acn {verb} --help", lambda _, verb=verb: acn(verb, "--help"), bound=1.0) for verb in VERBS),
+    *map(show_help, VERBS),
 ]
 
 
