@@ -60,12 +60,12 @@ def first_step(ranks: int) -> Case:
     return Case(f"acn pretrain, {ranks} rank(s): the first step", lambda folder: pretrain(folder, ranks), "step 1/")
 
 
-BARE = Case(f"python -c '{IMPORTS}'", lambda _: [sys.executable, "-c", IMPORTS])
-
-
 def show_help(verb: str) -> Case:
     """The help of a verb."""
     return Case(f"acn {verb} --help", lambda _: acn(verb, "--help"), bound=1.0)
+
+
+BARE = Case(f"python -c '{IMPORTS}'", lambda _: [sys.executable, "-c", IMPORTS])
 
 
 FIRST_STEPS = [first_step(1), first_step(2)]

@@ -13,12 +13,14 @@ from .stream.documents import PackedBatch
 from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
-from .stream.summary import SplitSummary, summarize
-from .tokenizer import Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .stream.summary import summarize
+from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
 
 __all__ = [
+    "CONTINUATION_MARK",
     "IGNORED_LABEL",
     "MANIFEST_FILE",
+    "SPACE_MARK",
     "TOKENIZER_FOLDER",
     "BlockReader",
     "CleaningConfig",
@@ -34,7 +36,6 @@ __all__ = [
     "Shard",
     "Source",
     "Split",
-    "SplitSummary",
     "StreamConfig",
     "TokenStream",
     "UnfinishedError",

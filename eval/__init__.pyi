@@ -1,36 +1,32 @@
-from .compress.compress import CutSummary, compress_model
+from .compress.compress import compress_model
 from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
 from .errors import EvalError
-from .figures import COLOURS, DepthCurve, save_depth_figure, seeds_curve
+from .figures import DepthCurve, save_depth_figure, seeds_curve
 from .files import file_digest, new_file, new_folder, read_json, write_json
 from .glue.config import FinetuneConfig
-from .glue.suite import check_suite, run_suite
+from .glue.suite import run_suite
 from .models import load_tokenizer, quiet_transformers, read_model_config
 from .progress import Tracker, duration
 from .report.config import ReportConfig
 from .report.report import write_report
 from .results import FIGURE_FILE, RESULTS_FILE, Results, check_results, is_cut_model, read_results
-from .tasks.glue import TASKS, GlueTask
+from .tasks.glue import TASKS
 from .tasks.registry import compute_metrics, find_task, load_task
 
 __all__ = [
-    "COLOURS",
     "FIGURE_FILE",
     "RESULTS_FILE",
     "TASKS",
     "CompressConfig",
-    "CutSummary",
     "DepthCurve",
     "DepthSweep",
     "EvalError",
     "FinetuneConfig",
-    "GlueTask",
     "ReportConfig",
     "Results",
     "Tracker",
     "check_results",
-    "check_suite",
     "compress_model",
     "compute_metrics",
     "cut_depth",

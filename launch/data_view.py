@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
+from data_pipeline import CONTINUATION_MARK, SPACE_MARK
 from data_pipeline.stream import MaskedBatch, SplitSummary
 
 from .errors import LaunchError
@@ -55,10 +56,10 @@ def coloured_blocks(batch: MaskedBatch, tokenizer: Tokenizer, mask_token_id: int
 def _piece(tokenizer: Tokenizer, token_id: int) -> tuple[str, str]:
     """The space before a token, and its text."""
     piece = tokenizer.id_to_token(token_id) or f"<{token_id}>"
-    if piece.startswith("##"):
-        return "", piece[2:]
-    if "\u0120" in piece or "\u010a" in piece:  # a byte-level vocabulary writes space and line end so
-        return " ", piece.replace("\u0120", "").replace("\u010a", "\\n")
+    if piece.startswith(CONTINUATION_MARK):
+        return "", piece.removeprefix(CONTINUATION_MARK)
+    if SPACE_MARK in piece or "\u010a" in piece:  # a byte-level vocabulary writes space and line end so
+        return " ", piece.replace(SPACE_MARK, "").replace("\u010a", "\\n")
     return " ", piece
 
 

@@ -1,5 +1,5 @@
 from .check import check_run
-from .checkpoints.export import export_checkpoint, find_checkpoint, tokenizer_folder
+from .checkpoints.export import tokenizer_folder
 from .config import ModelConfig, PretrainConfig, ValidationConfig
 from .engine import (
     LARGEST_BUCKET,
@@ -38,8 +38,6 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "cpu_multiplies_bf16",
-    "export_checkpoint",
-    "find_checkpoint",
     "init_distributed",
     "plain_problems",
     "pretrain",

@@ -15,7 +15,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from ..errors import DataError, UnfinishedError
 from ..tokenizer import Vocabulary
-from .encode import Job, Worker
+from .encode import Worker
+from .job import Job
 from .progress import Progress, Step
 from .units import Unit
 

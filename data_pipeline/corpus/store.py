@@ -4,6 +4,7 @@ Every file appears whole or not at all. Locally that is a rename; object stores 
 complete. Names are relative, with '/' between their parts.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,7 +16,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..filesystem import is_url, open_filesystem
-from ..folder import WORK_FOLDER
+from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..shards import Manifest
 
 
 class Store:
@@ -142,3 +144,13 @@ class Store:
 
     def _cannot(self, what: str, reason: object) -> DataError:
         return DataError(f"output: {self.url} cannot {what} ({reason}): choose another folder")
+
+
+def read_manifest(store: Store) -> Manifest:
+    """The manifest of a finished store."""
+    return Manifest.from_bytes(store.read(MANIFEST_FILE), f"{store.url}/{MANIFEST_FILE}")
+
+
+def write_json(store: Store, name: str, content: Any) -> None:
+    """Write JSON values as a file."""
+    store.write(name, (json.dumps(content, indent=1) + "\n").encode())

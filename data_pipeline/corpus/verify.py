@@ -15,9 +15,8 @@ from ..errors import DataError
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
 from ..shards import COLUMN, Manifest, Shard, TokenArray, block_type
 from ..tokenizer import fingerprint
-from .merge import read_manifest
 from .progress import Progress, Say, Step
-from .store import Store
+from .store import Store, read_manifest
 
 _NAMED_ROWS = 3  # so many blocks of a shard are named when they are at fault
 

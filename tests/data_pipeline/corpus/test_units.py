@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline import CleaningConfig, CorpusConfig, DataError, Source
-from data_pipeline.corpus.selection import find_duplicates
-from data_pipeline.corpus.units import Unit, plan_units, used_documents
+from data_pipeline.corpus.selection import find_duplicates, used_documents
+from data_pipeline.corpus.units import Unit, plan_units
 
 NONE = np.empty(0, dtype=np.int64)
 
