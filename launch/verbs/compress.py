@@ -8,6 +8,7 @@ from eval import EvalError, read_json
 from eval.compress import CompressConfig
 
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from eval.compress import CutSummary
@@ -29,7 +30,8 @@ def run(args: Args) -> int:
     """Write the small model and say what was gained."""
     if problems := args.problems():
         raise EvalError("\n".join(problems))
-    from eval.compress import compress_model
+    with large_imports():
+        from eval.compress import compress_model
 
     summary = compress_model(args)
     if args.tracking.mlflow is not None:

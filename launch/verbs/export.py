@@ -7,6 +7,8 @@ import yaml
 
 from pretrain import PretrainError
 
+from . import large_imports
+
 
 @dataclass
 class Args:
@@ -29,7 +31,8 @@ def run(args: Args) -> int:
     output = Path(args.output)
     if output.exists():
         raise PretrainError(f"output={output} exists: choose another folder or remove it")
-    from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+    with large_imports():
+        from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
     checkpoint = find_checkpoint(Path(args.source))
     layers = checkpoint.progress.model["num_hidden_layers"]

@@ -12,6 +12,7 @@ from eval.glue import FinetuneConfig
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -49,10 +50,11 @@ def _run_rank(args: Args) -> int:
 
 
 def _run_suite(args: Args) -> int:
-    from eval import ranks
-    from eval.glue import TRACKING_FOLDER, run_suite
+    with large_imports():
+        from eval import ranks
+        from eval.glue import TRACKING_FOLDER, run_suite
 
-    from ..tracking import open_tracker
+        from ..tracking import open_tracker
 
     output = Path(args.output)
     trackers: list[Tracker] = []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..publishing import PublishConfig
+from . import large_imports
 
 
 @dataclass
@@ -12,7 +13,8 @@ class Args(PublishConfig):
 
 def run(args: Args) -> int:
     """Write the publication, send it, say its address."""
-    from ..publishing import publish_source
+    with large_imports():
+        from ..publishing import publish_source
 
     publish_source(args)
     return 0

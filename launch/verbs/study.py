@@ -9,6 +9,7 @@ from eval import EvalError
 from eval.studies import StudyConfig
 
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -26,9 +27,10 @@ def run(args: Args) -> int:
     """Run each study; its numbers and picture are in OUTPUT/STUDY."""
     if problems := args.tracking.problems():
         raise EvalError("\n".join(problems))
-    from eval.studies import STUDY_FILE, run_studies
+    with large_imports():
+        from eval.studies import STUDY_FILE, run_studies
 
-    from ..tracking import open_tracker
+        from ..tracking import open_tracker
 
     output = Path(args.output)
     with ExitStack() as stack:
