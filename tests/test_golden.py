@@ -67,7 +67,7 @@ def test_fine_tuning_ends_with_the_same_loss_and_scores_every_depth_the_same(mea
     """No example is so near the border between the classes that rounding could move it across: scores are equal."""
     found, expected = measured["finetuning"], dict(GOLDEN["finetuning"])
     expected["train"] = pytest.approx(expected["train"], rel=ROUNDING)
-    expected["margins"] = pytest.approx(expected["margins"], rel=0.01)
+    expected["margins"] = pytest.approx(expected["margins"], rel=10 * ROUNDING)
     assert found == expected
 
 
