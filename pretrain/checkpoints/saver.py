@@ -93,6 +93,8 @@ class Saver:
         every = self._config.export_every
         if every and progress.step % every == 0:
             self.finish_pending()  # only a checkpoint that counts is exported
+            if self._failed:
+                return
             if dist.get_rank() == 0:
                 self._export(self._run / "models" / step_name(progress.step))
             dist.barrier()
