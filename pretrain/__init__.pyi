@@ -1,6 +1,6 @@
 from .check import check_run
 from .checkpoints.export import tokenizer_folder
-from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
 from .engine import (
     LARGEST_BUCKET,
     REDUCED_AT_ONCE,
@@ -15,7 +15,6 @@ from .errors import LostRankError, PretrainError, UnhealthyError
 from .files import write_text
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
-from .plain import plain_problems
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 

@@ -1,5 +1,6 @@
 """How long to train and with which batches: pure functions of the step, exact on resume and for any number of ranks."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,14 +20,14 @@ class Budget:
     hours: float | None = None
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         found = [f"{name}={value} must be above 0" for name, value in given.items() if not value > 0]
         if len(given) > 1:
             asked, *others = reversed(given)  # steps comes first: it is the one that recipes and defaults set
             both = " and ".join(f"{name}={value}" for name, value in given.items())
-            mend = " ".join(f"--{name} null" for name in reversed(others))
-            found.append(f"{both} are several budgets, a run has one: for {asked} add {mend}")
+            fix = " ".join(f"--{name} null" for name in reversed(others))
+            found.append(f"{both} are several budgets, a run has one: for {asked} add {fix}")
         if not given:
             found.append("steps, tokens, epochs and hours are all null: set one of them, the run's budget")
         return found
@@ -51,7 +52,7 @@ class BatchWarmupConfig:
     """Steps until global_batch_size is reached; the smaller batches share them equally."""
 
     def problems(self, global_batch_size: int) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         if self.start is None:
             return ["batch_warmup.steps needs batch_warmup.start, the first global batch"] if self.steps else []
         if self.start < 1 or self.start >= global_batch_size or global_batch_size % self.start:
@@ -151,3 +152,15 @@ class Plan:
             return self.peak_rate * self.schedule.factor(done, total)
         start = float(self.branch.step)
         return self.branch.rate * self.schedule.factor(done - start, total - start)
+
+
+class TrainingClock:
+    """Seconds of training over all restarts: what the checkpoint knew, and the time since this process began."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._before = seconds_before
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """On this rank's clock."""
+        return self._before + time.monotonic() - self._start

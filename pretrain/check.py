@@ -11,15 +11,14 @@ from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
 from .checkpoints import Checkpoint, Progress, differences, find_origin, newest_complete
-from .config import PretrainConfig
+from .config import PretrainConfig, data_problems, plain_problems
 from .engine import precision_problems, resolve_precision
 from .errors import PretrainError
 from .optim import CONVERTIBLE
-from .plain import data_problems, plain_problems
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:
-    """Raise one `PretrainError` with every problem of the run, each naming the field and the mend.
+    """Raise one `PretrainError` with every problem of the run, each naming the field and the fix.
 
     Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
     """
@@ -123,9 +122,9 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
 
 
 def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
-    saved, mend = checkpoint.progress, "use the same as before, or another output folder"
-    found = differences("model", saved.model, progress.model, f"{checkpoint.path}", mend)
-    found += differences("order", saved.order, progress.order, f"{checkpoint.path}", mend)
+    saved, fix = checkpoint.progress, "use the same as before, or another output folder"
+    found = differences("model", saved.model, progress.model, f"{checkpoint.path}", fix)
+    found += differences("order", saved.order, progress.order, f"{checkpoint.path}", fix)
     return found + _state_problems(checkpoint, progress)
 
 

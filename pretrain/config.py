@@ -1,16 +1,18 @@
-"""The configuration of a pretraining run."""
+"""The configuration of a pretraining run, and what can be known to be wrong with it without torch."""
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from data_pipeline import folder_problem, is_url
 from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
 from .checkpoints import CheckpointConfig
+from .deepspeed_options import OffloadConfig, override_problems
+from .health import HealthConfig
 from .observe import ProbesConfig, ProfileConfig
-from .offload import OffloadConfig
 from .optim import EmaConfig, OptimConfig, ScheduleConfig
-from .recovery import HealthConfig
 
 if TYPE_CHECKING:
     from data_pipeline import Manifest
@@ -70,7 +72,7 @@ class ValidationConfig:
     """Blocks of the validation split to use (all, if it has fewer)."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         if self.every < 0:
             found.append(f"validation.every={self.every} must not be negative")
@@ -220,3 +222,26 @@ class PretrainConfig:
         )
         samples = self.budget.samples(blocks, seq_length)
         return plan if samples is None else replace(plan, steps=plan.steps_within(samples))
+
+
+def plain_problems(config: PretrainConfig) -> list[str]:
+    """Every problem that shows without torch, each naming the field and the fix; `check_run` finds the others."""
+    found = config.problems() + override_problems(config.deepspeed)
+    return found + _output_problems(Path(config.output)) + data_problems(config.data)
+
+
+def data_problems(data: str) -> list[str]:
+    """Why a local folder is no prepared corpus; nothing is asked of the network."""
+    problem = None if is_url(data) else folder_problem(data)
+    return [] if problem is None else [problem]
+
+
+def _output_problems(output: Path) -> list[str]:
+    if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
+        return []
+    return [f"output={output} exists and is not a run of `acn pretrain`: choose another folder or remove it"]
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether a folder (or a file in its place) holds anything but our lock."""
+    return not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())

@@ -4,7 +4,7 @@ import socket
 
 
 class PretrainError(ValueError):
-    """A user's mistake: the message names the field or file and the mend."""
+    """A user's mistake: the message names the field or file and the fix."""
 
 
 class UnhealthyError(RuntimeError):

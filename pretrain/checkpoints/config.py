@@ -19,7 +19,7 @@ class CheckpointConfig:
     """Steps between two Hugging Face folders RUN/models/step-0000500, made of a checkpoint. 0: only at the end."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         for name in ("every", "keep_every", "export_every"):
             if getattr(self, name) < 0:

@@ -4,7 +4,7 @@ from .figures import HEATMAPS, Curves, draw_side_by_side, read_metrics, rows_of
 from .meter import duration, peak_memory
 from .observer import Observer, Tracker
 from .peak import DTYPES, known_peak, peak_flops
-from .sample_log import SampleLog, forget_after
+from .sample_log import SampleLog
 
 __all__ = [
     "DTYPES",
@@ -19,7 +19,6 @@ __all__ = [
     "Tracker",
     "draw_side_by_side",
     "duration",
-    "forget_after",
     "known_peak",
     "peak_flops",
     "peak_memory",

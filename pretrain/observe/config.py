@@ -12,7 +12,7 @@ class ProbesConfig:
     read-out), each of one micro-batch; 0: none."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         return [f"probes.every={self.every} must not be negative"] if self.every < 0 else []
 
 
@@ -28,7 +28,7 @@ class ProfileConfig:
     """Trace every rank, not only rank 0: to see who waits for whom."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         if self.start < 1:
             found.append(f"profile.start={self.start} must be at least 1, the first step")

@@ -28,7 +28,7 @@ class OptimConfig:
     """adamw: update all weights in one pass; null for where torch has such a kernel, on CPUs and CUDA."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         if self.lr <= 0:
             found.append(f"optim.lr={self.lr} must be above 0")
@@ -47,7 +47,7 @@ class OptimConfig:
         return found
 
     def sharding_problems(self, zero_stage: int, offloaded: bool, precision: str) -> list[str]:
-        """Why this optimizer would not compute what it promises under these settings, each with its mend.
+        """Why this optimizer would not compute what it promises under these settings, each with its fix.
 
         LAMB and Muon look at whole tensors, which ZeRO's flat partitions hide. Those cases are refused in which the
         result was not seen to equal an independent computation.
@@ -87,7 +87,7 @@ class EmaConfig:
     """Steps between two updates, each with the decay of as many steps. ZeRO gathers all weights for one."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         if not 0 <= self.decay < 1:
             found.append(f"ema.decay={self.decay} must be in [0, 1)")

@@ -26,7 +26,7 @@ class ScheduleConfig:
     """wsd and decay: linear, cosine, or sqrt for 1 - sqrt(t) (the best in arXiv 2405.18392); linear if not given."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+        """Every bad value, each with its fix."""
         found = []
         for name in ("warmup_fraction", "decay_fraction"):
             value = getattr(self, name)

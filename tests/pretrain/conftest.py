@@ -11,7 +11,7 @@ from launch.config_file import write_config
 from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
-from pretrain.checkpoints.folder import CheckpointConfig
+from pretrain.checkpoints import CheckpointConfig
 from tests.processes import run_acn, start_server
 
 

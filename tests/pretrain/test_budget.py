@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan
+from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan, TrainingClock
 from pretrain.optim.schedule import ScheduleConfig
-from pretrain.run import TrainingClock
 
 
 @st.composite

@@ -14,7 +14,7 @@ import pytest
 import torch.distributed as dist
 
 from pretrain import PretrainError
-from pretrain.checkpoints.folder import MARKER, CheckpointConfig, newest_complete
+from pretrain.checkpoints import MARKER, CheckpointConfig, newest_complete
 from pretrain.errors import lost_rank
 from pretrain.lock import lock_run
 from pretrain.observe.figures import read_metrics

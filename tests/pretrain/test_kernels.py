@@ -65,7 +65,7 @@ def test_a_cpu_that_only_emulates_bf16_is_warned_of(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("fields", "mend"),
+    ("fields", "fix"),
     [
         ({"attention": "flash_attention_2", "precision": "bf16"}, "flash-attn: install it, or use auto"),
         ({"attention": "flash_attention_2", "precision": "fp32"}, "set precision bf16, or use auto"),
@@ -74,9 +74,9 @@ def test_a_cpu_that_only_emulates_bf16_is_warned_of(monkeypatch: pytest.MonkeyPa
         ({"compile": True, "optim": OptimConfig(name="muon", grad_clip=0.0)}, "leave one of them out"),
     ],
 )
-def test_what_this_machine_cannot_run_is_refused_with_the_mend(
-    tiny_run: Callable, monkeypatch: pytest.MonkeyPatch, fields: dict, mend: str
+def test_what_this_machine_cannot_run_is_refused_with_the_fix(
+    tiny_run: Callable, monkeypatch: pytest.MonkeyPatch, fields: dict, fix: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(PretrainError, match=mend):
+    with pytest.raises(PretrainError, match=fix):
         check_run(tiny_run(**fields), 1)

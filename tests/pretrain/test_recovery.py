@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pretrain.checkpoints.folder import newest_complete
+from pretrain.health import Health, HealthConfig
 from pretrain.observe.figures import read_metrics
-from pretrain.recovery import Health, HealthConfig
 from tests.pretrain import sick_rank
 from tests.processes import run
 
@@ -89,7 +89,7 @@ def test_a_sick_step_is_left_out_counted_and_named(sick, stage, precision):
 
 @pytest.mark.slow
 def test_a_row_of_sick_steps_ends_at_the_checkpoint_before_it(sick):
-    from pretrain.checkpoints.folder import CheckpointConfig
+    from pretrain.checkpoints import CheckpointConfig
 
     done, run = sick(
         range(24, 40), steps=8, health=HealthConfig(patience=2), checkpoint=CheckpointConfig(every=2, keep=9)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from pretrain.deepspeed_options import OffloadConfig
 from pretrain.observe.figures import read_metrics
-from pretrain.offload import OffloadConfig
 from tests.processes import start_acn
 
 NOWHERE, CPU = OffloadConfig(), OffloadConfig(optimizer="cpu")

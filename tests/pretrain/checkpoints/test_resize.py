@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from pretrain import ModelConfig
-from pretrain.checkpoints.folder import CheckpointConfig
+from pretrain.checkpoints import CheckpointConfig
 from pretrain.observe.figures import read_metrics
 from pretrain.optim.optimizers import OptimConfig
 
