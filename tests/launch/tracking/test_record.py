@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch import provenance as provenances
+from launch import provenance
 from launch.errors import LaunchError
 from launch.tracking.record import JsonlSink, Record, read_points, read_record
 from launch.tracking.sync import SyncConfig, check_run_dir, sync_run
@@ -128,13 +128,13 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_the_commit_is_that_of_this_codes_checkout_and_of_no_other(monkeypatch, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    provenances.provenance.cache_clear()
-    monkeypatch.setattr(provenances, "__file__", str(tmp_path / "site-packages" / "launch" / "provenance.py"))
+    provenance.provenance_tags.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages" / "launch" / "provenance.py"))
     (tmp_path / "site-packages" / "launch").mkdir(parents=True)
-    assert "git.commit" not in provenances.provenance(), "the code is not a part of that repository"
+    assert "git.commit" not in provenance.provenance_tags(), "the code is not a part of that repository"
     monkeypatch.undo()
-    provenances.provenance.cache_clear()
-    commit = provenances.provenance().get("git.commit")
+    provenance.provenance_tags.cache_clear()
+    commit = provenance.provenance_tags().get("git.commit")
     assert commit is None or re.fullmatch("[0-9a-f]{40}", commit)
 
 
