@@ -32,10 +32,10 @@ class TrackingConfig:
     """The longest that the end of a run waits for MLflow to take what is left; `acn track sync RUN` sends the rest."""
 
     def problems(self) -> list[str]:
-        """Return every mistake in this configuration, each naming the field and the mend."""
+        """Return every mistake in this configuration, each naming the field and the fix."""
         found = []
         if self.mlflow is not None:
-            found += [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)]
+            found += [f"tracking.mlflow: {problem}" for problem in _uri_problems(self.mlflow)]
         if not self.experiment.strip():
             found.append("tracking.experiment: it is empty; give a name such as acn-lm")
         if self.run_name is not None and not self.run_name.strip():
@@ -46,8 +46,8 @@ class TrackingConfig:
         return found
 
 
-def uri_problems(uri: str) -> list[str]:
-    """What is wrong with an MLflow tracking URI, with the mend."""
+def _uri_problems(uri: str) -> list[str]:
+    """What is wrong with an MLflow tracking URI, and the fix."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         return [
@@ -70,8 +70,8 @@ class SyncConfig:
     """MLflow tracking URI; null takes the one that the run recorded to."""
 
     def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        return [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)] if self.mlflow else []
+        """Return every mistake in this configuration, each naming the field and the fix."""
+        return [f"tracking.mlflow: {problem}" for problem in _uri_problems(self.mlflow)] if self.mlflow else []
 
 
 SQLITE = "sqlite:///"

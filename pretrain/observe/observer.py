@@ -123,8 +123,8 @@ class Observer:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Record and show metrics, once for all ranks."""
         if self.tracker is not None:
-            self.tracker.log_metrics(metrics, step)
             self.console.progress(step, self._steps, metrics)
+            self.tracker.log_metrics(metrics, step)  # second: the first time it may have to import MLflow
 
     def begin_step(self, step: int, steps: int) -> None:
         """Get ready for optimizer step `step` (1 is the first) of `steps`."""

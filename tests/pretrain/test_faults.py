@@ -13,10 +13,8 @@ import psutil
 import pytest
 import torch.distributed as dist
 
-from pretrain import PretrainError
 from pretrain.checkpoints import MARKER, CheckpointConfig, newest_complete
 from pretrain.errors import lost_rank
-from pretrain.lock import lock_run
 from pretrain.observe.figures import read_metrics
 from tests.pretrain.test_training import assert_same_run, losses
 
@@ -86,16 +84,6 @@ def test_a_full_disk_costs_no_checkpoint_and_ends_with_a_clear_error(acn, recipe
     again = acn("pretrain", "--config", config)
     assert again.returncode == 0, again.stderr
     assert f"at step {kept.progress.step}" in again.stdout
-
-
-def test_one_job_at_a_time_works_in_a_run(tmp_path):
-    said: list[str] = []
-    first = lock_run(tmp_path / "run", said.append)
-    with pytest.raises(PretrainError, match=f"in use by pid {os.getpid()} on"):
-        lock_run(tmp_path / "run", said.append, patience=0.1)
-    assert len(said) == 1
-    first.close()
-    lock_run(tmp_path / "run", said.append, patience=0.0).close()
 
 
 def test_a_lost_rank_is_told_from_other_errors(monkeypatch):
