@@ -11,12 +11,16 @@ from .progress import Tracker, duration
 from .report.config import ReportConfig
 from .report.report import write_report
 from .results import FIGURE_FILE, RESULTS_FILE, Results, check_results, is_cut_model, read_results
-from .tasks.glue import TASKS, GlueTask
-from .tasks.registry import compute_metrics, find_task, load_task
+from .tasks.glue import GLUE_TASKS
+from .tasks.metrics import compute_metrics
+from .tasks.reading import load_task
+from .tasks.registry import TASKS, find_task
+from .tasks.task import Task
 
 __all__ = [
     "COLOURS",
     "FIGURE_FILE",
+    "GLUE_TASKS",
     "RESULTS_FILE",
     "TASKS",
     "CompressConfig",
@@ -25,9 +29,9 @@ __all__ = [
     "DepthSweep",
     "EvalError",
     "FinetuneConfig",
-    "GlueTask",
     "ReportConfig",
     "Results",
+    "Task",
     "Tracker",
     "check_results",
     "check_suite",

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..report import format_cell, mean_and_std
 from ..results import Results, size_mb
-from ..tasks import HUB_DATASET, TASKS
+from ..tasks import GLUE_TASKS, TASKS
 
 CARD_FILE = "README.md"
 # names of our metrics on the Hub, where they differ
@@ -32,19 +32,24 @@ Fine-tuned from `{base}`, source of the cut `{source}`.
 {variant_rows}"""
 
 
+def _hub_dataset(task: str) -> str | None:
+    """The data set on the Hub that a task is from; None for a task of the user's."""
+    return TASKS[task].hub_dataset if task in TASKS else None
+
+
 def score_entry(task: str, metric: str, score: float, name: str | None = None) -> EvalResult:
     """A score on a task's validation split as the Hub's `model-index` states it.
 
     Args:
         name: what is special about this score, a depth for instance.
     """
-    ours = task in TASKS
+    known = TASKS.get(task)
     return EvalResult(
         task_type="text-classification",
-        dataset_type=HUB_DATASET if ours else task,
-        dataset_name=f"GLUE {task}" if ours else task,
-        dataset_config=task if ours else None,
-        dataset_split="validation_matched" if task == "mnli" else "validation",
+        dataset_type=_hub_dataset(task) or task,
+        dataset_name=f"GLUE {task}" if task in GLUE_TASKS else task,
+        dataset_config=known.hub_config if known is not None else None,
+        dataset_split=known.validation_splits[0] if known is not None else "validation",
         metric_type=_HUB_METRICS.get(metric, metric),
         metric_value=round(score, 4),
         metric_name=name,
@@ -58,7 +63,7 @@ def classifier_front(task: str, scores: list[EvalResult], name: str) -> ModelCar
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["acn", "auto-compressing-networks"],
-        datasets=[HUB_DATASET] if task in TASKS else [],
+        datasets=[path] if (path := _hub_dataset(task)) is not None else [],
         metrics=sorted({score.metric_type for score in scores}),
         eval_results=scores,
     )

@@ -16,7 +16,7 @@ from ..errors import EvalError
 from ..glue import EVAL_SUBSET_SEED, encode, subset
 from ..models import best_device, load_finetuned
 from ..results import Results
-from ..tasks import DatasetConfig, GlueTask, compute_metrics, find_task, load_custom, load_task
+from ..tasks import DatasetConfig, Task, compute_metrics, find_task, load_custom, load_task
 from .onnx_model import INT8_FILE, ONNX_FILE, export_onnx, onnx_logits, open_session, quantize_int8
 from .speed import ROUNDS, median_seconds, random_batch
 
@@ -28,7 +28,7 @@ RESCORE_SLACK = 0.005
 class Rescorer:
     """The validation examples behind a results.json, tokenized."""
 
-    task: GlueTask
+    task: Task
     data: datasets.Dataset
     collate: DataCollatorWithPadding
 

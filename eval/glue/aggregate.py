@@ -9,12 +9,12 @@ import numpy as np
 
 from ..depth import cut_depth
 from ..results import Aggregate, Results
-from ..tasks import TASKS, GlueTask, compute_metrics
+from ..tasks import GLUE_TASKS, Task, compute_metrics
 
 BOOTSTRAP_SAMPLES = 200
 
 
-def standard_error(task: GlueTask, predictions: np.ndarray, labels: np.ndarray) -> float:
+def standard_error(task: Task, predictions: np.ndarray, labels: np.ndarray) -> float:
     """Standard error of the task's primary metric over the N examples it was measured on.
 
     The binomial one for accuracy, else by bootstrap (Efron 1979) with 200 seeded samples.
@@ -73,7 +73,7 @@ def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
         None when there is no GLUE task. `missing` names the GLUE tasks without results: an average over fewer than nine
         is not GLUE's score.
     """
-    here = [name for name in TASKS if name in tasks]
+    here = [name for name in GLUE_TASKS if name in tasks]
     if not here:
         return None
     by_task = {name: _glue_scores(tasks[name]) for name in here}
@@ -86,7 +86,7 @@ def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
     return averages | {
         "seeds": seeds,
         "tasks": {name: _mean_and_std(list(scores.values())) for name, scores in by_task.items()},
-        "missing": [name for name in TASKS if name not in tasks],
+        "missing": [name for name in GLUE_TASKS if name not in tasks],
         "absent_splits": {name: tasks[name]["absent_splits"] for name in here if tasks[name].get("absent_splits")},
         "by": "validation splits; the mean of a task's metrics, then of the tasks",
     }

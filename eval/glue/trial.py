@@ -17,7 +17,7 @@ from ..files import new_folder, write_json
 from ..models import load_for_task, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, Results
-from ..tasks import GlueTask, Hyperparameters
+from ..tasks import Hyperparameters, Task
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .finetune import Training, encode, subset, train
@@ -31,7 +31,7 @@ EVAL_SUBSET_SEED = 0
 class TaskWork:
     """A task of a suite: its data, how it is trained, and what the cells' numbers depend on."""
 
-    task: GlueTask
+    task: Task
     train: datasets.Dataset
     """Raw: each seed draws its own examples."""
     validation: dict[str, datasets.Dataset]
@@ -44,7 +44,7 @@ class TaskWork:
     def of(
         cls,
         config: FinetuneConfig,
-        task: GlueTask,
+        task: Task,
         splits: datasets.DatasetDict,
         values: Hyperparameters,
         settings: dict[str, Any],
@@ -72,7 +72,7 @@ def sequence_length(values: Hyperparameters, model_config: AcnConfig) -> int:
     return min(values.max_length, model_config.max_position_embeddings)
 
 
-def _say_cut(task: GlueTask, data: datasets.Dataset, seq_length: int) -> None:
+def _say_cut(task: Task, data: datasets.Dataset, seq_length: int) -> None:
     full = sum(len(ids) == seq_length for ids in data["input_ids"])
     if full:
         ranks.say(
@@ -109,7 +109,7 @@ class _Cell:
     def probe(self) -> list[float]:
         return probe_scores(self.model, self.work.task, self.train_data, self.first_validation, self.collate)
 
-    def training(self, task: GlueTask) -> Training:
+    def training(self, task: Task) -> Training:
         validation = self.first_validation if self.config.best_epoch else None
         return Training(task, self.train_data, self.collate, self.seed, self.tracker, validation)
 

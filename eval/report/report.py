@@ -11,7 +11,7 @@ from ..errors import EvalError
 from ..figures import COLOURS, save_depth_figure, seeds_curve
 from ..files import new_folder, read_json
 from ..results import RESULTS_FILE, Results, check_results, is_cut_model, size_mb
-from ..tasks import TASKS
+from ..tasks import GLUE_TASKS
 from .config import ReportConfig
 from .page import render_page
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
@@ -78,7 +78,7 @@ def _row(folder: Path, run: str, results: Results) -> dict[str, Any]:
 
 def _by_task(found: dict[Path, Results]) -> dict[str, list[Path]]:
     """The folders of each task: GLUE's tasks in its order, then the others; ACN first among runs."""
-    order = {name: i for i, name in enumerate((*COLOURS, *TASKS))}
+    order = {name: i for i, name in enumerate((*COLOURS, *GLUE_TASKS))}
     groups: dict[str, list[Path]] = {}
     for folder, results in found.items():
         groups.setdefault(results["task"], []).append(folder)

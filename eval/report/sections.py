@@ -7,7 +7,7 @@ from typing import Any
 
 from ..glue import glue_average
 from ..results import Results, size_mb
-from ..tasks import TASKS
+from ..tasks import GLUE_TASKS
 from .study_file import StudyResults
 from .tables import Table, mean_and_std
 
@@ -62,12 +62,12 @@ def glue_table(runs: Sequence[Run]) -> Table | None:
     """The GLUE tasks and their average for every run that has several of them; None when there is none."""
     by_run: dict[str, dict[str, Results]] = {}
     for run in runs:
-        if run.results["task"] in TASKS and "aggregate" in run.results:
+        if run.results["task"] in GLUE_TASKS and "aggregate" in run.results:
             by_run.setdefault(run.name, {})[run.results["task"]] = run.results
     averages = {name: glue_average(tasks) for name, tasks in by_run.items() if len(tasks) > 1}
     if not averages:
         return None
-    names = [task for task in TASKS if any(task in by_run[name] for name in averages)]
+    names = [task for task in GLUE_TASKS if any(task in by_run[name] for name in averages)]
     rows = []
     for name, average in averages.items():
         assert average is not None, "these are GLUE's tasks"

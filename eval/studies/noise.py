@@ -18,7 +18,7 @@ import torch
 from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
-from ..tasks import GlueTask
+from ..tasks import Task
 from .base import Context, Curve, Point, Progress, Study
 from .config import NoiseOptions, numbers
 
@@ -91,7 +91,7 @@ def noisy_text(text: str, kind: str, strength: float, rng: np.random.Generator) 
     return " ".join(word for word in noisy if word) or words[0]
 
 
-def noisy_texts(task: GlueTask, data: datasets.Dataset, kind: str, strength: float, seed: int) -> datasets.Dataset:
+def noisy_texts(task: Task, data: datasets.Dataset, kind: str, strength: float, seed: int) -> datasets.Dataset:
     """Every text column of `data` under one kind of textual noise; each example has its own draws."""
 
     columns: dict[str, list[str]] = {column: [] for column in task.columns}

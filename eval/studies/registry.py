@@ -12,7 +12,7 @@ from ..files import new_folder, read_json, write_json
 from ..models import load_tokenizer, read_model_config
 from ..progress import Tracker, duration
 from ..results import RESULTS_FILE, read_results
-from ..tasks import GlueTask, find_task, load_task
+from ..tasks import Task, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
 from .base import Context, Curve, Study, TaskData, draw_samples
 from .config import StudyConfig
@@ -46,7 +46,7 @@ KINDS = {
 }
 
 
-def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[GlueTask]:
+def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
     """The tasks of the model or the user, fit for all the studies asked for."""
     problems = []
     for name in config.names:

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from eval import Results, read_results
 from eval.compress import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
-from eval.tasks import HUB_DATASET
+from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
 
@@ -283,7 +283,9 @@ def _finetuning_data(results: Results) -> str | None:
     if settings["dataset"] is not None:
         where = f"`{public_path(settings['dataset']['path'])}`"
     elif settings["glue_dir"] is None:
-        where = f"[{HUB_DATASET}](https://huggingface.co/datasets/{HUB_DATASET})"
+        known = TASKS.get(results["task"])  # another version of acn-lm may know more tasks
+        path = known.hub_dataset if known is not None else None
+        where = "the Hugging Face Hub" if path is None else f"[{path}](https://huggingface.co/datasets/{path})"
     else:
         where = f"local folder `{public_path(settings['glue_dir'])}/{results['task']}`"
     for split, name in (("training", "max_train_samples"), ("validation", "max_eval_samples")):

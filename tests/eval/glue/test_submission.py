@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, FinetuneConfig, load_task, read_results, run_suite
+from eval import GLUE_TASKS, TASKS, FinetuneConfig, load_task, read_results, run_suite
 from eval.glue.submission import answers, file_name
 
 SaveSplit = Callable[[Path, str, str, dict[str, list]], None]
@@ -66,7 +66,7 @@ def test_answers_are_spelled_as_the_benchmark_wants_them(name: str, predictions:
 
 
 def test_files_have_the_benchmarks_names() -> None:
-    names = {file_name(task, split) for task in TASKS.values() for split in task.test_splits}
+    names = {file_name(task, split) for task in GLUE_TASKS.values() for split in task.test_splits}
     assert names == {
         *("CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "QNLI.tsv", "QQP.tsv"),
         *("RTE.tsv", "WNLI.tsv"),

@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, EvalError, FinetuneConfig, compute_metrics, load_task, read_results, run_suite
+from eval import GLUE_TASKS, TASKS, EvalError, FinetuneConfig, compute_metrics, load_task, read_results, run_suite
 from eval.glue.aggregate import aggregate_seeds, glue_average, standard_error
 from eval.tasks.own_data import DatasetConfig
 
@@ -101,7 +101,7 @@ def test_the_average_is_over_glues_tasks_only_and_says_what_is_missing(three_see
     average = json.loads((output / "glue.json").read_text())
     scores = sst2["aggregate"]["glue_scores"]
     assert average["average"] == pytest.approx({"mean": statistics.mean(scores), "std": statistics.stdev(scores)})
-    assert average["missing"] == [name for name in TASKS if name != "sst2"]
+    assert average["missing"] == [name for name in GLUE_TASKS if name != "sst2"]
 
 
 def _cell(task: str, metrics: dict[str, dict[str, list[float]]], seed: int) -> Any:
