@@ -10,7 +10,18 @@ from .models import load_tokenizer, quiet_transformers, read_model_config
 from .progress import Tracker, duration
 from .report.config import ReportConfig
 from .report.report import write_report
-from .results import FIGURE_FILE, RESULTS_FILE, Results, check_results, is_cut_model, read_results
+from .results import (
+    CUT_FILE,
+    FIGURE_FILE,
+    RESULTS_FILE,
+    CutResults,
+    TaskResults,
+    TrialResults,
+    find_cut,
+    find_results,
+    read_results,
+    read_trial,
+)
 from .tasks.glue import GLUE_TASKS
 from .tasks.metrics import compute_metrics
 from .tasks.reading import load_task
@@ -19,21 +30,23 @@ from .tasks.task import Task
 
 __all__ = [
     "COLOURS",
+    "CUT_FILE",
     "FIGURE_FILE",
     "GLUE_TASKS",
     "RESULTS_FILE",
     "TASKS",
     "CompressConfig",
+    "CutResults",
     "CutSummary",
     "DepthCurve",
     "DepthSweep",
     "EvalError",
     "FinetuneConfig",
     "ReportConfig",
-    "Results",
     "Task",
+    "TaskResults",
     "Tracker",
-    "check_results",
+    "TrialResults",
     "check_suite",
     "compress_model",
     "compute_metrics",
@@ -41,9 +54,10 @@ __all__ = [
     "depth_sweep",
     "duration",
     "file_digest",
+    "find_cut",
+    "find_results",
     "find_task",
     "flops_by_depth",
-    "is_cut_model",
     "load_task",
     "load_tokenizer",
     "new_file",
@@ -52,6 +66,7 @@ __all__ = [
     "read_json",
     "read_model_config",
     "read_results",
+    "read_trial",
     "run_suite",
     "save_depth_figure",
     "seeds_curve",

@@ -127,7 +127,7 @@ seeds.</figcaption>
 {% for table in task.tables %}{{ sortable(table) }}{% endfor %}
 <p class="soft">From {% for row in task.rows %}
 <span class="path">{{ row.path }}</span>{{ ", " if not loop.last }}{% endfor %}.
-{% for run in task.runs if run.results.get('selection') %}The model in {{ run.name }}: {{ run.results.selection }}.
+{% for run in task.runs if run.results.selection %}The model in {{ run.name }}: {{ run.results.selection }}.
 {% endfor %}</p>
 </section>
 {% endfor %}

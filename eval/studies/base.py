@@ -17,7 +17,7 @@ from modeling import AcnConfig, AcnForSequenceClassification
 from ..depth import DepthSweep, depth_sweep
 from ..glue import encode
 from ..progress import Tracker, duration
-from ..results import Results
+from ..results import TaskResults
 from ..tasks import LABEL, Task
 from .config import StudyOptions
 
@@ -122,7 +122,7 @@ class Context:
     config: AcnConfig
     tokenizer: Any
     data: list[TaskData]
-    results: Results | None
+    results: TaskResults | None
     """Of a fine-tuned model; None for a pretrained one."""
     tracker: Tracker
 

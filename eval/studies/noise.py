@@ -158,7 +158,7 @@ def _scores(
 def run(context: Context, options: NoiseOptions) -> Study:
     """The score against the strength of each kind of noise, at full depth and at the cut depth."""
     assert context.results is not None
-    task, cut = context.only.task, context.results["cut_depth"]
+    task, cut = context.only.task, context.results.cut_depth
     depths = sorted({context.config.num_hidden_layers, cut}, reverse=True)
     model = load_finetuned(context.options.model)
     clean = context.encode(task, context.only.validation)

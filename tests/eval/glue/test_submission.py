@@ -46,8 +46,8 @@ def test_mnli_writes_both_test_splits_and_the_diagnostic_set(
         classes = model(**batch).logits.argmax(-1).tolist()
     wanted = [f"{i}\t{TASKS['mnli'].labels[c]}" for i, c in zip(range(10, 15), classes, strict=True)]
     assert lines[1:] == wanted
-    assert set(results["diagnostic"]) == {"ax"}
-    assert results["absent_splits"] == ["validation_mismatched"]
+    assert set(results.diagnostic) == {"ax"}
+    assert results.absent_splits == ["validation_mismatched"]
     assert "there is no validation_mismatched split" in capsys.readouterr().out
     assert read_results(output / "mnli") == results
 

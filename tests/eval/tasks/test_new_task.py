@@ -88,15 +88,15 @@ def test_a_new_task_is_one_entry_and_leaves_glue_as_it_was(
     task = register()
     snli = run("sst2,snli")["snli"]
     assert asked == {("nyu-mll/glue", "sst2"), ("stanfordnlp/snli", None)}, "each from its own address"
-    assert (snli["task"], snli["metric"], len(snli["depth_scores"])) == ("snli", task.metric, 4)
-    assert snli["train"]["steps"] == 3
+    assert (snli.task, snli.metric, len(snli.depth_scores)) == ("snli", task.metric, 4)
+    assert snli.train["steps"] == 3
 
     assert glue == GLUE_TASKS
     assert glue_average({"sst2": sst2, "snli": snli}) == average
     assert "snli" not in (average or {})["missing"]
     assert _card(suite, "sst2", tmp_path / "small-after")[0].replace("small-after", "small-before") == card
     runs = [Run(suite / name, "suite", results) for name, results in (("sst2", sst2), ("snli", snli))]
-    rte = Run(suite / "rte", "suite", {**sst2, "task": "rte"})
+    rte = Run(suite / "rte", "suite", replace(sst2, task="rte"))
     table = glue_table([*runs, rte])
     assert table is not None
     assert table == glue_table([runs[0], rte])
