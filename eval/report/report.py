@@ -7,17 +7,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from ..errors import EvalError
-from ..figures import COLOURS, save_depth_figure, seeds_curve
+from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
 from ..files import new_folder, read_json
 from ..results import RESULTS_FILE, TaskResults, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig
-from .page import render_page
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .study_figures import NamedStudy, save_comparison
 from .study_file import STUDY_FILE, StudyResults, read_study
-from .tables import write_tables
+from .tables import Table, write_tables
 
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
@@ -149,6 +150,22 @@ def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, A
     return sections
 
 
+def _render_page(tasks: list[dict], studies: list[dict], overview: list[Table], runs: int) -> str:
+    """The page, one file that needs nothing else, from page.html beside this module.
+
+    Args:
+        tasks, studies: their sections, as `_task_sections` and `_study_sections` make them.
+        overview: the tables over all tasks.
+        runs: how many fine-tuned models there are in all.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        tasks=tasks, studies=studies, overview=overview, runs=runs, palette=COLOURS, other_colour=OTHER_COLOUR
+    )
+
+
 def _write_results_table(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -164,7 +181,7 @@ def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[St
     runs = [run for task in tasks for run in task["runs"]]
     overview = [table for table in (glue_table(runs), paper_table(runs)) if table is not None]
     tables = [*overview, *(table for section in (*tasks, *shown) for table in section["tables"])]
-    (folder / PAGE_FILE).write_text(render_page(tasks, shown, overview, len(found)), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(_render_page(tasks, shown, overview, len(found)), encoding="utf-8")
     rows = [row for task in tasks for row in task["rows"]]
     if rows:
         _write_results_table(folder / TABLE_FILE, rows)
