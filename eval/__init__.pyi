@@ -10,32 +10,51 @@ from .models import load_tokenizer, quiet_transformers, read_model_config
 from .progress import Tracker, duration
 from .report.config import ReportConfig
 from .report.report import write_report
-from .results import FIGURE_FILE, RESULTS_FILE, Results, check_results, is_cut_model, read_results
-from .tasks.glue import TASKS
-from .tasks.registry import compute_metrics, find_task, load_task
+from .results import (
+    CUT_FILE,
+    FIGURE_FILE,
+    RESULTS_FILE,
+    CutResults,
+    TaskResults,
+    TrialResults,
+    find_cut,
+    find_results,
+    read_results,
+    read_trial,
+)
+from .tasks.glue import GLUE_TASKS
+from .tasks.metrics import compute_metrics
+from .tasks.reading import load_task
+from .tasks.registry import TASKS, find_task
+from .tasks.task import Task
 
 __all__ = [
+    "CUT_FILE",
     "FIGURE_FILE",
+    "GLUE_TASKS",
     "RESULTS_FILE",
     "TASKS",
     "CompressConfig",
+    "CutResults",
     "DepthCurve",
     "DepthSweep",
     "EvalError",
     "FinetuneConfig",
     "ReportConfig",
-    "Results",
+    "Task",
+    "TaskResults",
     "Tracker",
-    "check_results",
+    "TrialResults",
     "compress_model",
     "compute_metrics",
     "cut_depth",
     "depth_sweep",
     "duration",
     "file_digest",
+    "find_cut",
+    "find_results",
     "find_task",
     "flops_by_depth",
-    "is_cut_model",
     "load_task",
     "load_tokenizer",
     "new_file",
@@ -44,6 +63,7 @@ __all__ = [
     "read_json",
     "read_model_config",
     "read_results",
+    "read_trial",
     "run_suite",
     "save_depth_figure",
     "seeds_curve",

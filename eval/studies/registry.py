@@ -11,8 +11,8 @@ from ..errors import EvalError
 from ..files import new_folder, read_json, write_json
 from ..models import load_tokenizer, read_model_config
 from ..progress import Tracker, duration
-from ..results import RESULTS_FILE, read_results
-from ..tasks import GlueTask, find_task, load_task
+from ..results import RESULTS_FILE, find_results
+from ..tasks import Task, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
 from .base import Context, Curve, Study, TaskData, draw_samples
 from .config import StudyConfig
@@ -46,7 +46,7 @@ KINDS = {
 }
 
 
-def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[GlueTask]:
+def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
     """The tasks of the model or the user, fit for all the studies asked for."""
     problems = []
     for name in config.names:
@@ -104,8 +104,8 @@ def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]
     if problems := config.problems():
         raise EvalError("\n".join(problems))
     model_config = read_model_config(config.model)
-    results = read_results(Path(config.model)) if (Path(config.model) / RESULTS_FILE).exists() else None
-    tasks = _find_tasks(config, results["task"] if results else None)
+    results = find_results(Path(config.model))
+    tasks = _find_tasks(config, results.task if results else None)
     finished = _finished(config)
     tokenizer = load_tokenizer(config.model, model_config)
     data = []

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .glue import LABEL, TASKS
+from .registry import TASKS
+from .task import LABEL
 
 
 @dataclass

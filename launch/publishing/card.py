@@ -1,14 +1,14 @@
 """The card of a published model: what it is, how to load it at any depth, what it scores, and where it comes from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from eval import Results, read_results
+from eval import TaskResults, read_results
 from eval.compress import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
-from eval.tasks import HUB_DATASET
+from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
 
@@ -97,7 +97,7 @@ def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     results = facts.source.cut or facts.source.results
     datasets = hub_datasets(facts.run.corpus if facts.run else None)
     if results is not None:
-        front = classifier_front(results["task"], scores, name)
+        front = classifier_front(results.task, scores, name)
         front.datasets = [*(front.datasets or []), *datasets] or None
     else:
         front = ModelCardData(
@@ -123,14 +123,14 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     """The scores for `model-index`: of the model itself, and of the cut ones that are published with it."""
     cut, results, run = facts.source.cut, facts.source.results, facts.run
     if cut is not None:
-        return [score_entry(cut["task"], cut["metric"], cut["score"])]
+        return [score_entry(cut.task, cut.metric, cut.score)]
     if results is not None:
-        layers = len(results["depth_scores"]) - 1
+        layers = len(results.depth_scores) - 1
         depths = [only.depth] if only else [layers, *(cut.depth for cut in facts.cuts)]
         return [
             score_entry(
-                results["task"], results["metric"], results["depth_scores"][depth],
-                f"{results['metric']}, {depth} of {layers} layers",
+                results.task, results.metric, results.depth_scores[depth],
+                f"{results.metric}, {depth} of {layers} layers",
             )
             for depth in depths
         ]  # fmt: skip
@@ -153,13 +153,13 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
 def _about(facts: CardFacts, only: CutModel | None) -> str:
     cut, results, model = facts.source.cut, facts.source.results, facts.model
     if cut is not None:
-        base = facts.config.base_model or public_path(cut["model"])
-        return cut_body(cut | {"model": base, "source": public_path(cut["source"])})
+        base = facts.config.base_model or public_path(cut.model)
+        return cut_body(replace(cut, model=base, source=public_path(cut.source)))
     family = f"of the Auto-Compressing Network family ({PAPER}, connectivity `{model.connectivity}`)"
     shape = f"{model.num_hidden_layers} layers x {model.hidden_size}, {facts.params:,} parameters"
     if results is not None:
-        base = facts.config.base_model or public_path(results["model"])
-        text = f"A text classifier {family}, fine-tuned on {results['task']} from `{base}`: {shape}."
+        base = facts.config.base_model or public_path(results.model)
+        text = f"A text classifier {family}, fine-tuned on {results.task} from `{base}`: {shape}."
     elif facts.pipeline == "fill-mask":
         text = f"A masked language model {family}: {shape}."
     else:
@@ -242,7 +242,7 @@ def _results(facts: CardFacts) -> str:
     else:
         parts.append("No results of fine-tuning on GLUE were at hand when this card was written.")
     if source.results is not None:
-        of = "the model that this one was cut from" if source.cut else f"this model ({_selection(source.results)})"
+        of = "the model that this one was cut from" if source.cut else f"this model ({source.results.how_selected})"
         parts.append(f"Every depth of {of}:\n\n{depth_table(source.results)}")
     elif source.cut is not None:
         parts.append("The scores of the other depths were not at hand when this card was written.")
@@ -256,36 +256,34 @@ def _suite_text(source: Source) -> str:
     return "The suite that this model belongs to, by task:"
 
 
-def _selection(results: Results) -> str:
-    return results.get("selection", f"seed {results['seed']}")
-
-
 def _finetuning(facts: CardFacts) -> str:
     if facts.source.kind == "pretrained":
         return ""
     title, results = "## How it was fine-tuned\n\n", facts.source.results
     if results is None:
         return title + "The record of the fine-tuning was not at hand when this card was written.\n"
-    train = results["train"]
+    train = results.train
     named = ("samples", "epochs", "steps", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay",
              "warmup_fraction", "device", "ranks", "seconds")  # fmt: skip
-    rows = [("task", results["task"]), ("data", _finetuning_data(results)), ("seed of this model", results["seed"])]
-    rows += [("tokens per example, at most", results.get("seq_length"))]
+    rows = [("task", results.task), ("data", _finetuning_data(results)), ("seed of this model", results.seed)]
+    rows += [("tokens per example, at most", results.seq_length)]
     rows += [(_NAMES.get(name, name.replace("_", " ")), train.get(name)) for name in named]
     return title + fact_table(rows) + "\n"
 
 
-def _finetuning_data(results: Results) -> str | None:
+def _finetuning_data(results: TaskResults) -> str | None:
     """Where the task's data came from, and how much of it was left out."""
-    settings = results.get("settings")
+    settings = results.settings
     if settings is None:
         return None
     if settings["dataset"] is not None:
         where = f"`{public_path(settings['dataset']['path'])}`"
     elif settings["glue_dir"] is None:
-        where = f"[{HUB_DATASET}](https://huggingface.co/datasets/{HUB_DATASET})"
+        known = TASKS.get(results.task)  # another version of acn-lm may know more tasks
+        path = known.hub_dataset if known is not None else None
+        where = "the Hugging Face Hub" if path is None else f"[{path}](https://huggingface.co/datasets/{path})"
     else:
-        where = f"local folder `{public_path(settings['glue_dir'])}/{results['task']}`"
+        where = f"local folder `{public_path(settings['glue_dir'])}/{results.task}`"
     for split, name in (("training", "max_train_samples"), ("validation", "max_eval_samples")):
         if settings[name] is not None:
             where += f", at most {settings[name]:,} {split} examples"

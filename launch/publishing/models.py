@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from eval import FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json, write_json
+from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json, write_json
 from modeling import AcnConfig
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
@@ -137,7 +137,7 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
 def _write_records(folder: Path, source: Source, run: Pretraining | None) -> None:
     """The numbers behind the card: results of every task and seed, and the recipe of the run."""
     if source.cut is not None:
-        write_json(folder / RESULTS_FILE, without_places(source.cut))
+        write_json(folder / CUT_FILE, without_places(source.cut.to_json()))
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
@@ -147,7 +147,7 @@ def _write_records(folder: Path, source: Source, run: Pretraining | None) -> Non
 
 def _add_shared(main: Path, folder: Path) -> None:
     """What every revision has alike: the card, figures and records. Files that `folder` has of its own stay."""
-    shared = ["README.md", "recipe.yaml", RESULTS_FILE, *(f"{name}/*" for name in ("figures", "results"))]
+    shared = ["README.md", "recipe.yaml", CUT_FILE, *(f"{name}/*" for name in ("figures", "results"))]
     for path in (path for pattern in shared for path in main.glob(pattern)):
         target = folder / path.relative_to(main)
         if not target.exists():
@@ -157,9 +157,9 @@ def _add_shared(main: Path, folder: Path) -> None:
 def _depths(facts: CardFacts) -> list[int]:
     """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
     results = facts.source.results
-    if results is None or facts.source.kind != "finetuned" or results["cut_depth"] == facts.model.num_hidden_layers:
+    if results is None or facts.source.kind != "finetuned" or results.cut_depth == facts.model.num_hidden_layers:
         return []
-    return [results["cut_depth"]]
+    return [results.cut_depth]
 
 
 def _write_cuts(folder: Path, model: Any, facts: CardFacts) -> Iterator[Target]:

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from eval import (
     RESULTS_FILE,
+    CutResults,
     EvalError,
-    Results,
-    check_results,
+    TaskResults,
     file_digest,
-    is_cut_model,
+    find_cut,
+    find_results,
     load_tokenizer,
     read_json,
     read_model_config,
@@ -31,8 +32,8 @@ class Source:
     kind: Kind
     folder: Path
     """The model's (or corpus's) own folder."""
-    cut: dict[str, Any] | None = None
-    """results.json of a model that `acn compress` wrote."""
+    cut: CutResults | None = None
+    """Of a model that `acn compress` wrote."""
     task_folder: Path | None = None
     """TASK folder with the sweep over the depths: a fine-tuned model's own, or that a cut model came from."""
     run: Path | None = None
@@ -47,7 +48,7 @@ class Source:
     """What the user should know of what was looked for in vain."""
 
     @property
-    def results(self) -> Results | None:
+    def results(self) -> TaskResults | None:
         """The sweep over the depths of this very model, or of the one it was cut from."""
         return read_results(self.task_folder) if self.task_folder is not None else None
 
@@ -98,14 +99,11 @@ def _identify(path: Path) -> Source | str:
         if tasks := [folder.name for folder in _task_folders(path)]:
             return f"model={path} is a suite: give one of its tasks, {path}/{tasks[0]} ({', '.join(tasks)})"
         return f"model={path} holds no model (config.json), run or corpus (manifest.json)"
-    results = path / RESULTS_FILE
-    if not results.is_file():
-        return Source("pretrained", path)
     try:
-        content = read_json(results)
-        if is_cut_model(content):
-            return Source("cut", path, cut=content)
-        check_results(content, results)
+        if (cut := find_cut(path)) is not None:
+            return Source("cut", path, cut=cut)
+        if find_results(path) is None:
+            return Source("pretrained", path)
     except EvalError as error:
         return str(error)
     return Source("finetuned", path, task_folder=path)
@@ -176,9 +174,9 @@ def _digests(folder: Path) -> list[str]:
     return [file_digest(path) for path in weight_files(folder)]
 
 
-def _weights_of(results: Results | None) -> list[str] | None:
+def _weights_of(results: TaskResults | None) -> list[str] | None:
     """The digests of the weights that a fine-tuning began with, where its results state them."""
-    return results.get("settings", {}).get("weights") if results is not None else None
+    return (results.settings or {}).get("weights") if results is not None else None
 
 
 def _run_of(folder: Path) -> Path | None:
@@ -203,15 +201,15 @@ def _recorded(name: str, near: Path) -> Path | None:
 def _find_run(source: Source, config: PublishConfig) -> None:
     """Set the task folder that a cut model came from, and the pretraining run."""
     if source.cut is not None:
-        there = _recorded(source.cut["source"], source.folder)
+        there = _recorded(source.cut.source, source.folder)
         if there is not None and _is_origin(there, source.cut):
             source.task_folder = there
         else:
-            source.notes.append(f"{source.cut['source']}, which this model was cut from, is not there any more")
+            source.notes.append(f"{source.cut.source}, which this model was cut from, is not there any more")
     results = source.results
     weights = _weights_of(results)
-    named = source.cut or results
-    base = source.folder if named is None else _recorded(named["model"], source.folder)
+    record = source.cut or results
+    base = source.folder if record is None else _recorded(record.model, source.folder)
     if config.run is not None:
         source.run = Path(config.run)
     elif base is not None:
@@ -224,17 +222,17 @@ def _find_run(source: Source, config: PublishConfig) -> None:
     if source.run is None:
         source.notes.append("no pretraining run was found: the card says so (name it with --run RUN)")
         return
-    mine = weights if named is not None else _digests(source.folder)
+    mine = weights if record is not None else _digests(source.folder)
     source.whole_run = mine is not None and mine == _digests(source.run / "model")
 
 
-def _is_origin(folder: Path, cut: dict[str, Any]) -> bool:
+def _is_origin(folder: Path, cut: CutResults) -> bool:
     """Whether a task folder holds the sweep that a cut was made from."""
-    if not (folder / RESULTS_FILE).is_file():
+    results = find_results(folder)
+    if results is None:
         return False
-    there = read_json(folder / RESULTS_FILE)
-    same = all(there.get(name) == cut.get(name) for name in ("task", "seed", "full_score", "connectivity"))
-    return same and there["depth_scores"][cut["depth"]] == cut["score"]
+    same = all(getattr(results, name) == getattr(cut, name) for name in ("task", "seed", "full_score", "connectivity"))
+    return same and results.depth_scores[cut.depth] == cut.score
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ class Args(CompressConfig):
     """Cut a fine-tuned model at the smallest depth that stays within the tolerance, or by another rule."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Where the cut and its model are recorded besides OUTPUT/results.json."""
+    """Where the cut and its model are recorded besides OUTPUT/cut.json."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with the values, each with its mend."""
