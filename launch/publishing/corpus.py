@@ -9,8 +9,7 @@ from data_pipeline import Manifest
 from eval.compress import markdown_table
 
 from .config import PublishConfig
-from .files import place
-from .models import Publication, Target
+from .files import Publication, Target, place
 from .sections import describe_source, fact_table, hub_datasets, licence_metadata, licence_section
 from .source import MANIFEST, Source
 

@@ -1,9 +1,10 @@
-"""Putting a publication together on disk: large files are linked, not copied, and nobody's own work is replaced."""
+"""A publication, put together on disk: large files are linked, not copied, and nobody's own work is replaced."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval import file_digest, write_json
@@ -13,6 +14,23 @@ RECEIPT = ".acn-publication.json"
 REVISIONS, SIBLINGS = "revisions", "siblings"
 """Folders for what goes to other revisions and repositories; the rest of a publication goes to `main`."""
 _LARGE = (".safetensors", ".parquet", ".onnx")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder, and where on the Hub it goes."""
+
+    folder: Path
+    repo_id: str
+    revision: str = "main"
+
+
+@dataclass
+class Publication:
+    """Everything that is sent, in this order: `main` comes first, revisions branch off it."""
+
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def place(source: Path, target: Path) -> None:

@@ -17,8 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from ..errors import HubError, LaunchError
 from .config import token_origin
-from .files import RECEIPT, REVISIONS, SIBLINGS, files_of
-from .models import Publication, Target
+from .files import RECEIPT, REVISIONS, SIBLINGS, Publication, Target, files_of
 
 # The HTTP client's base class of errors, failed connections included: of httpx in huggingface_hub 1, httpx2 in 2.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]

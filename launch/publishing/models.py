@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,13 @@ from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_f
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
-from .files import REVISIONS, SIBLINGS, place
+from .files import REVISIONS, SIBLINGS, Publication, Target, place
 from .sections import without_places
-from .source import RUN_CONFIG, Source, steps_of, weight_files
-from .training import Pretraining, read_pretraining
+from .source import Source, steps_of, weight_files
+from .training import RUN_CONFIG, Pretraining, read_pretraining
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")
 _PICTURE = "pretraining.png"
-
-
-@dataclass(frozen=True)
-class Target:
-    """A folder, and where on the Hub it goes."""
-
-    folder: Path
-    repo_id: str
-    revision: str = "main"
-
-
-@dataclass
-class Publication:
-    """Everything that is sent, in this order: `main` comes first, revisions branch off it."""
-
-    targets: list[Target] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def write_model_publication(folder: Path, config: PublishConfig, source: Source) -> Publication:
@@ -55,7 +37,9 @@ def write_model_publication(folder: Path, config: PublishConfig, source: Source)
         DataError: a checkpoint is to be exported, and the corpus with its tokenizer is gone.
     """
     model = write_model(source.folder, folder)
-    facts = CardFacts(config, source, model.config, _parameters(model), read_pretraining(source))
+    facts = CardFacts(
+        config, source, model.config, _parameters(model), source.run and read_pretraining(source.run, source.whole_run)
+    )
     facts.figures = _write_figures(folder, source)
     published = Publication([Target(folder, config.repo_id)], list(source.notes))
     cut_targets = list(_write_cuts(folder, model, facts))

@@ -11,9 +11,9 @@ from eval import new_folder
 from ..errors import LaunchError
 from .config import PublishConfig
 from .corpus import shard_problems, write_corpus_publication
-from .files import files_of, output_problems, write_receipt
+from .files import Publication, Target, files_of, output_problems, write_receipt
 from .hub import Hub
-from .models import Publication, Target, write_model_publication
+from .models import write_model_publication
 from .source import Source, find_source
 
 

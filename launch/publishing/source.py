@@ -20,9 +20,10 @@ from eval import (
 )
 
 from .config import PublishConfig
+from .training import RUN_CONFIG
 
 Kind = Literal["pretrained", "finetuned", "cut", "dataset"]
-RUN_CONFIG, MANIFEST, TOKENIZER = "config.yaml", "manifest.json", "tokenizer.json"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 @dataclass
