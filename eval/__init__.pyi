@@ -8,6 +8,7 @@ from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
 from .models import load_tokenizer, quiet_transformers, read_model_config
 from .progress import Tracker, duration
+from .ranks import leave_ranks
 from .report.config import ReportConfig
 from .report.report import write_report
 from .results import (
@@ -55,6 +56,7 @@ __all__ = [
     "find_results",
     "find_task",
     "flops_by_depth",
+    "leave_ranks",
     "load_task",
     "load_tokenizer",
     "new_file",

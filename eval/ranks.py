@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 
 
-def join() -> None:
+def join_ranks() -> None:
     """Meet the other ranks that a launcher started (WORLD_SIZE in the environment): gloo on CPUs, NCCL on GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState(**({} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}))
@@ -48,7 +48,7 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def leave() -> None:
-    """End the meeting; the opposite of `join`."""
+def leave_ranks() -> None:
+    """End the meeting; the opposite of `join_ranks`."""
     if _joined() and world_size() > 1:
         torch.distributed.destroy_process_group()

@@ -272,7 +272,7 @@ def run_suite(
         EvalError: a wrong value, a task folder that holds something else or results of other settings, a model or data
             that do not fit: all tasks are checked before the first one is trained. Or the training diverged.
     """
-    ranks.join()
+    ranks.join_ranks()
     suite = _check(config, ranks.world_size())
     longest = max(work.values.max_length for work in suite.tasks)
     if longest > (positions := suite.model_config.max_position_embeddings):

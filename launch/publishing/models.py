@@ -37,9 +37,8 @@ def write_model_publication(folder: Path, config: PublishConfig, source: Source)
         DataError: a checkpoint is to be exported, and the corpus with its tokenizer is gone.
     """
     model = write_model(source.folder, folder)
-    facts = CardFacts(
-        config, source, model.config, _parameters(model), source.run and read_pretraining(source.run, source.whole_run)
-    )
+    run = None if source.run is None else read_pretraining(source.run, source.whole_run)
+    facts = CardFacts(config, source, model.config, _parameters(model), run)
     facts.figures = _write_figures(folder, source)
     published = Publication([Target(folder, config.repo_id)], list(source.notes))
     cut_targets = list(_write_cuts(folder, model, facts))

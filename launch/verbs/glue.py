@@ -51,7 +51,7 @@ def _run_rank(args: Args) -> int:
 
 def _run_suite(args: Args) -> int:
     with large_imports():
-        from eval import ranks
+        from eval import leave_ranks
         from eval.glue import TRACKING_FOLDER, run_suite
 
         from ..tracking import open_tracker
@@ -70,7 +70,7 @@ def _run_suite(args: Args) -> int:
             folder = output / TRACKING_FOLDER / name
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
 
-        stack.callback(ranks.leave)
+        stack.callback(leave_ranks)
         run_suite(args, start, start_cell)
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
