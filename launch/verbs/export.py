@@ -7,6 +7,8 @@ import yaml
 
 from pretrain import PretrainError
 
+EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
+
 
 @dataclass
 class Args:

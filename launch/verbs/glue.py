@@ -16,6 +16,12 @@ from ..tracking import TrackingConfig
 if TYPE_CHECKING:
     from ..tracking import Tracker
 
+COMMON = (
+    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "seeds", "epochs", "learning_rate",
+    "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
+
 
 @dataclass
 class Args(FinetuneConfig):

@@ -16,6 +16,12 @@ from . import pretrain as pretrain_verb
 if TYPE_CHECKING:
     from ..cluster.preflight import Outcome
 
+COMMON = (
+    "config", "data", "output", "nproc_per_node", "json", "preflight.arrival_seconds", "preflight.seconds",
+    "preflight.straggler", "preflight.bandwidth", "preflight.sample_mb", "preflight.scratch_gb",
+)  # fmt: skip
+EXAMPLE = "acn preflight --config acn-mini --data runs/tokens --output runs/acn --nproc_per_node 2"
+
 
 @dataclass
 class Args(pretrain_verb.Args):

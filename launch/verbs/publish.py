@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from ..publishing import PublishConfig
 
+COMMON = (
+    "config", "model", "repo_id", "dry_run", "output", "public", "license", "language", "depths", "cuts",
+    "steps", "run", "glue",
+)  # fmt: skip
+EXAMPLE = "acn publish runs/small --repo_id me/acn-small --dry_run --output runs/hub"
+
 
 @dataclass
 class Args(PublishConfig):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from eval.report import ReportConfig
 
+EXAMPLE = "acn report runs/glue-acn runs/glue-res --output runs/report"
+
 
 @dataclass
 class Args(ReportConfig):

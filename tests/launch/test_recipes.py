@@ -4,18 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from launch.cli import build_parser
+from launch.cli import read_args
 from launch.verbs.pretrain import Args
 
 RECIPES = sorted(path for path in Path("launch/recipes").glob("acn-*.yaml") if "corpus" not in path.name)
 
 
 def parsed(*arguments: str) -> Args:
-    parser = build_parser("pretrain")
-    given = parser.parse_args(["pretrain", *arguments, "--data", "D", "--output", "O"])
-    values = dict(vars(parser.instantiate(given)["pretrain"]))
-    values.pop("config")
-    return Args(**values)
+    return read_args("pretrain", ["pretrain", *arguments, "--data", "D", "--output", "O"])
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
