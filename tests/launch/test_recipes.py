@@ -22,7 +22,7 @@ def test_a_recipe_has_no_problems(recipe):
 
 
 def test_another_budget_replaces_the_recipes_steps():
-    recipe = ("--config", "launch/recipes/acn-mini.yaml")
+    recipe = ("--config", "acn-mini")
     args = parsed(*recipe, "--steps", "null", "--tokens", "1e9")
     assert (args.problems(), args.steps, args.tokens) == ([], None, 1e9)
     [problem] = parsed(*recipe, "--tokens", "1e9").problems()
@@ -31,4 +31,4 @@ def test_another_budget_replaces_the_recipes_steps():
 
 def test_the_muon_recipe_branches_as_its_comment_says():
     branch = ("--branch_from", "RUN", "--schedule.name", "decay", "--steps", "20000")
-    assert parsed("--config", "launch/recipes/acn-base-muon.yaml", *branch).problems() == []
+    assert parsed("--config", "acn-base-muon", *branch).problems() == []
