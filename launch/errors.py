@@ -1,8 +1,9 @@
 """Which exceptions are written for the user, and shown without a traceback."""
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class LaunchError(ValueError):
@@ -11,6 +12,18 @@ class LaunchError(ValueError):
 
 class HubError(RuntimeError):
     """The Hub cannot be reached, or failed: nothing that the user gave is wrong. The message says how to go on."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """How a message about a misspelled `word` goes on, ": did you mean ...?"; empty where nothing known is like it.
+
+    Of dotted names the last part alone will do: `lr` is like `optim.lr`.
+    """
+    names = list(known)
+    word = word.replace("-", "_") if "-" not in "".join(names) else word
+    found = [name for name in names if name.rpartition(".")[2] == word]
+    found = found or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f": did you mean {' or '.join(found)}?" if found else ""
 
 
 def mistakes() -> tuple[type[ValueError], ...]:

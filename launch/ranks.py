@@ -60,11 +60,22 @@ def start_server(modules: Sequence[str]) -> None:
             signal.signal(signal.SIGINT, interrupt)
 
 
-def stop_server() -> None:
-    """End a server that is not needed after all, so that nobody waits for its imports."""
-    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+@contextmanager
+def server_of_ranks(modules: Sequence[str]) -> Iterator[None]:
+    """Meanwhile such a server is there. One that was started for this is ended at once, or its imports would be waited
+    for by whoever reads our output, also after a mistake that was found in a moment."""
+    running = _server_pid() is not None
+    start_server(modules)
+    try:
+        yield
+    finally:
+        if not running and (pid := _server_pid()) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _server_pid() -> int | None:
+    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
 
 
 def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -> int:

@@ -1,4 +1,4 @@
-"""`acn prepare --verify`: is a prepared folder still what its manifest says?"""
+"""`acn data verify`: is a prepared folder still what its manifest says?"""
 
 import hashlib
 import io

@@ -21,7 +21,7 @@ from ..errors import LaunchError
 from .config import DemoConfig
 from .corpus import write_demo_corpus, write_demo_tasks
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "acn-tiny.yaml"
+RECIPE = "acn-tiny"
 TASKS = ("docsource", "docpair")
 TWINS = ("acn", "residual")
 MARKER = ".acn-demo"
@@ -75,7 +75,7 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
     tokens = ["prepare", "--corpus.train", f"{home}/text/train.jsonl", "--corpus.validation",
               f"{home}/text/validation.jsonl", "--vocab_size", "4096", "--output", f"{home}/tokens"]  # fmt: skip
     pretrain = {
-        twin: ["pretrain", "--config", str(RECIPE), "--data", f"{home}/tokens", "--output", f"{home}/{twin}",
+        twin: ["pretrain", "--config", RECIPE, "--data", f"{home}/tokens", "--output", f"{home}/{twin}",
                "--model.connectivity", twin, "--steps", str(config.steps),
                "--nproc_per_node", str(config.nproc_per_node), *tracking]
         for twin in TWINS
@@ -141,7 +141,7 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
             f"         {home}/small: the cut classifier, a Hugging Face folder\n"
             f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
             f"next     acn prepare --help: your own corpus\n"
-            f"         acn pretrain --config launch/recipes/acn-mini.yaml --help",
+            f"         acn pretrain --config acn-mini --help",
             title=f"done in {_minutes(seconds)}",
         )
     )

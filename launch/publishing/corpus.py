@@ -27,7 +27,7 @@ _USE = """## How to use it
 
 ```bash
 acn pretrain --data hf://datasets/{repo_id} --output RUN
-acn prepare --verify hf://datasets/{repo_id}   # every shard against its checksum
+acn data verify hf://datasets/{repo_id}   # every shard against its checksum
 ```
 
 or, without acn-lm:
@@ -56,7 +56,7 @@ def write_corpus_publication(folder: Path, config: PublishConfig, source: Source
 
 
 def shard_problems(folder: Path) -> list[str]:
-    """Shards that are missing or of another size than the manifest says; `acn prepare --verify` compares checksums."""
+    """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums."""
     corpus = Manifest.load(folder)
     found = []
     for split in corpus.splits.values():

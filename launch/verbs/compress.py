@@ -13,6 +13,12 @@ from . import large_imports
 if TYPE_CHECKING:
     from eval.compress import CutSummary
 
+COMMON = (
+    "config", "model", "output", "tolerance", "depth", "one_standard_error", "max_params", "max_mb",
+    "max_gflops", "max_latency_ms", "glue_dir", "onnx", "int8",
+)  # fmt: skip
+EXAMPLE = "acn compress --model runs/glue-acn/sst2 --tolerance 0.01 --output runs/small"
+
 
 @dataclass
 class Args(CompressConfig):

@@ -9,6 +9,8 @@ from pretrain import PretrainError
 
 from . import large_imports
 
+EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
+
 
 @dataclass
 class Args:

@@ -10,12 +10,18 @@ from eval import EvalError
 from eval.glue import FinetuneConfig
 
 from ..errors import reported
-from ..ranks import count_problems, run_local_ranks
+from ..ranks import count_problems, run_local_ranks, server_of_ranks
 from ..tracking import TrackingConfig
 from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
+
+COMMON = (
+    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "seeds", "epochs", "learning_rate",
+    "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
 
 
 @dataclass
@@ -38,10 +44,11 @@ def run(args: Args) -> int:
     if problems := args.problems():
         raise EvalError("\n".join(problems))
     if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
-        from eval.glue import check_suite
+        with server_of_ranks(["eval.glue.suite", "launch.tracking.tracker", __name__]):
+            from eval.glue import check_suite
 
-        check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
-        return run_local_ranks(args.nproc_per_node, _run_rank, args)
+            check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
+            return run_local_ranks(args.nproc_per_node, _run_rank, args)
     return _run_suite(args)
 
 
@@ -75,7 +82,7 @@ def _run_suite(args: Args) -> int:
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)
-        ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
+        print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
         small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
-        ranks.say(f"next: {small};  acn report {output} --output REPORT")
+        print(f"next: {small};  acn report {output} --output REPORT")
     return 0

@@ -10,6 +10,12 @@ from pretrain import write_text
 from ..cluster.engines import LaunchConfig
 from ..errors import LaunchError
 
+COMMON = (
+    "engine", "config", "data", "output", "options", "nodes", "gpus_per_node", "name", "setup", "interface",
+    "preflight", "dry_run", "script",
+)  # fmt: skip
+EXAMPLE = "acn launch slurm --config acn-base --data /shared/tokens --output /shared/runs/acn --nodes 4 --dry_run"
+
 
 @dataclass
 class Args(LaunchConfig):

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING
 
 from ..cluster.preflight import PreflightConfig
 from ..errors import LaunchError, reported
-from ..ranks import run_local_ranks
+from ..ranks import run_local_ranks, server_of_ranks
 from . import pretrain as pretrain_verb
 
 if TYPE_CHECKING:
     from ..cluster.preflight import Outcome
+
+COMMON = (
+    "config", "data", "output", "nproc_per_node", "json", "preflight.arrival_seconds", "preflight.seconds",
+    "preflight.straggler", "preflight.bandwidth", "preflight.sample_mb", "preflight.scratch_gb",
+)  # fmt: skip
+EXAMPLE = "acn preflight --config acn-mini --data runs/tokens --output runs/acn --nproc_per_node 2"
 
 
 @dataclass
@@ -52,7 +58,8 @@ def run(args: Args) -> int:
         raise LaunchError("\n".join(problems))
     if "WORLD_SIZE" in os.environ:
         return _check(args)
-    return run_local_ranks(args.nproc_per_node, _run_rank, args)
+    with server_of_ranks(["launch.cluster.preflight.run", __name__]):
+        return run_local_ranks(args.nproc_per_node, _run_rank, args)
 
 
 def _run_rank(args: Args) -> int:

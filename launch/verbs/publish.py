@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from ..publishing import PublishConfig
 from . import large_imports
 
+COMMON = (
+    "config", "model", "repo_id", "dry_run", "output", "public", "license", "language", "depths", "cuts",
+    "steps", "run", "glue",
+)  # fmt: skip
+EXAMPLE = "acn publish runs/small --repo_id me/acn-small --dry_run --output runs/hub"
+
 
 @dataclass
 class Args(PublishConfig):

@@ -6,6 +6,8 @@ from eval.report import ReportConfig
 
 from . import large_imports
 
+EXAMPLE = "acn report runs/glue-acn runs/glue-res --output runs/report"
+
 
 @dataclass
 class Args(ReportConfig):

@@ -14,6 +14,12 @@ from . import large_imports
 if TYPE_CHECKING:
     from ..tracking import Tracker
 
+COMMON = (
+    "config", "studies", "model", "output", "tasks", "glue_dir", "seeds", "max_train_samples",
+    "max_eval_samples", "epochs", "learning_rate", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn study noise,early_exit --model runs/glue-acn/sst2 --output runs/studies"
+
 
 @dataclass
 class Args(StudyConfig):

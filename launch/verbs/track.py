@@ -6,6 +6,8 @@ from pathlib import Path
 from ..errors import LaunchError
 from ..tracking import SyncConfig
 
+EXAMPLE = "acn track sync runs/acn --tracking.mlflow http://server:5000"
+
 
 @dataclass
 class Args:

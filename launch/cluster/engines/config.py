@@ -23,9 +23,9 @@ class LaunchConfig:
 
     engine: str
     """slurm, torchrun, deepspeed, kubernetes or skypilot."""
-    config: str = "launch/recipes/acn-base.yaml"
-    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`); the
-    nodes read it at the same place."""
+    config: str = "acn-base"
+    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`): the name of one that
+    comes with acn-lm, or a file, which the nodes read at the same place."""
     data: str | None = None
     """The prepared corpus, as in `acn pretrain --data`: a folder that all nodes see, or a URL."""
     output: str | None = None

@@ -10,8 +10,8 @@ from .submit import passed_on, program
 class DeepSpeedConfig:
     """The deepspeed launcher's own options."""
 
-    hostfile: str = "launch/cluster/deepspeed/hostfile"
-    """A line "HOST slots=GPUS" for every node; all must be open to ssh without a password."""
+    hostfile: str = "hostfile"
+    """File with a line "HOST slots=GPUS" for every node; all must be open to ssh without a password."""
 
     template = "pretrain.sh"
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pretrain import write_text
 
 from .config import LaunchConfig
+from .deepspeed import DeepSpeedConfig
 from .environment import variables
 from .fit import fitted
 from .kubernetes import KubernetesConfig
@@ -41,8 +42,10 @@ def render_job(config: LaunchConfig) -> str:
     )
     environment.filters["sh"] = shlex.quote
     header = vars(config) | {name: getattr(config, name) or text for name, text in TO_FILL_IN.items()}
-    return environment.get_template(f"{config.engine}/{getattr(config, config.engine).template}").render(
-        **header | {"options": shlex.join(shlex.split(config.options))},
+    template = getattr(config, config.engine).template
+    header |= {"options": shlex.join(shlex.split(config.options)), "script": config.script or template}
+    return environment.get_template(f"{config.engine}/{template}").render(
+        **header,
         ranks=config.ranks_per_node,
         threads=max(1, config.kubernetes.cpus // config.ranks_per_node),
         shell_setup=config.shell_setup,
@@ -84,11 +87,11 @@ def committed() -> Iterator[tuple[Path, str]]:
     example = LaunchConfig("slurm", setup="cd /shared/acn-lm && . .venv/bin/activate", interface="eth0", dry_run=True)
     configs = [
         example,
-        replace(example, slurm=SlurmConfig("prepare"), config="launch/recipes/acn-base-corpus.yaml", nodes=16),
+        replace(example, slurm=SlurmConfig("prepare"), config="acn-base-corpus", nodes=16),
         replace(example, slurm=SlurmConfig("glue"), nodes=1),
         replace(example, engine="torchrun"),
         replace(example, engine="torchrun", torchrun=TorchrunConfig("head", min_nodes=1)),
-        replace(example, engine="deepspeed"),
+        replace(example, engine="deepspeed", deepspeed=DeepSpeedConfig("launch/cluster/deepspeed/hostfile")),
         *(
             replace(example, engine="kubernetes", setup=None, kubernetes=KubernetesConfig(kind))
             for kind in ("trainjob", "job")
@@ -96,7 +99,9 @@ def committed() -> Iterator[tuple[Path, str]]:
         replace(example, engine="skypilot", setup=None, interface=None),
     ]
     for config in configs:
-        yield ROOM / config.engine / getattr(config, config.engine).template, render_job(fitted(config)[0])
+        path = ROOM / config.engine / getattr(config, config.engine).template
+        script = path.relative_to(ROOM.parents[1]).as_posix()
+        yield path, render_job(fitted(replace(config, script=script))[0])
 
 
 if __name__ == "__main__":

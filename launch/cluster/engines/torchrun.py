@@ -15,7 +15,7 @@ class TorchrunConfig:
     them, which runs the store."""
     min_nodes: int | None = None
     """Elastic: train with any number of nodes from this one to `nodes`. It needs the store running on `head`:
-    python -m launch.cluster.engines.store PORT."""
+    python -P -m launch.cluster.engines.store PORT."""
 
     @property
     def template(self) -> str:

@@ -1,4 +1,4 @@
-from .config import PlanConfig, Precision
+from .config import ClusterConfig, PlanConfig, Precision
 from .gpus import find_gpu
 from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
 from .plan import model_size, plan_run
@@ -8,6 +8,7 @@ from .step_time import Network, model_step_time
 from .traffic import Collective, Kind, bytes_sent, step_traffic
 
 __all__ = [
+    "ClusterConfig",
     "Collective",
     "Kind",
     "ModelSize",

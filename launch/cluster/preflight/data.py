@@ -16,7 +16,7 @@ from .findings import Finding, fault, fine, listed
 _MOST_SIZES = 4096
 _READ_SECONDS = 8.0
 _MB = 1e6
-_MEND = "bring the file to that node again, or run `acn prepare` again; `acn prepare --verify` reads every shard"
+_MEND = "bring the file to that node again, or run `acn prepare` again; `acn data verify` reads every shard"
 
 
 def _data(site: Site) -> Facts:
