@@ -4,7 +4,7 @@ from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
-from .filesystem import is_url
+from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
@@ -15,6 +15,7 @@ from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import summarize
 from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .wording import duration
 
 __all__ = [
     "CONTINUATION_MARK",
@@ -41,11 +42,15 @@ __all__ = [
     "UnfinishedError",
     "Vocabulary",
     "default_lanes",
+    "duration",
+    "file_sha256",
     "fingerprint",
     "folder_problem",
     "is_url",
     "iter_documents",
     "mask_blocks",
+    "new_file",
+    "new_folder",
     "prepare_corpus",
     "summarize",
     "train_tokenizer",
@@ -53,4 +58,7 @@ __all__ = [
     "verify_corpus",
     "vocabulary_of",
     "world_problems",
+    "write_bytes",
+    "write_json",
+    "write_text",
 ]

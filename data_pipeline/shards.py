@@ -7,9 +7,7 @@ groups hold exactly row_group_blocks blocks, and all shards whole row groups; on
 split may be shorter. So block b of a split is row b mod row_group_blocks of row group b // row_group_blocks.
 """
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DataError
+from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
@@ -90,10 +89,7 @@ class Manifest:
 
     def save(self, directory: str | Path) -> None:
         """Write DIR/manifest.json atomically."""
-        target = Path(directory) / MANIFEST_FILE
-        aside = target.with_name(target.name + ".partial")
-        aside.write_bytes(self.to_bytes())
-        os.replace(aside, target)
+        write_bytes(Path(directory) / MANIFEST_FILE, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The content of manifest.json."""
@@ -218,9 +214,7 @@ class ShardWriter:
             return
         self._writer.close()
         file = self._root / self._name()
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self.shards.append(Shard(self._name(), digest, file.stat().st_size, self._blocks))
+        self.shards.append(Shard(self._name(), file_sha256(file), file.stat().st_size, self._blocks))
         self._writer, self._blocks = None, 0
 
     def _name(self) -> str:

@@ -3,11 +3,11 @@ from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
 from .errors import EvalError
 from .figures import DepthCurve, save_depth_figure, seeds_curve
-from .files import file_digest, new_file, new_folder, read_json, write_json
+from .files import read_json
 from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
 from .models import load_tokenizer, quiet_transformers, read_model_config
-from .progress import Tracker, duration
+from .progress import Tracker
 from .ranks import leave_ranks
 from .report.config import ReportConfig
 from .report.report import write_report
@@ -50,8 +50,6 @@ __all__ = [
     "compute_metrics",
     "cut_depth",
     "depth_sweep",
-    "duration",
-    "file_digest",
     "find_cut",
     "find_results",
     "find_task",
@@ -59,8 +57,6 @@ __all__ = [
     "leave_ranks",
     "load_task",
     "load_tokenizer",
-    "new_file",
-    "new_folder",
     "quiet_transformers",
     "read_json",
     "read_model_config",
@@ -70,6 +66,5 @@ __all__ = [
     "save_depth_figure",
     "seeds_curve",
     "sweep_logits",
-    "write_json",
     "write_report",
 ]

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .files import new_file
+from data_pipeline import new_file
+
 from .results import TaskResults
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from data_pipeline import CONTINUATION_MARK, SPACE_MARK
+from data_pipeline import CONTINUATION_MARK, SPACE_MARK, write_bytes
 from data_pipeline.stream import MaskedBatch, SplitSummary
 
 from .errors import LaunchError
@@ -96,9 +95,7 @@ def write_stats(summary: SplitSummary, tokenizer: Tokenizer, title: str, output:
         NUMBERS_FILE: (json.dumps(summary.numbers(), indent=1) + "\n").encode(),
     }
     for name, content in contents.items():
-        aside = output / f".{name}.partial"
-        aside.write_bytes(content)
-        os.replace(aside, output / name)
+        write_bytes(output / name, content)
 
 
 def _draw(summary: SplitSummary, title: str, target: io.BytesIO) -> None:

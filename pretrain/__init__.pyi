@@ -12,7 +12,6 @@ from .engine import (
     step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
-from .files import write_text
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
 from .stop import EXIT_STOPPED, StopRequest
@@ -43,5 +42,4 @@ __all__ = [
     "resolve_precision",
     "step",
     "tokenizer_folder",
-    "write_text",
 ]

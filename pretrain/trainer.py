@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from data_pipeline import write_text
 from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
@@ -33,7 +34,6 @@ from .engine import (
     targets_per_micro_batch,
 )
 from .errors import lost_rank
-from .files import write_text
 from .lock import lock_run
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..filesystem import is_url, open_filesystem
+from ..filesystem import is_url, open_filesystem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..shards import Manifest
 
@@ -68,10 +68,7 @@ class Store:
         if not self.is_local:
             self._remote(self._filesystem.pipe_file, self._path(name), content)
             return
-        target = self._prepare_parent(name)
-        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
-        aside.write_bytes(content)
-        os.replace(aside, target)
+        write_bytes(self._prepare_parent(name), content)
 
     def put(self, file: Path, name: str) -> None:
         """Move a file from a `scratch` folder to its place."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from ..errors import DataError, ShardFault
+from ..filesystem import write_bytes
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
 from ..shards import Shard
 from .cache import ShardCache
@@ -165,11 +165,7 @@ def _mirror(url: str, config: RemoteConfig) -> Path:
         except ShardFault:  # loading the manifest says so where it matters
             continue
     for name, content in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-        aside.write_bytes(content)
-        os.replace(aside, target)
+        write_bytes(folder / name, content)
     return folder
 
 

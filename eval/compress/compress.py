@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..depth import cut_depth
 from ..errors import EvalError
-from ..files import check_absent, new_folder, write_json
+from ..files import check_absent
 from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
 from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, read_results, size_mb
 from .card import CARD_FILE, card

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import new_file
 from eval import ranks
 from modeling import AcnForSequenceClassification
 
 from ..depth import predict, shared_logits
-from ..files import new_file
 from ..tasks import DIAGNOSTIC, LABEL, SUBMISSION_FILES, SUBMITTED_AS_IDS, Task, compute_metrics, load_test_splits
 from .finetune import encode
 

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import duration, file_sha256, write_json
 from eval import ranks
 from modeling import AcnConfig
 
 from ..compress import measure_speed
 from ..errors import EvalError
 from ..figures import save_depth_figure, seeds_curve
-from ..files import file_digest, write_json
 from ..models import best_device, load_finetuned, load_tokenizer, read_model_config
-from ..progress import NoTracker, Tracker, duration
+from ..progress import NoTracker, Tracker
 from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
 from ..tasks import (
     Hyperparameters,
@@ -61,7 +61,7 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
     """What the numbers of a cell depend on, besides its seed and hyperparameters."""
     names = ("model", "glue_dir", "max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes",
              "tolerance")  # fmt: skip
-    digests = [file_digest(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
+    digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
     dataset = asdict(config.dataset) if config.dataset.path is not None else None
     return {name: getattr(config, name) for name in names} | {
         "weights": digests,

@@ -9,11 +9,11 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding, set_seed
 
+from data_pipeline import new_folder, write_json
 from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from ..files import new_folder, write_json
 from ..models import load_for_task, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TrialResults

@@ -9,9 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from data_pipeline import new_folder
+
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
-from ..files import new_folder, read_json
+from ..files import read_json
 from ..results import RESULTS_FILE, TaskResults, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig

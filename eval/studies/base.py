@@ -12,11 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import duration
 from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import DepthSweep, depth_sweep
 from ..glue import encode
-from ..progress import Tracker, duration
+from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, Task
 from .config import StudyOptions

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import duration, new_folder, write_json
+
 from ..errors import EvalError
-from ..files import new_folder, read_json, write_json
+from ..files import read_json
 from ..models import load_tokenizer, read_model_config
-from ..progress import Tracker, duration
+from ..progress import Tracker
 from ..results import RESULTS_FILE, find_results
 from ..tasks import Task, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity

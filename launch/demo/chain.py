@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from data_pipeline import duration
 from launch import cli
 
 from ..errors import LaunchError
@@ -111,12 +112,8 @@ def _collect_text(config: DemoConfig, home: Path) -> None:
 
 
 def _clock(elapsed: float, done: float) -> str:
-    left = f", about {_minutes(elapsed / done * (1 - done))} left" if done else ""
-    return f"{_minutes(elapsed)} so far{left}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    left = f", about {duration(elapsed / done * (1 - done))} left" if done else ""
+    return f"{duration(elapsed)} so far{left}"
 
 
 def _closing_screen(console: Console, home: Path, seconds: float) -> None:
@@ -142,7 +139,7 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
             f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
             f"next     acn prepare --help: your own corpus\n"
             f"         acn pretrain --config acn-mini --help",
-            title=f"done in {_minutes(seconds)}",
+            title=f"done in {duration(seconds)}",
         )
     )
 

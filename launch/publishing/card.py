@@ -11,6 +11,7 @@ from eval.compress import classifier_front, cut_body, depth_table, markdown_tabl
 from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
+from pretrain.checkpoints import step_of
 
 from .config import PublishConfig
 from .sections import (
@@ -224,7 +225,7 @@ def _revisions(facts: CardFacts, only: CutModel | None) -> str:
         where = f"[{cut.repo_id}](https://huggingface.co/{cut.repo_id})" if siblings else f"`{cut.revision}`"
         rows.append([where, f"the first {count(cut.depth, 'layer')}", f"{cut.params:,}"])
     for name in facts.steps:
-        step = int(name.removeprefix("step-"))
+        step = step_of(name)
         rows.append([f"`{name}`", f"all layers, after {step:,} steps of pretraining", f"{facts.params:,}"])
     return "## Revisions\n\n" + markdown_table(["revision", "what", "parameters"], rows) + "\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval import file_digest, write_json
+from data_pipeline import file_sha256, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
@@ -65,7 +65,7 @@ def write_receipt(folder: Path, repo_id: str) -> None:
 def _state(folder: Path) -> dict[str, str | int]:
     """Every file: the digest of small ones, the size of large ones."""
     return {
-        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_digest(path)
+        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != RECEIPT
     }

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json, write_json
+from data_pipeline import write_json
+from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
 from modeling import AcnConfig
-from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, tokenizer_folder
 
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
@@ -169,7 +170,7 @@ def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterato
         return
     run, wanted = Path(config.model), config.wanted_steps
     for step in steps_of(run) if wanted == "all" else wanted:
-        name = f"step-{step:07d}"
+        name = step_name(step)
         there = folder / REVISIONS / name
         with _exported(run, name) as model:
             write_model(model, there)

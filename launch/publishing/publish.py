@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_pipeline import DataError
-from eval import new_folder
+from data_pipeline import DataError, new_folder
 
 from ..errors import LaunchError
 from .config import PublishConfig

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data_pipeline import file_sha256
 from eval import (
     RESULTS_FILE,
     CutResults,
     EvalError,
     TaskResults,
-    file_digest,
     find_cut,
     find_results,
     load_tokenizer,
@@ -18,6 +18,7 @@ from eval import (
     read_model_config,
     read_results,
 )
+from pretrain.checkpoints import MARKER, step_folders, step_of
 
 from .config import PublishConfig
 from .training import RUN_CONFIG
@@ -162,8 +163,9 @@ def _step_problems(run: Path, config: PublishConfig) -> list[str]:
 
 def steps_of(run: Path) -> list[int]:
     """The steps that a run has a model or a complete checkpoint of."""
-    found = [*run.glob("models/step-*/config.json"), *run.glob("checkpoints/step-*/COMPLETE")]
-    return sorted({int(path.parent.name.removeprefix("step-")) for path in found})
+    signs = {"models": "config.json", "checkpoints": MARKER}
+    found = [path for name, sign in signs.items() for path in step_folders(run / name) if (path / sign).is_file()]
+    return sorted({step_of(path.name) for path in found})
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -172,7 +174,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _digests(folder: Path) -> list[str]:
-    return [file_digest(path) for path in weight_files(folder)]
+    return [file_sha256(path) for path in weight_files(folder)]
 
 
 def _weights_of(results: TaskResults | None) -> list[str] | None:

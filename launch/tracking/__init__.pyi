@@ -1,6 +1,6 @@
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
 from .mlflow_mirror import import_mlflow, without_password
-from .record import METRICS, flatten, read_points, read_record, write_json
+from .record import METRICS, flatten, read_points, read_record
 from .sync import check_run_dir, sync_run
 from .tracker import Tracker, open_tracker
 
@@ -19,5 +19,4 @@ __all__ = [
     "sqlite_path",
     "sync_run",
     "without_password",
-    "write_json",
 ]

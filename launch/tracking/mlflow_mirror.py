@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from data_pipeline import write_json
+
 from .config import SQLITE, sqlite_path
-from .record import METRICS, Record, read_points, read_record, write_json
+from .record import METRICS, Record, read_points, read_record
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from data_pipeline import write_json
+
 from ..errors import LaunchError
 
 logger = logging.getLogger(__name__)
@@ -90,13 +92,6 @@ def read_record(run_dir: Path) -> Record | None:
         return None
     except (ValueError, TypeError) as error:
         raise LaunchError(f"{path} is damaged ({error}): remove it, the next run or sync writes a new one") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to `path`, atomically."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(aside, path)
 
 
 class MetricsFile:

@@ -56,7 +56,7 @@ def run(args: Args) -> int:
 
 
 def _write_onnx(model: Path) -> None:
-    from eval import new_file
+    from data_pipeline import new_file
     from eval.compress import ONNX_FILE, export_onnx
     from modeling import AcnForMaskedLM
 

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretrain import write_text
+from data_pipeline import write_text
 
 from ..cluster.engines import LaunchConfig
 from ..errors import LaunchError

@@ -1,9 +1,10 @@
 """acn plan"""
 
-import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from data_pipeline import write_json
 
 from ..cluster.planning import ClusterConfig
 from ..errors import LaunchError
@@ -57,8 +58,5 @@ def run(args: Args) -> int:
             f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {found['largest_micro_batch']}"
         )
     if args.json is not None:
-        path = Path(args.json)
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text(json.dumps(found, indent=1) + "\n")
-        os.replace(aside, path)
+        write_json(Path(args.json), found)
     return 0

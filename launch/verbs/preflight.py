@@ -86,8 +86,9 @@ def _tell(outcome: "Outcome", args: Args) -> None:
     """Show the findings: all of them on rank 0, its own on a rank that does not find the others."""
     from rich.console import Console
 
+    from data_pipeline import write_json
+
     from ..cluster.preflight import report, show
-    from ..tracking import write_json
 
     if os.environ["RANK"] != "0":
         show(outcome.findings, "", Console(stderr=True, highlight=False))

@@ -1,6 +1,6 @@
 from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint, tokenizer_folder
-from .folder import MARKER, Checkpoint, Progress, newest_complete, newest_sound
+from .folder import MARKER, Checkpoint, Progress, newest_complete, newest_sound, step_folders, step_name, step_of
 from .origin import Origin, differences, find_origin
 from .resize import load_checkpoint
 from .saver import Saver
@@ -19,5 +19,8 @@ __all__ = [
     "load_checkpoint",
     "newest_complete",
     "newest_sound",
+    "step_folders",
+    "step_name",
+    "step_of",
     "tokenizer_folder",
 ]

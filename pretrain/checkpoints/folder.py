@@ -13,9 +13,10 @@ from typing import Any
 
 import torch.distributed as dist
 
+from data_pipeline import file_sha256
+
 from ..budget import Branch
 from ..engine import gather_objects
-from ..files import file_sha256
 from ..health import Health
 
 MARKER = "COMPLETE"
@@ -96,9 +97,19 @@ def step_name(step: int) -> str:
     return f"step-{step:07d}"
 
 
+def step_of(name: str) -> int:
+    """The inverse of `step_name`."""
+    return int(name.removeprefix("step-"))
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """What lies in `folder` under a `step_name`, in the order of the steps."""
+    return sorted(folder.glob("step-*"))
+
+
 def complete_checkpoints(run: Path) -> Iterator[Checkpoint]:
     """The checkpoints of `run` whose marker names exactly the files that are there, newest first."""
-    for path in sorted(checkpoint_folder(run).glob("step-*"), reverse=True):
+    for path in reversed(step_folders(checkpoint_folder(run))):
         checkpoint = read_checkpoint(path)
         if checkpoint is not None:
             yield checkpoint
@@ -135,7 +146,7 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
             [item for item in complete_checkpoints(run) if at_most is None or item.progress.step <= at_most],
         ]
         whole = {item.path for item in complete_checkpoints(run)}
-        for path in sorted(checkpoint_folder(run).glob("step-*")):
+        for path in step_folders(checkpoint_folder(run)):
             if path not in whole:
                 say(f"WARNING: {path} is incomplete (no {MARKER} marker, or other files than it names): ignored")
     dist.broadcast_object_list(candidates, src=0)

@@ -14,14 +14,25 @@ from typing import Any
 
 import torch.distributed as dist
 
+from data_pipeline import file_sha256
+
 from ..config import PretrainConfig
 from ..engine import gather_objects
 from ..errors import UnhealthyError
-from ..files import file_sha256
 from ..optim import Ema
 from .config import CheckpointConfig
 from .export import export_checkpoint, tokenizer_folder
-from .folder import MARKER, Progress, checkpoint_folder, file_sizes, newest_complete, step_name, write_marker
+from .folder import (
+    MARKER,
+    Progress,
+    checkpoint_folder,
+    file_sizes,
+    newest_complete,
+    step_folders,
+    step_name,
+    step_of,
+    write_marker,
+)
 
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
 CLIENT_STATE = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
@@ -217,9 +228,9 @@ class Saver:
 
 
 def _prune(folder: Path, config: CheckpointConfig) -> None:
-    marked = [path for path in sorted(folder.glob("step-*")) if (path / MARKER).exists()]
+    marked = [path for path in step_folders(folder) if (path / MARKER).exists()]
     for path in marked[: -config.keep]:
-        step = int(path.name.removeprefix("step-"))
+        step = step_of(path.name)
         if config.keep_every and step % config.keep_every == 0:
             continue
         (path / MARKER).unlink()  # first, so that a crash in between leaves no half of a checkpoint that counts

@@ -1,7 +1,7 @@
 from .config import ProbesConfig, ProfileConfig
 from .console import Console, LineConsole
 from .figures import HEATMAPS, Curves, draw_side_by_side, read_metrics, rows_of
-from .meter import duration, peak_memory
+from .meter import peak_memory
 from .observer import Observer, Tracker
 from .peak import DTYPES, known_peak, peak_flops
 from .sample_log import SampleLog
@@ -18,7 +18,6 @@ __all__ = [
     "SampleLog",
     "Tracker",
     "draw_side_by_side",
-    "duration",
     "known_peak",
     "peak_flops",
     "peak_memory",

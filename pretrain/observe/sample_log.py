@@ -1,12 +1,13 @@
 """Which samples every optimizer step was made of, for auditing: RUN/samples/rank-00000.jsonl."""
 
 import json
-import os
 from pathlib import Path
 from typing import IO
 
 import torch
 import torch.distributed as dist
+
+from data_pipeline import write_text
 
 
 class SampleLog:
@@ -44,9 +45,7 @@ class SampleLog:
 
 def _forget_after(run: Path, step: int) -> None:
     for path in sorted((run / "samples").glob("rank-*.jsonl")):
-        aside = path.with_suffix(".tmp")
-        aside.write_text("".join(line for line in path.read_text().splitlines(True) if _belongs(line, step)))
-        os.replace(aside, path)
+        write_text(path, "".join(line for line in path.read_text().splitlines(True) if _belongs(line, step)))
 
 
 def _belongs(line: str, step: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pretrain import write_text
+from data_pipeline import write_text
 
 from .config import LaunchConfig
 from .deepspeed import DeepSpeedConfig

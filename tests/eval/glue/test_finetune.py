@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from eval import EvalError, FinetuneConfig, TaskResults, find_task, load_task, read_results, run_suite
 from eval.glue.finetune import encode
-from eval.progress import ProgressCallback, duration
+from eval.progress import ProgressCallback
 from modeling import parameters_by_depth
 
 
@@ -284,8 +284,3 @@ def test_progress_lines_come_at_the_interval_with_the_time_left(
         "rte: step 20/100, loss 0.500, 40s left",
         "rte: step 40/100, loss 0.500, 32s left",
     ]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.6, "1m00s"), (200, "3m20s"), (7500, "2h05m")])
-def test_durations_read_as_a_person_writes_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -9,9 +9,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
-from data_pipeline import Manifest
+from data_pipeline import Manifest, file_sha256, write_json
 from eval import CompressConfig, TaskResults, TrialResults, compress_model, flops_by_depth
-from eval.files import file_digest, write_json
 from eval.glue.aggregate import aggregate_seeds
 from launch.config_file import write_config
 from launch.tracking.tracker import TrackingConfig, open_tracker
@@ -108,7 +107,7 @@ def _write_suite(runs: Path) -> None:
 def _trial(runs: Path, model: Any, seed: int) -> TrialResults:
     """The results of one seed, with an absolute path in it as a user may have typed it."""
     scores = SEEDS[seed]
-    digest = file_digest(runs / "acn" / "model" / "model.safetensors")
+    digest = file_sha256(runs / "acn" / "model" / "model.safetensors")
     settings = {"model": str(runs / "acn" / "model"), "glue_dir": None, "max_train_samples": 640,
                 "max_eval_samples": None, "weights": [digest], "dataset": None}  # fmt: skip
     train = {"samples": 640, "epochs": 3.0, "learning_rate": 0.00048, "batch_size": 32, "seconds": 12.5}
