@@ -7,6 +7,7 @@ import atexit
 import gc
 import importlib
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -141,6 +142,16 @@ def read_args(verb: str, argv: list[str]) -> Any:
     from .options import read_options
 
     return read_options(f"acn {verb}", _module(verb).Args, argv[1:], VERBS[verb].positionals)
+
+
+def read_recipe(config: str | None, data: str, output: str, options: str = "") -> Any:
+    """What `acn pretrain` would be told by a recipe (a file or a name) and further `options`, in one string.
+
+    Raises:
+        SystemExit: with code 2 and a message on stderr, if the recipe or an option is wrong.
+    """
+    recipe = [] if config is None else ["--config", config]
+    return read_args("pretrain", ["pretrain", *recipe, "--data", data, "--output", output, *shlex.split(options)])
 
 
 def run_verb(verb: str, args: Any) -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from data_pipeline import write_json
 
+from ..cli import read_recipe
 from ..cluster.planning import ClusterConfig
 from ..errors import LaunchError
 from . import large_imports
-from .pretrain import read_recipe
 
 COMMON = (
     "config", "options", "data", "vocab_size", "seq_length", "nodes", "gpus", "gpu", "mfu",

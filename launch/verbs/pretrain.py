@@ -1,7 +1,6 @@
 """acn pretrain"""
 
 import os
-import shlex
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,6 @@ from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, plain_problems
 
 from ..config_file import write_config
 from ..errors import reported
-from ..options import read_options
 from ..ranks import count_problems, run_local_ranks
 from ..tracking import TrackingConfig
 from . import large_imports
@@ -39,16 +37,6 @@ class Args(PretrainConfig):
         """Every bad value, each with its mend."""
         found = super().problems() + self.tracking.problems()
         return found + count_problems(self.nproc_per_node)
-
-
-def read_recipe(config: str | None, data: str, output: str, options: str = "") -> Args:
-    """What `acn pretrain` would be told by a recipe (a file or a name) and further `options`, in one string.
-
-    Raises:
-        SystemExit: with code 2 and a message on stderr, if the recipe or an option is wrong.
-    """
-    recipe = [] if config is None else ["--config", config]
-    return read_options("acn pretrain", Args, [*recipe, "--data", data, "--output", output, *shlex.split(options)])
 
 
 def run(args: Args) -> int:

@@ -25,7 +25,7 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
         raise LaunchError(f"config={config.config}: there is no such file here")
     if job != "pretrain":
         return config, []
-    from ...verbs.pretrain import read_recipe
+    from ...cli import read_recipe
 
     recipe = read_recipe(config.config, config.data or "DATA", config.output or "OUTPUT", config.options)
     fewest = config.torchrun.min_nodes or config.nodes
