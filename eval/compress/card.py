@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..report import format_cell, mean_and_std
 from ..results import CutResults, TaskResults, size_mb
@@ -13,23 +14,6 @@ from ..tasks import GLUE_TASKS, TASKS
 CARD_FILE = "README.md"
 # names of our metrics on the Hub, where they differ
 _HUB_METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
-
-_BODY = """# {task}, {depth} of {layers} layers
-
-A text classifier of the Auto-Compressing Network family ([arXiv 2506.09714](https://arxiv.org/abs/2506.09714),
-connectivity `{connectivity}`), fine-tuned on {task} and cut after layer {depth}: {rule}.
-
-| | {layers} layers | {depth} layers |
-|---|---|---|
-| {metric}, validation | {full_score:.4f} | {score:.4f} |
-| parameters | {full_params:,} | {params:,} |
-| forward GFLOPs, {seq_length} tokens | {full_gflops:.3f} | {gflops:.3f} |
-| MB (float32) | {full_mb:.1f} | {mb:.1f} |
-{speed_rows}
-The scores are those of one model: {selection}. {all_seeds}{checked}
-
-Fine-tuned from `{base}`, source of the cut `{source}`.
-{variant_rows}"""
 
 
 def _hub_dataset(task: str) -> str | None:
@@ -80,59 +64,32 @@ def cut_front(cut: CutResults) -> ModelCardData:
     return front
 
 
-def _speed_rows(cut: CutResults) -> str:
-    speed = cut.speed
-    if not speed:
-        return ""
-    full, small = speed["depths"][str(cut.layers)], speed["depths"][str(cut.depth)]
-    where = f"{speed['device']}, {speed['threads']} threads"
-    return (
-        f"| latency of one sequence, ms ({where}) | {full['latency_ms']:.2f} | {small['latency_ms']:.2f} |\n"
-        f"| sequences/s in batches of 32 ({where}) | {full['sequences_per_second']:.1f} "
-        f"| {small['sequences_per_second']:.1f} |\n"
-    )
-
-
-def _all_seeds(cut: CutResults) -> str:
-    if cut.seed_mean is None:
-        return ""
-    return (
-        f"Over the seeds {', '.join(map(str, cut.seeds))} depth {cut.depth} scores {cut.seed_mean:.4f} "
-        f"± {cut.seed_std:.4f} (mean, standard deviation). "
-    )
-
-
-def _variants(cut: CutResults) -> str:
-    rows = [
-        f"| `{name}` | {format(value['score'], '.4f') if 'score' in value else 'not measured'} "
-        f"| {value['mb']:.1f} | {value['latency_ms']:.2f} |"
-        for name, value in (cut.variants or {}).items()
-    ]
-    if not rows:
-        return ""
-    return "\n".join(["", f"| file | {cut.metric} | MB | ms for one sequence |", "|---|---|---|---|", *rows, ""])
-
-
 def cut_body(cut: CutResults) -> str:
-    """The text below the metadata, from the content of the cut model's cut.json."""
-    checked = cut.checked_score
-    return _BODY.format(
-        **vars(cut) | {"seq_length": cut.seq_length or "an unstated number of"},
-        base=cut.model,
-        full_gflops=cut.full_flops / 1e9,
-        gflops=cut.flops / 1e9,
-        full_mb=size_mb(cut.full_params),
-        mb=size_mb(cut.params),
-        speed_rows=_speed_rows(cut),
-        variant_rows=_variants(cut),
-        all_seeds=_all_seeds(cut),
-        checked="" if checked is None else f"The written model was run again on that split: {checked:.4f}.",
-    )
+    """The card of a cut classifier without the Hub's metadata."""
+    return _render(cut, None)
 
 
 def card(cut: CutResults) -> str:
-    """The text of README.md, from the content of the cut model's cut.json."""
-    return f"---\n{cut_front(cut).to_yaml()}\n---\n\n{cut_body(cut)}"
+    """README.md of a cut classifier."""
+    return _render(cut, cut_front(cut).to_yaml())
+
+
+def _render(cut: CutResults, metadata: str | None) -> str:
+    return read_templates(Path(__file__).parent).get_template("card.md").render(cut=cut, metadata=metadata)
+
+
+def read_templates(folder: Path) -> Environment:
+    """The cards in `folder`, Markdown with `value | number(FORMAT)` and `size_mb` for what is computed."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = format
+    environment.globals["size_mb"] = size_mb
+    return environment
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

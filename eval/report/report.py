@@ -1,7 +1,6 @@
 """One page, tables and figures from any number of fine-tunings and studies of any number of models."""
 
 import base64
-import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,7 @@ from .config import ReportConfig
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .study_figures import NamedStudy, save_comparison
 from .study_file import STUDY_FILE, StudyResults, read_study
-from .tables import Table, write_tables
+from .tables import Table, write_csv, write_tables
 
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
@@ -168,13 +167,6 @@ def _render_page(tasks: list[dict], studies: list[dict], overview: list[Table], 
     )
 
 
-def _write_results_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[StudyResults]) -> None:
     (folder / FIGURES).mkdir()
     tasks = _task_sections(folder, found, _run_labels(list(found)))
@@ -186,7 +178,7 @@ def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[St
     (folder / PAGE_FILE).write_text(_render_page(tasks, shown, overview, len(found)), encoding="utf-8")
     rows = [row for task in tasks for row in task["rows"]]
     if rows:
-        _write_results_table(folder / TABLE_FILE, rows)
+        write_csv(folder / TABLE_FILE, list(rows[0]), [list(row.values()) for row in rows])
     write_tables(folder / TABLES, tables)
 
 

@@ -21,8 +21,8 @@ from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, 
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
+from .facts import without_places
 from .files import REVISIONS, SIBLINGS, Publication, Target, place
-from .sections import without_places
 from .source import Source, steps_of, weight_files
 from .training import RUN_CONFIG, Pretraining, read_pretraining
 
