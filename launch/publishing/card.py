@@ -11,6 +11,7 @@ from eval.compress import classifier_front, cut_body, depth_table, read_template
 from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
+from pretrain.checkpoints import step_of
 
 from .config import PublishConfig
 from .facts import (
