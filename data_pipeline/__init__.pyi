@@ -6,6 +6,7 @@ from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
 from .filesystem import is_url
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .problems import Problem, UserError
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -32,6 +33,7 @@ __all__ = [
     "Order",
     "PackedBatch",
     "PrepareConfig",
+    "Problem",
     "RemoteConfig",
     "Shard",
     "Source",
@@ -39,6 +41,7 @@ __all__ = [
     "StreamConfig",
     "TokenStream",
     "UnfinishedError",
+    "UserError",
     "Vocabulary",
     "default_lanes",
     "fingerprint",

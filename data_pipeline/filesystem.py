@@ -3,6 +3,7 @@
 from typing import Any
 
 from .errors import DataError
+from .problems import Problem
 
 
 def is_url(path: str) -> bool:
@@ -18,6 +19,6 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         protocol = url.split("://")[0]
-        mend = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
-        raise DataError(f"{url!r} cannot be opened ({error}): {mend}") from error
+        fix = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
+        raise DataError(Problem(repr(url), wrong=f"cannot be opened ({error})", fix=fix)) from error
     return filesystem, str(path)
