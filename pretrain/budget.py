@@ -31,11 +31,8 @@ class Budget:
             fix = f"for {asked} add {' '.join(f'--{name} null' for name in others)}"
             found.append(Problem(others[0], given[others[0]], wrong, fix))
         if not given:
-            found.append(
-                Problem(
-                    "", wrong="steps, tokens, epochs and hours are all null", fix="set one of them, the run's budget"
-                )
-            )
+            wrong, fix = ", tokens, epochs and hours are all null", "set one of them, the run's budget"
+            found.append(Problem("steps", wrong=wrong, fix=fix))
         return found
 
     def samples(self, blocks: int, seq_length: int) -> int | None:
