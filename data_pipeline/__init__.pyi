@@ -6,6 +6,7 @@ from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
 from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .problems import Problem, UserError
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -33,6 +34,7 @@ __all__ = [
     "Order",
     "PackedBatch",
     "PrepareConfig",
+    "Problem",
     "RemoteConfig",
     "Shard",
     "Source",
@@ -40,6 +42,7 @@ __all__ = [
     "StreamConfig",
     "TokenStream",
     "UnfinishedError",
+    "UserError",
     "Vocabulary",
     "default_lanes",
     "duration",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .problems import Problem
 
 
 def is_url(path: str) -> bool:
@@ -27,7 +28,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         protocol = url.split("://")[0]
         fix = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
-        raise DataError(f"{url!r} cannot be opened ({error}): {fix}") from error
+        raise DataError(Problem(repr(url), wrong=f"cannot be opened ({error})", fix=fix)) from error
     return filesystem, str(path)
 
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from .errors import DataError
 from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .problems import Problem
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
@@ -118,8 +119,11 @@ class Manifest:
             version = content["format_version"]
             if version != FORMAT_VERSION:
                 raise DataError(
-                    f"{file} has format_version {version}, this program reads {FORMAT_VERSION}: prepare again, "
-                    "or use the version of acn-lm that wrote it"
+                    Problem(
+                        file,
+                        wrong=f"has format_version {version}, this program reads {FORMAT_VERSION}",
+                        fix="prepare again, or use the version of acn-lm that wrote it",
+                    )
                 )
             content["tokenizer"]["special_ids"] = tuple(content["tokenizer"]["special_ids"])
             content["tokenizer"] = Vocabulary(**content["tokenizer"])
@@ -129,12 +133,12 @@ class Manifest:
                     raise TypeError(f"a shard of {name!r} is not described as one")
             manifest = cls(**content)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{file} is damaged ({error!r}): run `acn prepare` again") from error
+            raise DataError(Problem(file, wrong=f"is damaged ({error!r})", fix="run `acn prepare` again")) from error
         for name, split in manifest.splits.items():
             if sum(shard.blocks for shard in split.shards) != split.blocks or any(
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
             ):
-                raise DataError(f"{file}: the shards of {name!r} do not add up: prepare again")
+                raise DataError(Problem(file, wrong=f": the shards of {name!r} do not add up", fix="prepare again"))
         return manifest
 
     def split(self, name: str) -> Split:
@@ -146,8 +150,12 @@ class Manifest:
     def _check(self, directory: Path) -> None:
         if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
             raise DataError(
-                f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were written "
-                "with: put the original folder back, or run `acn prepare` again with this tokenizer"
+                Problem(
+                    "",
+                    wrong=f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were "
+                    "written with",
+                    fix="put the original folder back, or run `acn prepare` again with this tokenizer",
+                )
             )
 
 

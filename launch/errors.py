@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
+from data_pipeline import UserError
 
-class LaunchError(ValueError):
-    """A user's mistake in this room: the message names the field or file and the mend."""
+
+class LaunchError(UserError):
+    """A user's mistake in this room: the message names the field or file and the fix."""
 
 
 class HubError(RuntimeError):

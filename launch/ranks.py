@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import Problem
+
 from . import rank_server
 from .errors import LaunchError
 
@@ -34,12 +36,12 @@ the server, which could not be used after a fork."""
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def count_problems(nproc_per_node: int) -> list[str]:
+def count_problems(nproc_per_node: int) -> list[Problem]:
     """Why so many local ranks cannot be started; empty when they can."""
     if nproc_per_node < 1:
-        return [f"nproc_per_node={nproc_per_node} must be at least 1"]
+        return [Problem("nproc_per_node", nproc_per_node, "must be at least 1")]
     if nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-        return ["nproc_per_node: torchrun has started the ranks already, leave it at 1"]
+        return [Problem("nproc_per_node", fix="torchrun has started the ranks already, leave it at 1")]
     return []
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import yaml
 
+from data_pipeline import Problem
+
 
 @dataclass
 class OffloadConfig:
@@ -18,17 +20,18 @@ class OffloadConfig:
     nvme_path: str | None = None
     """Folder on a local NVMe disk, for nvme."""
 
-    def problems(self, zero_stage: int) -> list[str]:
-        """Every bad combination, each with its fix."""
+    def problems(self, zero_stage: int) -> list[Problem]:
         found = []
         least = {"none": 0, "cpu": 1, "nvme": 3}[self.optimizer]
         if zero_stage < least:
-            found.append(f"offload.optimizer={self.optimizer} needs zero_stage {least} or more, not {zero_stage}")
+            found.append(
+                Problem("offload.optimizer", self.optimizer, f"needs zero_stage {least} or more, not {zero_stage}")
+            )
         if self.parameters != "none" and zero_stage < 3:
-            found.append(f"offload.parameters={self.parameters} needs zero_stage 3, not {zero_stage}")
+            found.append(Problem("offload.parameters", self.parameters, f"needs zero_stage 3, not {zero_stage}"))
         if "nvme" in (self.optimizer, self.parameters):
             if self.nvme_path is None:
-                found.append("offload.nvme_path is missing: name a folder on the NVMe disk")
+                found.append(Problem("offload.nvme_path", wrong="is missing", fix="name a folder on the NVMe disk"))
             found += _async_io_problems()
         return found
 
@@ -42,14 +45,17 @@ class OffloadConfig:
         }
 
 
-def _async_io_problems() -> list[str]:
+def _async_io_problems() -> list[Problem]:
     from .lean_deepspeed import deepspeed  # and torch, which options are otherwise checked without
 
     if deepspeed.ops.op_builder.AsyncIOBuilder().is_compatible(verbose=False):
         return []
     return [
-        "offload to nvme: DeepSpeed cannot build its asynchronous I/O here; install libaio's headers (Debian: "
-        "libaio-dev) and a C++ compiler, or offload to cpu"
+        Problem(
+            "offload",
+            wrong="to nvme: DeepSpeed cannot build its asynchronous I/O here; install libaio's headers (Debian: "
+            "libaio-dev) and a C++ compiler, or offload to cpu",
+        )
     ]
 
 
@@ -101,7 +107,7 @@ _OURS = {
 }
 
 
-def override_problems(given: Mapping[str, Any]) -> list[str]:
+def override_problems(given: Mapping[str, Any]) -> list[Problem]:
     """Settings that contradict options of ours, each with the option to set instead."""
     found = []
     for dotted, ours in _OURS.items():
@@ -109,5 +115,5 @@ def override_problems(given: Mapping[str, Any]) -> list[str]:
         for key in dotted.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None:
-            found.append(f"deepspeed.{dotted}: set {ours} instead")
+            found.append(Problem(f"deepspeed.{dotted}", fix=f"set {ours} instead"))
     return found

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import set_seed
 
+from data_pipeline import Problem
 from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch
 from modeling import AcnConfig, AcnForMaskedLM
 
@@ -92,10 +93,10 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-def precision_problems(precision: str) -> list[str]:
+def precision_problems(precision: str) -> list[Problem]:
     """Why this machine cannot train in `precision`; empty when it can."""
     if precision == "fp16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        return ["precision=fp16: this CPU has no fp16 arithmetic: use bf16 or fp32"]
+        return [Problem("precision", "fp16", ": this CPU has no fp16 arithmetic", "use bf16 or fp32")]
     return []
 
 

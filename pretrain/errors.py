@@ -2,8 +2,10 @@
 
 import socket
 
+from data_pipeline import UserError
 
-class PretrainError(ValueError):
+
+class PretrainError(UserError):
     """A user's mistake: the message names the field or file and the fix."""
 
 

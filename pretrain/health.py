@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field, replace
 
+from data_pipeline import Problem
+
 
 @dataclass
 class HealthConfig:
@@ -19,16 +21,15 @@ class HealthConfig:
     spike_memory: int = 100
     """Steps that the running mean and deviation remember; also how many must have passed before a spike counts."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its fix."""
+    def problems(self) -> list[Problem]:
         found = []
         for name in ("patience", "spike_memory"):
             if getattr(self, name) < 1:
-                found.append(f"health.{name}={getattr(self, name)} must be at least 1")
+                found.append(Problem(f"health.{name}", getattr(self, name), "must be at least 1"))
         if self.rollbacks < 0:
-            found.append(f"health.rollbacks={self.rollbacks} must not be negative")
+            found.append(Problem("health.rollbacks", self.rollbacks, "must not be negative"))
         if self.spike is not None and not self.spike > 0:
-            found.append(f"health.spike={self.spike} must be above 0")
+            found.append(Problem("health.spike", self.spike, "must be above 0"))
         return found
 
 

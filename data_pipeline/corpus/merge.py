@@ -43,10 +43,10 @@ def merge_units(
     splits = {split: _merge_split(job, store, units, vocabulary, split) for split in SPLITS}
     for name, split in splits.items():
         if not split.blocks:
-            mend = "set corpus.validation_fraction higher" if name == "validation" else "lower seq_length"
+            fix = "set corpus.validation_fraction higher" if name == "validation" else "lower seq_length"
             raise DataError(
                 f"corpus: the {name} text ({split.documents} documents, {split.tokens_dropped} tokens) does not "
-                f"fill one block of {job.seq_length}: give more text, or {mend}"
+                f"fill one block of {job.seq_length}: give more text, or {fix}"
             )
     backend = Tokenizer.from_str(store.read(f"{TOKENIZER_FOLDER}/tokenizer.json").decode())
     report = tokenizer_report(backend, tallies.total(), vocabulary.special_ids)

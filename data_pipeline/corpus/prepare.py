@@ -36,7 +36,7 @@ def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
     """
     problems = config.problems()
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(*problems)
     store, corpus = Store(config.output), config.corpus.pinned()
     manifest = finished_manifest(store, config.settings(), corpus)
     if manifest is not None:

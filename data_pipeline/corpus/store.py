@@ -129,7 +129,7 @@ class Store:
         return target
 
     def _remote(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call the file system, turning what a user can mend into a DataError; a missing file stays an OSError."""
+        """Call the file system, turning what a user can fix into a DataError; a missing file stays an OSError."""
         try:
             return function(*args, **options)
         except FileNotFoundError:

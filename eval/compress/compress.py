@@ -130,7 +130,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     check_absent(Path(config.output), "output")
     results = read_results(Path(config.model))
     model_config = read_model_config(config.model)

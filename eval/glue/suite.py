@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import duration, file_sha256, write_json
+from data_pipeline import Problem, duration, file_sha256, write_json
 from eval import ranks
 from modeling import AcnConfig
 
@@ -70,10 +70,10 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
     }
 
 
-def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[str]:
+def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[Problem]:
     sizes = {values.batch_size, *(int(p["batch_size"]) for p in config.grid.points() if "batch_size" in p)}
     return [
-        f"batch_size={size} of {task} does not divide by {world} ranks: give a multiple of {world}"
+        Problem("batch_size", size, f"of {task} does not divide by {world} ranks", f"give a multiple of {world}")
         for size in sorted(sizes)
         if size % world
     ]
@@ -87,7 +87,7 @@ def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[
         for name in names
     }
     if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     if config.dataset.path is not None:
         loaded = [load_custom(names[0], config.dataset)]
     else:
@@ -99,7 +99,7 @@ def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[
 def _check(config: FinetuneConfig, world: int) -> _Suite:
     """Everything that can be wrong with the request on `world` ranks, before the first task starts."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     for name in config.task_names:
         TaskFolder(Path(config.output) / name).check_ours()
     model_config = read_model_config(config.model)

@@ -97,9 +97,9 @@ def _check_output(output: Path) -> None:
     """Raise `EvalError` if `output` holds anything but an earlier report."""
     if not output.exists() and not output.is_symlink():
         return
-    mend = "choose another --output, or remove it"
+    fix = "choose another --output, or remove it"
     if output.is_symlink() or not output.is_dir():
-        raise EvalError(f"output: {output} is not a folder: {mend}")
+        raise EvalError(f"output: {output} is not a folder: {fix}")
     ours = {output / PAGE_FILE, output / TABLE_FILE, output / FIGURES, output / TABLES}
     foreign = [path for path in output.iterdir() if path not in ours]
     for folder, suffixes in ((output / FIGURES, (".png", ".svg")), (output / TABLES, (".csv", ".tex"))):
@@ -107,7 +107,7 @@ def _check_output(output: Path) -> None:
             foreign += [path for path in folder.iterdir() if path.suffix not in suffixes]
     if foreign or not all(path.exists() for path in (output / PAGE_FILE, output / FIGURES)):
         what = f"holds {sorted(foreign)[0].name}" if foreign else "exists and is not an earlier report"
-        raise EvalError(f"output: {output} {what}: {mend}")
+        raise EvalError(f"output: {output} {what}: {fix}")
 
 
 def _inline(figure: Path) -> str:
@@ -196,7 +196,7 @@ def write_report(config: ReportConfig) -> Path:
             differently, or OUTPUT holds anything but an earlier report.
     """
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     output = Path(config.output)
     _check_output(output)
     found = _find_results(config.results)

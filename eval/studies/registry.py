@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import duration, new_folder, write_json
+from data_pipeline import Problem, duration, new_folder, write_json
 
 from ..errors import EvalError
 from ..files import read_json
@@ -55,21 +55,31 @@ def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
         kind = KINDS[name]
         if kind.model == "fine-tuned" and trained_on is None:
             problems.append(
-                f"model={config.model} has no {RESULTS_FILE}: {name} needs a fine-tuned model, OUTPUT/TASK of `acn "
-                "glue`"
+                Problem(
+                    "model",
+                    config.model,
+                    f"has no {RESULTS_FILE}",
+                    f"{name} needs a fine-tuned model, OUTPUT/TASK of `acn glue`",
+                )
             )
         if kind.model == "pretrained" and trained_on is not None:
             problems.append(
-                f"model={config.model} is fine-tuned on {trained_on}: {name} needs a pretrained one, RUN/model"
+                Problem(
+                    "model", config.model, f"is fine-tuned on {trained_on}", f"{name} needs a pretrained one, RUN/model"
+                )
             )
     if trained_on is not None and config.task_names not in ([], [trained_on]):
-        problems.append(f"tasks={config.tasks}, but the model is fine-tuned on {trained_on}: leave tasks out")
+        problems.append(
+            Problem("tasks", config.tasks, f", but the model is fine-tuned on {trained_on}", "leave tasks out")
+        )
     names = config.task_names if trained_on is None else [trained_on]
     least = max(KINDS[name].tasks for name in config.names)
     if trained_on is None and len(names) < least:
-        problems.append(f"tasks={config.tasks}: name at least {least}, for example sst2,rte for a pretrained model")
+        problems.append(
+            Problem("tasks", config.tasks, fix=f"name at least {least}, for example sst2,rte for a pretrained model")
+        )
     if problems:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     tasks = [find_task(name, config.glue_dir) for name in names]
     for name in config.names:
         if KINDS[name].classes and tasks[0].is_regression:
@@ -94,17 +104,19 @@ def _finished(config: StudyConfig) -> set[str]:
         there = read_json(path) if path.is_file() else None
         if not isinstance(there, dict) or there.get("settings") != config.settings(name):
             what = "is of other settings" if there else "is not a finished study"
-            problems.append(f"output: {folder} exists and {what}: choose another --output, or remove it")
+            problems.append(
+                Problem("output", wrong=f": {folder} exists and {what}", fix="choose another --output, or remove it")
+            )
         finished.add(name)
     if problems:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     return finished
 
 
 def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
     """Everything that can be wrong with the request, before the first study starts."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     model_config = read_model_config(config.model)
     results = find_results(Path(config.model))
     tasks = _find_tasks(config, results.task if results else None)

@@ -42,7 +42,7 @@ class Stage:
 def demo(config: DemoConfig) -> int:
     """Run all stages and show what they led to; 0 when the report is there, else the failed command's exit code."""
     if problems := config.problems():
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     home = Path(config.output)
     _make_empty(home)
     console = Console(highlight=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_pipeline import Manifest
+from data_pipeline import Manifest, Problem
 from eval.compress import read_templates
 
 from .config import PublishConfig
@@ -36,7 +36,7 @@ def write_corpus_publication(folder: Path, config: PublishConfig, source: Source
     return Publication([Target(folder, config.repo_id)])
 
 
-def shard_problems(folder: Path) -> list[str]:
+def shard_problems(folder: Path) -> list[Problem]:
     """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums."""
     corpus = Manifest.load(folder)
     found = []
@@ -44,9 +44,15 @@ def shard_problems(folder: Path) -> list[str]:
         for shard in split.shards:
             path = folder / shard.file
             if not path.is_file():
-                found.append(f"{path} is missing, though {MANIFEST} names it: prepare again")
+                found.append(Problem(str(path), wrong=f"is missing, though {MANIFEST} names it", fix="prepare again"))
             elif path.stat().st_size != shard.bytes:
-                found.append(f"{path} has {path.stat().st_size} bytes instead of {shard.bytes}: prepare again")
+                found.append(
+                    Problem(
+                        str(path),
+                        wrong=f"has {path.stat().st_size} bytes instead of {shard.bytes}",
+                        fix="prepare again",
+                    )
+                )
     return found[:20]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import file_sha256, write_json
+from data_pipeline import Problem, file_sha256, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
@@ -71,20 +71,36 @@ def _state(folder: Path) -> dict[str, str | int]:
     }
 
 
-def output_problems(output: Path, repo_id: str) -> list[str]:
+def output_problems(output: Path, repo_id: str) -> list[Problem]:
     """Why `output` may not be replaced: only an unchanged publication of the same repository may."""
     if not output.exists() and not output.is_symlink():
         return []
     try:
         receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return [f"output: {output} exists and is no publication of `acn publish`: choose another --output"]
+        return [
+            Problem(
+                "output",
+                wrong=f": {output} exists and is no publication of `acn publish`",
+                fix="choose another --output",
+            )
+        ]
     if receipt["repo_id"] != repo_id:
-        return [f"output: {output} is a publication of {receipt['repo_id']}: choose another --output, or remove it"]
+        return [
+            Problem(
+                "output",
+                wrong=f": {output} is a publication of {receipt['repo_id']}",
+                fix="choose another --output, or remove it",
+            )
+        ]
     now, then = _state(output), receipt["files"]
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         return [
-            f"output: {output} was changed by hand ({', '.join(changed[:3])}): choose another --output, or remove it"
+            Problem(
+                "output",
+                wrong=f": {output} was changed by hand ({', '.join(changed[:3])})",
+                fix="choose another --output, or remove it",
+            )
         ]
     return []

@@ -1,4 +1,4 @@
-"""Sending a publication to the Hub: one repository, updated in place, and errors that name the mend.
+"""Sending a publication to the Hub: one repository, updated in place, and errors that name the fix.
 
 `upload_folder` skips files whose content is there already and makes no commit of nothing. Weights and shards are stored
 by their hash before the commit that names them, so an interrupted upload goes on where it was: the same command
@@ -120,7 +120,7 @@ class Hub:
 
     @contextmanager
     def _explained(self, repo_id: str) -> Iterator[None]:
-        """Errors of the Hub, its client and the network in words, with the mend."""
+        """Errors of the Hub, its client and the network in words, with the fix."""
         try:
             yield
         except (LaunchError, HubError):

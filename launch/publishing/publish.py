@@ -53,9 +53,9 @@ def _check(config: PublishConfig) -> Source:
         try:
             problems += shard_problems(source.folder)
         except DataError as error:
-            problems.append(str(error))
+            problems += error.problems
     if problems or source is None:
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     return source
 
 

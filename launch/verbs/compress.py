@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from eval import EvalError, read_json
 from eval.compress import CompressConfig
 
@@ -27,15 +28,14 @@ class Args(CompressConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the cut and its model are recorded besides OUTPUT/cut.json."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         return super().problems() + self.tracking.problems()
 
 
 def run(args: Args) -> int:
     """Write the small model and say what was gained."""
     if problems := args.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     with large_imports():
         from eval.compress import compress_model
 

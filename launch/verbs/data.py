@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data_pipeline import Problem
 from data_pipeline.stream import MaskingConfig, RemoteConfig, StreamConfig
 
 from ..errors import LaunchError
@@ -46,37 +47,39 @@ class Args:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     """show, stats: cache and patience for a URL."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
         found = self.masking.problems() + self.remote.problems()
         if self.action not in ("show", "stats", "verify"):
-            found.append(f"{self.action!r} is no action of `acn data`: use show, stats or verify")
+            found.append(
+                Problem("", wrong=f"{self.action!r} is no action of `acn data`", fix="use show, stats or verify")
+            )
         if self.blocks is not None and self.blocks < 1:
-            found.append(f"blocks={self.blocks} must be at least 1")
+            found.append(Problem("blocks", self.blocks, "must be at least 1"))
         if self.workers < 1:
-            found.append(f"workers={self.workers} must be at least 1")
+            found.append(Problem("workers", self.workers, "must be at least 1"))
         if self.action == "verify":
             return found + self._verify_problems()
         if self.workers > 1:
-            found.append(f"workers={self.workers} is for `acn data verify`: leave it out")
+            found.append(Problem("workers", self.workers, "is for `acn data verify`", "leave it out"))
         if self.action == "show" and self.output is not None:
-            found.append(f"output={self.output} is for `acn data stats`: leave it out")
+            found.append(Problem("output", self.output, "is for `acn data stats`", "leave it out"))
         if self.action == "stats" and (self.masking != MaskingConfig() or self.seed):
-            found.append("masking and seed are for `acn data show`: leave them out")
+            found.append(Problem("masking", wrong="and seed are for `acn data show`", fix="leave them out"))
         return found
 
-    def _verify_problems(self) -> list[str]:
+    def _verify_problems(self) -> list[Problem]:
         """Options that are for the other actions: verify reads everything, as it is."""
         alone = Args(self.action, self.data, workers=self.workers)
         given = [field.name for field in fields(Args) if getattr(self, field.name) != getattr(alone, field.name)]
-        return [f"verify checks a folder as it is: leave out {', '.join(given)}"] if given else []
+        wrong, fix = "verify checks a folder as it is", f"leave out {', '.join(given)}"
+        return [Problem("", wrong=wrong, fix=fix)] if given else []
 
 
 def run(args: Args) -> int:
     """Print, and for stats write, what was asked for."""
     problems = args.problems()
     if problems:
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     if args.action == "verify":
         return verify(args.data, args.workers)
     if args.action == "show":

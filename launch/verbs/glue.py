@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from eval import EvalError
 from eval.glue import FinetuneConfig
 
@@ -33,8 +34,7 @@ class Args(FinetuneConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the numbers go besides OUTPUT/metrics.jsonl."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = super().problems() + self.tracking.problems()
         return found + count_problems(self.nproc_per_node)
 
@@ -42,7 +42,7 @@ class Args(FinetuneConfig):
 def run(args: Args) -> int:
     """Fine-tune each task with each seed; what came of it is in OUTPUT/TASK."""
     if problems := args.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
         with server_of_ranks(["eval.glue.suite", "launch.tracking.tracker", __name__]):
             from eval.glue import check_suite

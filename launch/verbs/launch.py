@@ -27,7 +27,7 @@ def run(args: Args) -> int:
     from ..cluster.engines import fitted, header_problems, render_job
 
     if problems := args.problems() or header_problems(args):
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     config, notes = fitted(args)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

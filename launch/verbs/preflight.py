@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
+
 from ..cluster.preflight import PreflightConfig
 from ..errors import LaunchError, reported
 from ..ranks import run_local_ranks, server_of_ranks
@@ -36,12 +38,11 @@ class Args(pretrain_verb.Args):
     json: str | None = None
     """File for the findings and everything that was measured; an earlier report there is replaced."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         return super().problems() + self.preflight.problems() + _report_problems(self.json)
 
 
-def _report_problems(file: str | None) -> list[str]:
+def _report_problems(file: str | None) -> list[Problem]:
     if file is None or not Path(file).exists():
         return []
     try:
@@ -49,13 +50,13 @@ def _report_problems(file: str | None) -> list[str]:
             return []
     except (OSError, ValueError, TypeError):
         pass
-    return [f"json={file} exists and is no report of preflight: choose another file"]
+    return [Problem("json", file, "exists and is no report of preflight", "choose another file")]
 
 
 def run(args: Args) -> int:
     """Check in one process per rank, those that a launcher has started or `nproc_per_node` of our own."""
     if problems := args.problems():
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     if "WORLD_SIZE" in os.environ:
         return _check(args)
     with server_of_ranks(["launch.cluster.preflight.run", __name__]):
@@ -108,4 +109,4 @@ def _verdict(outcome: "Outcome") -> str:
     also = f", {warnings} warning(s)" if warnings else ""
     if outcome.passed:
         return f"preflight: go on{also} ({on})"
-    return f"preflight: {faults} fault(s) to mend before training{also} ({on})"
+    return f"preflight: {faults} fault(s) to fix before training{also} ({on})"

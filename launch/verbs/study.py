@@ -32,7 +32,7 @@ class Args(StudyConfig):
 def run(args: Args) -> int:
     """Run each study; its numbers and picture are in OUTPUT/STUDY."""
     if problems := args.tracking.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     with large_imports():
         from eval.studies import STUDY_FILE, run_studies
 

@@ -26,7 +26,7 @@ def test_another_budget_replaces_the_recipes_steps():
     args = parsed(*recipe, "--steps", "null", "--tokens", "1e9")
     assert (args.problems(), args.steps, args.tokens) == ([], None, 1e9)
     [problem] = parsed(*recipe, "--tokens", "1e9").problems()
-    assert "for tokens add --steps null" in problem
+    assert "for tokens add --steps null" in str(problem)
 
 
 def test_the_muon_recipe_branches_as_its_comment_says():

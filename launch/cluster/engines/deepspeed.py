@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .submit import passed_on, program
 
 
@@ -15,8 +17,8 @@ class DeepSpeedConfig:
 
     template = "pretrain.sh"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend; an example's hosts may be missing until the job starts."""
+    def problems(self, nodes: int) -> list[Problem]:
+        """None: an example's hosts may be missing until the job starts."""
         return []
 
     def submit(self, script: Path) -> str:

@@ -33,10 +33,10 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     found = recipe.problems()
     for world in worlds:
         lanes = recipe.stream.lanes or world  # which the corpus decides
-        problems = world_problems(lanes, world, recipe.global_batch_size)
-        found += [f"{problem} (options: --global_batch_size N)" for problem in problems]
+        for problem in world_problems(lanes, world, recipe.global_batch_size):
+            found.append(replace(problem, fix=f"{problem.fix} (options: --global_batch_size N)"))
     if found:
-        raise LaunchError("\n".join(found))
+        raise LaunchError(*found)
     batches = [recipe.global_batch_size, recipe.batch_warmup.start or 0]
     micro = gcd(recipe.micro_batch_size, *(batch // world for batch in batches for world in worlds))
     if micro == recipe.micro_batch_size:

@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from data_pipeline import write_text
+from data_pipeline import Problem, write_text
 
 from .config import LaunchConfig
 from .deepspeed import DeepSpeedConfig
@@ -53,13 +53,15 @@ def render_job(config: LaunchConfig) -> str:
     )
 
 
-def header_problems(config: LaunchConfig) -> list[str]:
+def header_problems(config: LaunchConfig) -> list[Problem]:
     """Fields that the script wants and are missing, and fields that were given and change nothing in it."""
     script = render_job(config)
     found = []
     for name in () if config.dry_run else TO_FILL_IN:
         if getattr(config, name) is None and render_job(_altered(config, name, "given")) != script:
-            found.append(f"{name} is missing: only with dry_run the script may be left to be filled in")
+            found.append(
+                Problem(name, wrong="is missing", fix="only with dry_run the script may be left to be filled in")
+            )
     for name, without in _without(config, LaunchConfig(config.engine)):
         if is_dataclass(getattr(config, name)):
             own = _without(getattr(config, name), without)
@@ -68,7 +70,7 @@ def header_problems(config: LaunchConfig) -> list[str]:
             changes = {name: without}
         for dotted, value in changes.items():
             if render_job(_altered(config, name, value)) == script:
-                found.append(f"{dotted} does nothing on {config.engine}: leave it out")
+                found.append(Problem(dotted, wrong=f"does nothing on {config.engine}", fix="leave it out"))
     return found
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .submit import passed_on, program
 
 
@@ -22,10 +24,9 @@ class TorchrunConfig:
         """The script for a fixed or a changing number of nodes."""
         return "static.sh" if self.min_nodes is None else "elastic.sh"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self, nodes: int) -> list[Problem]:
         if self.min_nodes is not None and not 1 <= self.min_nodes <= nodes:
-            return [f"torchrun.min_nodes={self.min_nodes} must be from 1 to nodes={nodes}"]
+            return [Problem("torchrun.min_nodes", self.min_nodes, f"must be from 1 to nodes={nodes}")]
         return []
 
     def submit(self, script: Path) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data_pipeline import Problem
 from pretrain import PretrainConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -44,18 +45,17 @@ class ClusterConfig:
         """GPUs in all."""
         return self.nodes * self.gpus
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         for name in ("nodes", "gpus", "vocab_size", "seq_length"):
             if getattr(self, name) < 1:
-                found.append(f"{name}={getattr(self, name)} must be at least 1")
+                found.append(Problem(name, getattr(self, name), "must be at least 1"))
         for name in ("gpu_memory", "gpu_tflops", "node_bandwidth", "network_bandwidth", "price_per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                found.append(f"{name}={value} must be above 0")
+                found.append(Problem(name, value, "must be above 0"))
         if not 0 < self.mfu <= 1:
-            found.append(f"mfu={self.mfu} must be in (0, 1]")
+            found.append(Problem("mfu", self.mfu, "must be in (0, 1]"))
         return found
 
 
@@ -71,10 +71,9 @@ class PlanConfig(ClusterConfig):
         """The precision planned for: GPUs that matter here have bf16, which `auto` takes."""
         return "bf16" if self.recipe.precision == "auto" else self.recipe.precision
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = self.recipe.problems() + super().problems()
         batch = self.recipe.global_batch_size
         if min(self.nodes, self.gpus, batch) > 0 and batch % self.ranks:
-            found.append(f"global_batch_size={batch} is not a multiple of the {self.ranks} GPUs")
+            found.append(Problem("global_batch_size", batch, f"is not a multiple of the {self.ranks} GPUs"))
         return found

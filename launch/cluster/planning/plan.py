@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from data_pipeline import Problem
 from modeling import AcnConfig, AcnForMaskedLM, forward_flops
 
 from ...errors import LaunchError
@@ -121,15 +122,15 @@ def plan_run(config: PlanConfig) -> RunPlan:
     """The plan of a recipe on a cluster.
 
     Raises:
-        LaunchError: every problem of the configuration, each with its mend.
+        LaunchError: every problem of the configuration, each with its fix.
     """
     found = config.problems()
     given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
     gpu = find_gpu(config.gpu, config.arithmetic, *given)
-    if isinstance(gpu, str):
+    if isinstance(gpu, Problem):
         found.append(gpu)
-    if found or isinstance(gpu, str):
-        raise LaunchError("\n".join(found))
+    if found or isinstance(gpu, Problem):
+        raise LaunchError(*found)
     blocks, seq_length, vocab_size = _corpus(config)
     model = model_config(config, vocab_size, seq_length)
     size = model_size(model)

@@ -194,7 +194,7 @@ def test_wrong_values_are_named_and_nothing_is_written(
 
 def test_all_problems_are_reported_together(config: FinetuneConfig) -> None:
     problems = replace(config, epochs=-1, batch_size=0, tolerance=-1).problems()
-    assert [problem.split("=")[0] for problem in problems] == ["epochs", "batch_size", "tolerance"]
+    assert [problem.field for problem in problems] == ["epochs", "batch_size", "tolerance"]
 
 
 def test_an_existing_output_of_any_task_stops_before_the_first_one(

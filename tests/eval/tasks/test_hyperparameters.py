@@ -60,9 +60,9 @@ def test_a_grid_is_every_combination() -> None:
 
 def test_a_grid_names_its_wrong_values() -> None:
     problems = GridConfig(learning_rate="1e-5,x", batch_size="16.5", epochs="3,3").problems()
-    assert [problem.split("=")[0].split(" ")[0] for problem in problems] == [
+    assert [problem.field for problem in problems] == [
         "grid.learning_rate",
         "grid.batch_size",
         "grid.epochs",
     ]
-    assert GridConfig(epochs="0").problems() == ["grid.epochs=0.0: give more than 0"]
+    assert [str(problem) for problem in GridConfig(epochs="0").problems()] == ["grid.epochs=0.0: give more than 0"]

@@ -142,7 +142,7 @@ def test_sync_says_what_is_missing(tmp_path):
         pass
     with pytest.raises(LaunchError, match=r"--tracking\.mlflow"):
         sync_run(tmp_path / "run", SyncConfig())
-    assert SyncConfig(mlflow="nowhere").problems()[0].startswith("tracking.mlflow")
+    assert SyncConfig(mlflow="nowhere").problems()[0].field == "tracking.mlflow"
 
 
 def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path):

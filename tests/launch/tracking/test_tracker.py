@@ -236,7 +236,7 @@ def test_problems_name_every_wrong_field() -> None:
     assert TrackingConfig().problems() == []
     assert TrackingConfig(mlflow="postgresql+psycopg2://host/db").problems() == []
     wrong = TrackingConfig(mlflow="mlruns", experiment=" ", run_name="").problems()
-    assert [problem.split(":")[0] for problem in wrong] == [
+    assert [problem.field for problem in wrong] == [
         "tracking.mlflow",
         "tracking.experiment",
         "tracking.run_name",

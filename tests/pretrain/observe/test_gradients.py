@@ -76,4 +76,4 @@ def test_the_best_cut_is_the_smallest_depth_within_the_tolerance():
 
 def test_problems_name_the_field():
     assert ProbesConfig().problems() == []
-    assert "probes.every" in ProbesConfig(every=-1).problems()[0]
+    assert [problem.field for problem in ProbesConfig(every=-1).problems()] == ["probes.every"]
