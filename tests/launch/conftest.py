@@ -31,7 +31,7 @@ def _run(capfd, arguments) -> tuple[int, str, str]:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
     """A folder with a corpus, a run, a suite and a cut model: see `make_lab`. Tests look at it and change copies."""
-    from tests.launch.cluster.preflight.lab import make_lab
+    from tests.launch.publishing.lab import make_lab
 
     return make_lab(tmp_path_factory.mktemp("lab"), prepared)
 
