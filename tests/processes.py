@@ -125,17 +125,27 @@ def start(
     return Started(process, list(map(str, args)), open(out_r), None if merge_stderr else open(err_r))
 
 
-def wait_until(happened: Callable[[], bool], process: Started, seconds: float = 120.0) -> None:
-    """Wait for an event that a process brings about.
+def wait_until(happened: Callable[[], bool], process: Started | None = None, seconds: float = 300.0) -> None:
+    """Wait for an event, which `process` brings about if one is given.
 
     Raises:
         AssertionError: the process ended before, or it took longer than any machine needs.
     """
     deadline = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None, f"ended with {process.poll()}: {process.communicate()}"
+        if process is not None and process.poll() is not None and not happened():
+            raise AssertionError(f"ended with {process.poll()}: {process.communicate()}")
         assert time.monotonic() < deadline, f"nothing in {seconds:.0f} s"
         time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether there is no such process any more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @contextmanager

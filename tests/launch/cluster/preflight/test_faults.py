@@ -15,7 +15,7 @@ import pytest
 from data_pipeline import Manifest
 from tests.launch.cluster.nodes import Nodes
 from tests.launch.cluster.preflight.preflight_ranks import Machine, Result, may_unshare, run
-from tests.launch.test_cli import TINY
+from tests.launch.tiny import TINY
 from tests.processes import reserved_port
 
 pytestmark = pytest.mark.xdist_group("nodes")  # several ranks at a time, which compare their speed

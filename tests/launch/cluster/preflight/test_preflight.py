@@ -27,7 +27,7 @@ from launch.cluster.preflight.tracking import MLFLOW
 from launch.cluster.preflight.versions import VERSIONS, source_hash
 from launch.tracking.tracker import TrackingConfig
 from pretrain import PretrainConfig
-from tests.launch.test_cli import TINY
+from tests.launch.tiny import TINY
 from tests.processes import reserved_port
 
 
