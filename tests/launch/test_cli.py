@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from tests.conftest import sentences
 from tests.launch.tiny import TINY, write_task
 
+
 def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store):
     shutil.copy(store, tmp_path / "mlruns.db")
     (tmp_path / "train.txt").write_text(sentences(300, seed=1).replace("\n", "\n\n"))  # a document a line

@@ -9,6 +9,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from eval.compress.onnx_model import INPUTS, open_session
 
+
 @pytest.fixture
 def run(acn, trained, tmp_path):
     shutil.copytree(trained / "run", tmp_path / "run")
