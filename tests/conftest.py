@@ -2,12 +2,23 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 # one thread is fastest for models this small, leaves the other cores to the ranks, and makes sums come out alike
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the server of all processes import while the first tests run, where tests of this session start any.
+
+    Before any of them: whatever forks first in this process, a corpus' workers for instance, decides what its server
+    has imported.
+    """
+    if not session.config.option.collectonly and "tests.processes" in sys.modules:
+        sys.modules["tests.processes"].start_server()
 
 
 def sentences(count: int, seed: int) -> str:

@@ -12,13 +12,7 @@ from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
 from pretrain.checkpoints.folder import CheckpointConfig
-from tests.processes import run_acn, start_server
-
-
-@pytest.fixture(scope="session", autouse=True)
-def server() -> None:
-    """Have the server of all processes import while the first tests run."""
-    start_server()
+from tests.processes import run_acn
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -128,13 +129,13 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_the_commit_is_that_of_this_codes_checkout_and_of_no_other(monkeypatch, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    provenances.provenance.cache_clear()
+    provenances.provenance_tags.cache_clear()
     monkeypatch.setattr(provenances, "__file__", str(tmp_path / "site-packages" / "launch" / "provenance.py"))
     (tmp_path / "site-packages" / "launch").mkdir(parents=True)
-    assert "git.commit" not in provenances.provenance(), "the code is not a part of that repository"
+    assert "git.commit" not in provenances.provenance_tags(), "the code is not a part of that repository"
     monkeypatch.undo()
-    provenances.provenance.cache_clear()
-    commit = provenances.provenance().get("git.commit")
+    provenances.provenance_tags.cache_clear()
+    commit = provenances.provenance_tags().get("git.commit")
     assert commit is None or re.fullmatch("[0-9a-f]{40}", commit)
 
 
@@ -161,9 +162,10 @@ def test_sync_says_what_is_missing(tmp_path):
     assert SyncConfig(mlflow="nowhere").problems()[0].startswith("tracking.mlflow")
 
 
-def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path):
+def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path, store):
     from mlflow import MlflowClient
 
+    shutil.copy(store, tmp_path / "store.db")
     run = tmp_path / "old"
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"time": 1.0, "step": 1, "loss": 2.0}\n')
