@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one of pytest-xdist's workers, so that what they share is made once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the server of all processes import while the first tests run, where tests of this session start any.
+
+    Before any of them: whatever forks first in this process, a corpus' workers for instance, decides what its server
+    has imported.
+    """
+    if not session.config.option.collectonly and "tests.processes" in sys.modules:
+        sys.modules["tests.processes"].start_server()
 
 
 def sentences(count: int, seed: int) -> str:

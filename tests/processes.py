@@ -9,10 +9,12 @@ of starting itself (tests/launch/test_starting.py) run the command as a user doe
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, reduction
 from multiprocessing.process import BaseProcess
@@ -23,10 +25,10 @@ from typing import IO, Any
 from launch import rank_server, ranks
 
 MODULES = (
-    "pretrain.lean_deepspeed", "pretrain.trainer", "pretrain.observe.figures", "mlflow", "datasets", "eval.glue.suite",
-    "eval.compress.compress", "eval.report.report", "eval.studies.registry", "launch.verbs.pretrain",
-    "launch.verbs.glue", "launch.verbs.study", "launch.verbs.publish", "launch.verbs.prepare",
-    "launch.tracking.tracker",
+    "pretrain.lean_deepspeed", "pretrain.trainer", "pretrain.observe.figures", "jsonargparse", "datasets", "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store", "eval.glue.suite", "eval.compress.compress", "eval.report.report",
+    "eval.studies.registry", "launch.cluster.preflight.run", "launch.publishing.publish", "launch.tracking.tracker",
+    "benchmarks.training",
 )  # fmt: skip
 
 
@@ -122,17 +124,40 @@ def start(
     return Started(process, list(map(str, args)), open(out_r), None if merge_stderr else open(err_r))
 
 
-def wait_until(happened: Callable[[], bool], process: Started, seconds: float = 120.0) -> None:
-    """Wait for an event that a process brings about.
+def wait_until(happened: Callable[[], bool], process: Started | None = None, seconds: float = 300.0) -> None:
+    """Wait for an event, which `process` brings about if one is given.
 
     Raises:
         AssertionError: the process ended before, or it took longer than any machine needs.
     """
     deadline = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None, f"ended with {process.poll()}: {process.communicate()}"
+        if process is not None and process.poll() is not None and not happened():
+            raise AssertionError(f"ended with {process.poll()}: {process.communicate()}")
         assert time.monotonic() < deadline, f"nothing in {seconds:.0f} s"
         time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether there is no such process any more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of the loopback that nobody else is given meanwhile, and at which nobody answers.
+
+    It is bound, so that the system deals it to none of the other tests; a server, which sets SO_REUSEADDR as all do,
+    may bind it too and listen.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def run(function: Callable[..., Any], *args: Any, timeout: float = 300.0, **options: Any) -> CompletedProcess[str]:

@@ -1,37 +1,19 @@
 """The command line, end to end on a few kilobytes, and what it says to mistakes."""
 
 import json
-import random
 import shutil
 
 import mlflow
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from transformers import AutoModelForSequenceClassification
 
 from tests.conftest import sentences
-
-TINY = [
-    "--model.hidden_size", "16", "--model.num_hidden_layers", "2", "--model.num_attention_heads", "2",
-    "--model.intermediate_size", "24", "--model.max_position_embeddings", "16", "--steps", "4",
-    "--global_batch_size", "8", "--micro_batch_size", "4", "--log_every", "2", "--validation.blocks", "8",
-]  # fmt: skip
+from tests.launch.tiny import TINY, write_task
 
 
-def write_task(folder, seed=0):
-    """A task in GLUE's format: is there a cat in the sentence?"""
-    draw = random.Random(seed)
-    for split, size in (("train", 64), ("validation", 32)):
-        labels = [draw.randint(0, 1) for _ in range(size)]
-        texts = [f"the {'cat' if label else 'dog'} sat on the {draw.choice(['mat', 'log'])}" for label in labels]
-        folder.mkdir(parents=True, exist_ok=True)
-        table = pa.table({"sentence": texts, "label": labels, "idx": list(range(size))})
-        pq.write_table(table, folder / f"{split}.parquet")
-
-
-def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
+def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store):
+    shutil.copy(store, tmp_path / "mlruns.db")
     (tmp_path / "train.txt").write_text(sentences(300, seed=1).replace("\n", "\n\n"))  # a document a line
     write_task(tmp_path / "glue" / "cats")
     chain = [
@@ -80,16 +62,12 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path):
     assert [figure.path for figure in curves] == ["figures/cats/depth.png"]
 
 
-def test_the_saved_configuration_is_the_resolved_one(acn, tmp_path, prepared):
-    code, _, err = acn(
-        "pretrain", "--data", str(prepared), "--output", "run", *TINY, "--optim.lr", "0.01", "--tracking.mlflow", "null"
-    )
-    assert code == 0, err
-    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+def test_the_saved_configuration_is_the_resolved_one(trained):
+    saved = yaml.safe_load((trained / "run" / "config.yaml").read_text())
     assert saved["optim"]["lr"] == 0.01
     assert saved["optim"]["betas"] == [0.9, 0.98]
     assert saved["tracking"]["mlflow"] is None
-    assert not (tmp_path / "mlruns.db").exists()
+    assert not (trained / "mlruns.db").exists()
 
 
 PREPARE = ["prepare", "--output", "out", "--corpus.train"]
@@ -148,19 +126,18 @@ def test_a_folder_with_something_else_in_it_is_left_alone(acn, tmp_path, prepare
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
-def test_an_unknown_task_and_a_depth_outside_the_model_are_named(acn, tmp_path, prepared):
-    assert acn("pretrain", "--data", str(prepared), "--output", "run", *TINY, "--tracking.mlflow", "null")[0] == 0
+def test_an_unknown_task_and_a_depth_outside_the_model_are_named(acn, tmp_path, trained):
     write_task(tmp_path / "glue" / "cats")
-    glue = ["glue", "--model", "run/model", "--glue_dir", "glue", "--tracking.mlflow", "null", "--output", "tuned"]
-    code, _, err = acn(*glue, "--tasks", "sst3")
+    code, _, err = acn(
+        "glue", "--model", str(trained / "run/model"), "--glue_dir", "glue", "--output", "tuned", "--tasks", "sst3"
+    )
     assert code == 2
     assert "sst3" in err
     assert "cats" in err, "the message lists what there is"
     assert not (tmp_path / "tuned").exists()
-    assert acn(*glue, "--tasks", "cats")[0] == 0
     for command in (
-        ["compress", "--model", "tuned/cats", "--output", "small", "--depth", "3"],
-        ["export", "run", "small", "--depth", "3"],
+        ["compress", "--model", str(trained / "tuned/cats"), "--output", "small", "--depth", "3"],
+        ["export", str(trained / "run"), "small", "--depth", "3"],
     ):
         code, _, err = acn(*command)
         assert code == 2

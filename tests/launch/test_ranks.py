@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch import ranks
+from tests.processes import Started, is_gone, start, wait_until
 
 
 def write_world(folder: str) -> int:
@@ -23,24 +24,22 @@ def return_own_code(_: None) -> int:
     return 75
 
 
+def wait_forever(folder: str) -> int:
+    """Leave the process' number in pid-RANK."""
+    note = Path(folder, f"pid-{os.environ['RANK']}")
+    note.with_suffix(".tmp").write_text(str(os.getpid()))
+    note.with_suffix(".tmp").rename(note)
+    while True:
+        time.sleep(3600)
+
+
 def die_or_wait(folder: str) -> int:
-    """Rank 0 is killed; the others would wait for an hour."""
-    Path(folder, os.environ["RANK"]).write_text(str(os.getpid()))
-    if os.environ["RANK"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(3600)
+    """Rank 0 is killed once rank 1 waits."""
+    if os.environ["RANK"] == "1":
+        return wait_forever(folder)
+    wait_until((Path(folder) / "pid-1").exists)
+    os.kill(os.getpid(), signal.SIGKILL)
     return 0
-
-
-def gone(pid: int, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_every_rank_knows_its_world(tmp_path):
@@ -70,31 +69,31 @@ def test_a_dead_rank_is_named_and_ends_the_others(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(ranks, "GRACE_SECONDS", 1.0)
     assert ranks.run_local_ranks(2, die_or_wait, str(tmp_path)) == 128 + signal.SIGKILL
     assert f"on {socket.gethostname()} was killed by SIGKILL" in capsys.readouterr().err
-    waiting = tmp_path / "1"
-    assert not waiting.exists() or gone(int(waiting.read_text()))
+    assert is_gone(int((tmp_path / "pid-1").read_text()))
+
+
+def launch_two(folder: str) -> int:
+    return ranks.run_local_ranks(2, wait_forever, folder)
+
+
+def kill_launcher(launcher: Started | subprocess.Popen, folder: Path) -> None:
+    """Kill it once its ranks are there, and wait until they are not."""
+    wait_until(lambda: len(list(folder.glob("pid-?"))) == 2, launcher)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    pids = [int(path.read_text()) for path in folder.glob("pid-?")]
+    wait_until(lambda: all(map(is_gone, pids)))
+
+
+def test_a_killed_launcher_leaves_no_rank_behind_though_their_server_lives(tmp_path):
+    kill_launcher(start(launch_two, str(tmp_path)), tmp_path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel ends orphans on Linux only")
 def test_a_killed_launcher_leaves_no_rank_behind(tmp_path):
-    code = (
-        "from launch.ranks import run_local_ranks; from tests.launch.test_ranks import wait\n"
-        f"if __name__ == '__main__': run_local_ranks(2, wait, {str(tmp_path)!r})"
+    """With a server of its own, as on a command line, which ends with it."""
+    (tmp_path / "main.py").write_text(
+        f"from tests.launch.test_ranks import launch_two\nif __name__ == '__main__': launch_two({str(tmp_path)!r})\n"
     )
-    (tmp_path / "main.py").write_text(code)
-    root = str(Path(__file__).parents[2])
-    launcher = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=os.environ | {"PYTHONPATH": root})
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("pid-?"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    launcher.kill()
-    launcher.wait()
-    pids = [int(path.read_text()) for path in tmp_path.glob("pid-?")]
-    assert len(pids) == 2
-    assert all(gone(pid) for pid in pids)
-
-
-def wait(folder: str) -> int:
-    Path(folder, f"pid-{os.environ['RANK']}.tmp").write_text(str(os.getpid()))
-    Path(folder, f"pid-{os.environ['RANK']}.tmp").rename(Path(folder, f"pid-{os.environ['RANK']}"))
-    time.sleep(3600)
-    return 0
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    kill_launcher(subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=environment), tmp_path)

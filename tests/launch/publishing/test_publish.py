@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from data_pipeline import Manifest, verify_corpus
 from modeling.configuration_acn import AUTO_MAP
-from tests.launch.cluster.preflight.lab import (
+from tests.launch.publishing.lab import (
     ACCURACY_BY_DEPTH,
     CUT_DEPTH,
     LAYERS,

@@ -16,8 +16,8 @@ from huggingface_hub import HfApi, ModelCard, constants
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.launch.cluster.preflight.lab import CUT_DEPTH, TASK
 from tests.launch.publishing.hub_server import NARROW, READER, WRITER, WRONG, HubServer
+from tests.launch.publishing.lab import CUT_DEPTH, TASK
 
 REPO = "tester/acn-small"
 MODEL = f"runs/glue/{TASK}"

@@ -1,23 +1,21 @@
 """A real run on its way out: as an ONNX file, and as a publication with its intermediate checkpoints."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from eval.compress.onnx_model import INPUTS, open_session
-from tests.launch.test_cli import TINY
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def run(acn, prepared):
-    options = ["--checkpoint.every", "2", "--tracking.mlflow", "null"]
-    code, _, err = acn("pretrain", "--data", str(prepared), "--output", "run", *TINY, *options)
-    assert code == 0, err
+def run(acn, trained, tmp_path):
+    shutil.copytree(trained / "run", tmp_path / "run")
 
 
+@pytest.mark.slow  # torch's exporter takes its time
 def test_an_exported_onnx_file_answers_as_the_model_does_for_any_shape(acn, run, tmp_path):
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -145,9 +146,10 @@ def test_sync_says_what_is_missing(tmp_path):
     assert SyncConfig(mlflow="nowhere").problems()[0].field == "tracking.mlflow"
 
 
-def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path):
+def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path, store):
     from mlflow import MlflowClient
 
+    shutil.copy(store, tmp_path / "store.db")
     run = tmp_path / "old"
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"time": 1.0, "step": 1, "loss": 2.0}\n')

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -12,24 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launch.tracking.mlflow_mirror import import_mlflow
 from launch.tracking.record import flatten
 from launch.tracking.tracker import TrackingConfig, open_tracker
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables: making them takes seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "mlruns.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+from tests.processes import reserved_port, wait_until
 
 
 @pytest.fixture
-def sqlite_config(tmp_path: Path, empty_store: Path) -> TrackingConfig:
+def sqlite_config(tmp_path: Path, store: Path) -> TrackingConfig:
     (tmp_path / "store").mkdir()
-    shutil.copy(empty_store, tmp_path / "store" / "mlruns.db")
+    shutil.copy(store, tmp_path / "store" / "mlruns.db")
     return TrackingConfig(mlflow=f"sqlite:///{tmp_path}/store/mlruns.db", experiment="a test")
 
 
@@ -38,13 +29,6 @@ def client(sqlite_config: TrackingConfig):
     from mlflow import MlflowClient
 
     return lambda: MlflowClient(tracking_uri=sqlite_config.mlflow)
-
-
-@pytest.fixture
-def dead_server() -> str:
-    with socket.socket() as listener:  # bound, then closed: nobody answers on this port
-        listener.bind(("127.0.0.1", 0))
-        return f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"
 
 
 def records(run_dir: Path) -> list[dict]:
@@ -103,6 +87,12 @@ def test_a_run_without_mlflow_leaves_its_record_behind_and_nothing_else(tmp_path
         tracker.log_tags({"verb": "test"})
     assert tracker.mlflow_run_id is None
     assert sorted(str(path) for path in Path().rglob("*")) == ["run", "run/metrics.jsonl", "run/record.json"]
+
+
+def test_the_first_run_makes_the_database(sqlite_config: TrackingConfig, client) -> None:
+    (run,) = client().search_runs([client().get_experiment_by_name("first").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["loss"] == 1.0
 
 
 def test_mlflow_has_parameters_curves_figures_tags_and_the_parent(
@@ -189,14 +179,17 @@ def test_the_way_a_run_ends_is_its_status(
 
 
 def test_an_unreachable_server_costs_one_warning_and_little_time(
-    tmp_path: Path, dead_server: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    began = time.monotonic()
-    with open_tracker(TrackingConfig(mlflow=dead_server), tmp_path, "run", {"lr": 1}, {}) as tracker:
-        for step in range(500):
-            tracker.log_metrics({"loss": 1.0}, step)
-        tracker.log_params({"late": 1})
-    assert time.monotonic() - began < 20
+    import_mlflow()  # takes seconds
+    with reserved_port() as port:
+        uri = f"http://user:secret@127.0.0.1:{port}"
+        began = time.monotonic()
+        with open_tracker(TrackingConfig(mlflow=uri), tmp_path, "run", {"lr": 1}, {}) as tracker:
+            for step in range(500):
+                tracker.log_metrics({"loss": 1.0}, step)
+            tracker.log_params({"late": 1})
+        assert time.monotonic() - began < 20
     assert len(records(tmp_path)) == 500
     assert tracker.mlflow_run_id is None
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "launch.tracking.mlflow_mirror"]
@@ -210,15 +203,12 @@ def test_points_logged_while_the_store_fails_arrive_when_it_is_back(
     database = tmp_path / "store" / "mlruns.db"
     with open_tracker(sqlite_config, tmp_path / "run", "acn", {}, {}) as tracker:
         tracker.log_metrics({"loss": 0.0}, 0)
-        with sqlite3.connect(database) as connection:
+        with sqlite3.connect(database, timeout=60) as connection:
             connection.execute("CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'full'); END")
         for step in range(1, 1500):
             tracker.log_metrics({"loss": float(step)}, step)
-        deadline = time.monotonic() + 60
-        while "failed" not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert "failed" in caplog.text
-        with sqlite3.connect(database) as connection:
+        wait_until(lambda: "failed" in caplog.text)
+        with sqlite3.connect(database, timeout=60) as connection:
             connection.execute("DROP TRIGGER full")
     history = client().get_metric_history(run_id_of(tmp_path / "run"), "loss")
     assert sorted(point.step for point in history) == list(range(1500))

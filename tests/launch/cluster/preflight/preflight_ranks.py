@@ -1,24 +1,23 @@
 """Ranks of `acn preflight` as processes of their own, each on a machine of its own as far as Linux can pretend: host
-name, mounts, network, clock. Forked from a server that has imported everything, which saves seconds for each of them.
+name, mounts, network, clock, speed.
 """
 
 import ctypes
 import json
-import multiprocessing
 import os
-import socket
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from tests import processes
 
 # linux/sched.h and sys/mount.h
 NEW_MOUNTS, NEW_NAMES = 0x00020000, 0x04000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["launch.verbs.preflight", "torch.distributed.distributed_c10d"])
 
 
 @dataclass
@@ -33,6 +32,10 @@ class Machine:
     """Folder in front of sys.path, as PYTHONPATH would put it there."""
     clock: float = 0.0
     """Seconds that its clock is ahead."""
+    pause: float = 0.0
+    """Seconds that it rests after every matrix product."""
+    dies_after: str | None = None
+    """Check after which the rank is killed."""
     network: str | None = None
     """Network namespace."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -68,17 +71,7 @@ def may_unshare() -> bool:
     """Whether this user may make namespaces."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return False
-    trial = _SERVER.Process(target=_unshare, args=(NEW_MOUNTS | NEW_NAMES,))
-    trial.start()
-    trial.join()
-    return trial.exitcode == 0
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return processes.run(_unshare, NEW_MOUNTS | NEW_NAMES).returncode == 0
 
 
 def run(
@@ -87,44 +80,38 @@ def run(
     folder: Path,
     master: str = "127.0.0.1",
     missing: Sequence[int] = (),
-    meanwhile: Callable[[list], None] = lambda ranks: None,
 ) -> Result:
     """`acn preflight OPTIONS`, one rank on each machine but the missing ones, as torchrun would start them."""
-    port, began = free_port(), time.monotonic()
-    ranks = []
-    for rank, machine in enumerate(machines):
-        environment = {
-            "RANK": rank, "WORLD_SIZE": len(machines), "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": rank,
-            "MASTER_ADDR": master, "MASTER_PORT": port, "OMP_NUM_THREADS": 1, **machine.environment,
-        }  # fmt: skip
-        words = ["preflight", *options, *machine.options, "--json", str(folder / "report.json")]
-        texts = {name: str(value) for name, value in environment.items()}
-        arguments = (machine, texts, words, str(folder / f"rank-{rank}"))
-        ranks.append(_SERVER.Process(target=_be_rank, args=arguments))
-    started = [process for rank, process in enumerate(ranks) if rank not in missing]
-    for process in started:
-        process.start()
-    meanwhile(ranks)
-    for process in started:
-        process.join(90)
-        assert process.exitcode is not None, f"{process} hangs"
+    began = time.monotonic()
+    ranks: dict[int, processes.Started] = {}
+    with processes.reserved_port() as port:
+        for rank, machine in enumerate(machines):
+            if rank in missing:
+                continue
+            variables = {
+                "RANK": rank, "WORLD_SIZE": len(machines), "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": rank,
+                "MASTER_ADDR": master, "MASTER_PORT": port, "OMP_NUM_THREADS": 1, **machine.environment,
+            }  # fmt: skip
+            words = ["preflight", *options, *machine.options, "--json", str(folder / "report.json")]
+            environment = os.environ | {name: str(value) for name, value in variables.items()}
+            ranks[rank] = processes.start(_be_rank, machine, words, environment=environment)
+        try:
+            texts = {rank: process.communicate() for rank, process in ranks.items()}
+        finally:
+            for process in ranks.values():
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+    report = folder / "report.json"
     return Result(
-        codes=[process.exitcode if process in started else None for process in ranks],
-        out=_read(folder / "rank-0.out"),
-        errors=[_read(folder / f"rank-{rank}.err") for rank in range(len(ranks))],
-        report=json.loads(_read(folder / "report.json") or "{}"),
+        codes=[ranks[rank].wait() if rank in ranks else None for rank in range(len(machines))],
+        out=texts[0][0] if 0 in texts else "",
+        errors=[texts[rank][1] if rank in texts else "" for rank in range(len(machines))],
+        report=json.loads(report.read_text()) if report.exists() else {},
         seconds=time.monotonic() - began,
     )
 
 
-def _read(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
-
-
-def _be_rank(machine: Machine, environment: dict[str, str], words: list[str], output: str) -> None:
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.environ.update(environment)
+def _be_rank(machine: Machine, words: list[str]) -> int:
     _unshare(NEW_MOUNTS | NEW_NAMES)
     _call("sethostname", machine.host.encode(), len(machine.host))
     if machine.network is not None:
@@ -141,9 +128,44 @@ def _be_rank(machine: Machine, environment: dict[str, str], words: list[str], ou
     if machine.clock:
         true = time.time
         time.time = lambda: true() + machine.clock
+    if machine.pause:
+        _rest_after_products(machine.pause)
+    if machine.dies_after is not None:
+        _die_after(machine.dies_after)
     from launch import cli
 
-    raise SystemExit(cli.main(words))
+    return cli.main(words)
+
+
+def _rest_after_products(seconds: float) -> None:
+    import torch
+
+    product = torch.mm
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(seconds)
+        return product(*arguments, **options)
+
+    torch.mm = slow
+
+
+def _die_after(name: str) -> None:
+    """Have a check that is part of every job kill this rank instead of answering."""
+    from launch.cluster.preflight import run as order
+
+    def last(measure: Callable[[Any], Any], site: Any) -> None:
+        measure(site)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    order.STAGES = tuple(
+        tuple(
+            replace(check, measure=lambda site, measure=check.measure: last(measure, site))
+            if check.name == name
+            else check
+            for check in stage
+        )
+        for stage in order.STAGES
+    )
 
 
 def _unshare(what: int) -> None:

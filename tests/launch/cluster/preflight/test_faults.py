@@ -7,20 +7,26 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data_pipeline import Manifest
-from tests.launch.cluster.preflight.preflight_ranks import Machine, Result, free_port, may_unshare, run
-from tests.launch.test_cli import TINY
+from tests.launch.cluster.nodes import Nodes
+from tests.launch.cluster.preflight.preflight_ranks import Machine, Result, may_unshare, run
+from tests.launch.tiny import TINY
+from tests.processes import reserved_port
 
-pytestmark = pytest.mark.skipif(not may_unshare(), reason="needs root on Linux, for host names and mounts of its own")
+pytestmark = pytest.mark.xdist_group("nodes")  # several ranks at a time, which compare their speed
 
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _machines() -> None:
+    if not may_unshare():
+        pytest.skip("needs root on Linux, for host names and mounts of its own")
 
 
 @pytest.fixture
@@ -108,27 +114,22 @@ def test_a_shared_folder_that_is_not_shared_is_named(tmp_path, options):
     assert list((tmp_path / "own").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("clock", "said"),
-    [(3.0, "3.00 s ahead of node-a"), pytest.param(-60.0, "60.00 s behind node-a", marks=pytest.mark.slow)],
-)
-def test_a_clock_that_is_off_is_named_with_its_direction(tmp_path, options, clock, said):
+@pytest.mark.parametrize("clock", [3.0, pytest.param(-60.0, marks=pytest.mark.slow)])
+def test_a_clock_that_is_off_is_named_with_its_direction(tmp_path, options, clock):
     result = pair(tmp_path, options, clock=clock)
     assert result.faults() == [("clock", "node-b")]
-    assert result.seen("clock") == said
+    assert_clock(result.report["measured"]["1"]["clock"], result.seen("clock"), clock)
+
+
+def assert_clock(measured: dict[str, float], seen: str, ahead: float) -> None:
+    """The clock of node-b was found to be `ahead`, as exactly as a busy machine that answers late lets it be known."""
+    assert measured["ahead"] == pytest.approx(ahead, abs=measured["within"] + 0.001)
+    way = "ahead of" if ahead > 0 else "behind"
+    assert seen == f"{abs(measured['ahead']):.2f} s {way} node-a"
 
 
 def test_a_rank_that_is_slowed_down_is_a_straggler(tmp_path, options):
-    def stop_most_of_the_time(ranks):
-        with suppress(ProcessLookupError):  # it has ended
-            while ranks[1].is_alive():
-                os.kill(ranks[1].pid, signal.SIGSTOP)
-                time.sleep(0.065)
-                os.kill(ranks[1].pid, signal.SIGCONT)
-                time.sleep(0.005)
-
-    nodes = [Machine("node-a", environment=LOOPBACK), Machine("node-b", environment=LOOPBACK)]
-    result = run(nodes, options, tmp_path, meanwhile=stop_most_of_the_time)
+    result = pair(tmp_path, options, pause=0.5)
     assert result.codes == [1, 1]
     assert result.rows() == [("compute", "node-b rank 1")]
     assert "of the median rank's" in result.seen("compute")
@@ -151,15 +152,7 @@ def test_a_rank_that_never_comes_is_missed_by_name_and_soon(tmp_path, options):
 
 @pytest.mark.slow
 def test_a_rank_that_dies_meanwhile_is_named_and_ends_the_others(tmp_path, options):
-    def kill(ranks):
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "shared").glob(".acn-preflight-*-1")):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(ranks[1].pid, signal.SIGKILL)
-
-    nodes = [Machine("node-a", environment=LOOPBACK), Machine("node-b", environment=LOOPBACK)]
-    result = run(nodes, [*options, "--preflight.seconds", "30"], tmp_path, meanwhile=kill)
+    result = pair(tmp_path, [*options, "--preflight.seconds", "30"], dies_after="writing")
     assert result.codes == [1, -signal.SIGKILL]
     assert ("everybody", "node-b rank 1") in result.faults()
     assert ("connect", "") in result.rows("skipped")
@@ -177,117 +170,85 @@ def test_an_mlflow_server_that_hangs_is_a_warning_and_does_not_hold_up_the_job(t
     assert result.seconds < 80
 
 
-def sh(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
+def machine(cluster: Nodes, node: str) -> Machine:
+    """A rank on a node with a network interface of its own."""
+    etc = Path("/etc/netns") / cluster.namespace(node)
+    mounts = {f"/etc/{name}": str(etc / name) for name in ("hosts", "nsswitch.conf")}
+    return Machine(node, network=cluster.namespace(node), mounts=mounts)
 
 
-@pytest.fixture
-def network(tmp_path):
-    """Three nodes with network interfaces of their own on one bridge; called with a machine's number."""
-    if shutil.which("ip") is None:
-        pytest.skip("needs iproute2")
-    hosts, switch = tmp_path / "hosts", tmp_path / "nsswitch.conf"
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"10.79.0.{n} node-{n}\n" for n in (1, 2, 3)))
-    switch.write_text("hosts: files\n")
-    take_down()
-    try:
-        sh("ip", "link", "add", "acnpfbr", "type", "bridge")
-        sh("ip", "link", "set", "acnpfbr", "up")
-        for n in (1, 2, 3):
-            sh("ip", "netns", "add", f"acnpf{n}")
-            sh("ip", "link", "add", f"acnpfv{n}", "type", "veth", "peer", "name", "eth0", "netns", f"acnpf{n}")
-            sh("ip", "link", "set", f"acnpfv{n}", "master", "acnpfbr", "up")
-            sh("ip", "-n", f"acnpf{n}", "addr", "add", f"10.79.0.{n}/24", "dev", "eth0")
-            sh("ip", "-n", f"acnpf{n}", "link", "set", "eth0", "up")
-            sh("ip", "-n", f"acnpf{n}", "link", "set", "lo", "up")
-    except subprocess.CalledProcessError as error:
-        take_down()
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-    mounts = {"/etc/hosts": str(hosts), "/etc/nsswitch.conf": str(switch)}
-    yield lambda n, **special: Machine(f"node-{n}", network=f"acnpf{n}", mounts=mounts, **special)
-    take_down()
-
-
-def take_down() -> None:
-    """Remove what a killed test may have left, too."""
-    for n in (1, 2, 3):
-        subprocess.run(["ip", "netns", "del", f"acnpf{n}"], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "del", f"acnpfv{n}"], check=False, capture_output=True)
-    subprocess.run(["ip", "link", "del", "acnpfbr"], check=False, capture_output=True)
-
-
-def three(network, options, tmp_path) -> Result:
-    """Three ranks on one busy machine are not equally fast: only a link of another order of magnitude counts."""
-    fitting = ["--global_batch_size", "12", "--preflight.slow_pair", "0.1"]
-    return run([network(1), network(2), network(3)], [*options, *fitting], tmp_path, master="10.79.0.1")
+def three(cluster: Nodes, options: list[str], tmp_path: Path) -> Result:
+    """Three ranks with a network between them."""
+    machines = [machine(cluster, node) for node in ("node1", "node2", "node3")]
+    fitting = [*options, "--global_batch_size", "12"]
+    return run(machines, fitting, tmp_path, master=cluster.addresses["node1"])
 
 
 @pytest.mark.slow
-def test_nodes_with_a_network_between_them_may_go_on(tmp_path, options, network):
-    result = three(network, options, tmp_path)
+def test_nodes_with_a_network_between_them_may_go_on(tmp_path, options, cluster):
+    # ranks on one busy machine are not equally fast
+    result = three(cluster, [*options, "--preflight.slow_pair", "0.01"], tmp_path)
     assert result.faults() == []
-    assert "node-2 10.79.0.2" in result.seen("address")
+    assert f"node2 {cluster.addresses['node2']}" in result.seen("address")
     assert result.seen("ports").startswith("6 connections")
     assert result.seen("pairs").startswith("3 pair(s)")
 
 
-def test_a_way_that_is_blocked_is_named_with_both_its_ends(tmp_path, options, network):
-    sh("ip", "-n", "acnpf2", "route", "add", "unreachable", "10.79.0.3")
-    result = three(network, options, tmp_path)
+def test_a_way_that_is_blocked_is_named_with_both_its_ends(tmp_path, options, cluster):
+    cluster.run("node2", ["ip", "route", "add", "unreachable", cluster.addresses["node3"]])
+    result = three(cluster, options, tmp_path)
     assert result.codes == [1, 1, 1]
-    assert result.faults() == [("ports", "node-2 to node-3"), ("ports", "node-3 to node-2")]
+    assert result.faults() == [("ports", "node2 to node3"), ("ports", "node3 to node2")]
     assert ("all-reduce", "") in result.rows("skipped")
 
 
 @pytest.mark.slow
-def test_a_slow_link_is_named(tmp_path, options, network):
-    limit = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "100mbit", "burst", "256kb", "latency", "50ms"]
-    sh("ip", "netns", "exec", "acnpf3", *limit)
-    result = three(network, [*options, "--preflight.bandwidth", "0.02"], tmp_path)
-    assert result.faults() == [("all-reduce", "all 3 ranks"), ("pairs", "node-3")]
+def test_a_slow_link_is_named(tmp_path, options, cluster):
+    limit = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "200mbit", "burst", "256kb", "latency", "50ms"]
+    cluster.run("node3", limit)
+    result = three(cluster, [*options, "--preflight.bandwidth", "0.04"], tmp_path)
+    assert result.faults() == [("all-reduce", "all 3 ranks"), ("pairs", "node3")]
     measured = result.report["measured"]["2"]["pairs"]["pairs"]
-    assert all(entry["bandwidth"] == pytest.approx(0.0125, rel=0.25) for entry in measured), "100 Mbit/s"
+    assert all(entry["bandwidth"] == pytest.approx(0.025, rel=0.25) for entry in measured), "200 Mbit/s"
+
+
+def drop(cluster: Nodes, node: str, packets: str) -> None:
+    """Have a node lose the packets that a rule of nftables describes."""
+    chain = "add table inet f; add chain inet f c { type filter hook input priority 0; }; "
+    cluster.run(node, ["nft", f"{chain}add rule inet f c {packets} drop"])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
-def test_a_link_that_loses_large_packets_is_named_by_its_pairs(tmp_path, options, network):
+def test_a_link_that_loses_large_packets_is_named_by_its_pairs(tmp_path, options, cluster):
     """As with jumbo frames that a switch does not pass on: connections come about, and then nothing does."""
-    rules = (
-        "add table inet f; add chain inet f c { type filter hook input priority 0; }; "
-        "add rule inet f c meta length > 1400 drop"
-    )
-    sh("ip", "netns", "exec", "acnpf3", "nft", rules)
-    result = three(network, options, tmp_path)
+    drop(cluster, "node3", "meta length > 1400")
+    result = three(cluster, options, tmp_path)
     assert result.codes == [1, 1, 1]
     assert {check for check, _ in result.faults()} == {"all-reduce", "pairs"}
-    assert [where for check, where in result.faults() if check == "pairs"] == ["node-3"]
+    assert [where for check, where in result.faults() if check == "pairs"] == ["node3"]
     assert result.seconds < 80
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
-def test_a_node_with_a_firewall_is_named(tmp_path, options, network):
-    rules = (
-        "add table inet f; add chain inet f c { type filter hook input priority 0; }; "
-        "add rule inet f c tcp flags & (syn | ack) == syn drop"
-    )
-    sh("ip", "netns", "exec", "acnpf3", "nft", rules)
-    result = three(network, options, tmp_path)
-    assert result.faults() == [("ports", "node-3")]
-    assert result.seen("ports").startswith("no node reaches it (10.79.0.3 port ")
+def test_a_node_with_a_firewall_is_named(tmp_path, options, cluster):
+    drop(cluster, "node3", "tcp flags & (syn | ack) == syn")
+    result = three(cluster, options, tmp_path)
+    assert result.faults() == [("ports", "node3")]
+    assert result.seen("ports").startswith(f"no node reaches it ({cluster.addresses['node3']} port ")
     assert "blocked by a firewall" in result.out
     assert "open all TCP ports" in result.out
 
 
 @pytest.mark.slow
-def test_a_node_that_cannot_reach_the_first_says_so_and_is_missed(tmp_path, options, network):
-    sh("ip", "-n", "acnpf1", "route", "add", "blackhole", "10.79.0.3")
-    result = three(network, [*options, "--preflight.arrival_seconds", "6"], tmp_path)
+def test_a_node_that_cannot_reach_the_first_says_so_and_is_missed(tmp_path, options, cluster):
+    cluster.run("node1", ["ip", "route", "add", "blackhole", cluster.addresses["node3"]])
+    result = three(cluster, [*options, "--preflight.arrival_seconds", "6"], tmp_path)
     assert result.codes == [1, 1, 1]
     assert result.rows() == [("arrival", "node 2 of 0..2")]
-    assert result.rows("fine") == [("arrival", "node-1"), ("arrival", "node-2")]
-    assert "node-3 rank 2  cannot reach 10.79.0.1" in result.errors[2]
+    assert result.rows("fine") == [("arrival", "node1"), ("arrival", "node2")]
+    assert f"node3 rank 2  cannot reach {cluster.addresses['node1']}" in result.errors[2]
     assert "no answer" in result.errors[2]
 
 
@@ -298,19 +259,21 @@ def test_torchrun_with_a_node_in_another_time(tmp_path, options):
     shift = "import time\n_true = time.time\ntime.time = lambda: _true() + 30\n"
     (tmp_path / "late" / "sitecustomize.py").write_text(shift)
     report, root = tmp_path / "report.json", str(Path(__file__).parents[4])
-    rendezvous = ["--rdzv-backend", "static", "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    common = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *rendezvous]
     agents = []
-    for node, path in enumerate((root, f"{tmp_path / 'late'}:{root}")):
-        verb = ["preflight", *options, "--preflight.arrival_seconds", "120", "--json", str(report)]
-        command = [*common, "--node-rank", str(node), "-m", "launch.cli", *verb]
-        named = ["unshare", "--uts", "sh", "-c", f'hostname node-{"ab"[node]}; exec "$@"', "sh", *command]
-        environment = os.environ | LOOPBACK | {"PYTHONPATH": path}
-        agents.append(subprocess.Popen(named, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    outputs = [agent.communicate(timeout=300)[0].decode() for agent in agents]
+    with reserved_port() as port:
+        rendezvous = ["--rdzv-backend", "static", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+        common = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *rendezvous]
+        for node, path in enumerate((root, f"{tmp_path / 'late'}:{root}")):
+            verb = ["preflight", *options, "--preflight.arrival_seconds", "120", "--json", str(report)]
+            command = [*common, "--node-rank", str(node), "-m", "launch.cli", *verb]
+            named = ["unshare", "--uts", "sh", "-c", f'hostname node-{"ab"[node]}; exec "$@"', "sh", *command]
+            environment = os.environ | LOOPBACK | {"PYTHONPATH": path}
+            agents.append(subprocess.Popen(named, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        outputs = [agent.communicate(timeout=300)[0].decode() for agent in agents]
     assert all(agent.returncode == 1 for agent in agents), outputs
     assert report.exists(), outputs
-    found = json.loads(report.read_text())["findings"]
-    faults = [(row["check"], row["where"], row["seen"]) for row in found if row["level"] == "fault"]
-    assert [row for row in faults if row[0] != "compute"] == [("clock", "node-b", "30.00 s ahead of node-a")]
+    found = json.loads(report.read_text())
+    faults = [row for row in found["findings"] if row["level"] == "fault" and row["check"] != "compute"]
+    assert [(row["check"], row["where"]) for row in faults] == [("clock", "node-b")]
+    assert_clock(found["measured"]["1"]["clock"], faults[0]["seen"], 30.0)
     assert "fault    clock" in outputs[0]

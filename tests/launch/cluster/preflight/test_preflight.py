@@ -27,7 +27,8 @@ from launch.cluster.preflight.tracking import MLFLOW
 from launch.cluster.preflight.versions import VERSIONS, source_hash
 from launch.tracking.tracker import TrackingConfig
 from pretrain import PretrainConfig
-from tests.launch.test_cli import TINY
+from tests.launch.tiny import TINY
+from tests.processes import reserved_port
 
 
 def card(host: str, local_rank: int = 0, group: str = "", local_world_size: int = 1) -> dict:
@@ -285,19 +286,18 @@ def test_a_disk_without_room_for_the_checkpoints_is_named(prepared):
 
 
 def test_a_tracking_store_that_does_not_answer_is_a_warning_without_its_password(tmp_path):
-    from tests.launch.cluster.preflight.preflight_ranks import free_port
-
     here = site(1)
-    for uri, store in (
-        (f"http://127.0.0.1:{free_port()}", "http://127.0.0.1"),
-        (f"postgresql://me:secret@127.0.0.1:{free_port()}/runs", "postgresql://127.0.0.1"),
-    ):
-        here.tracking.mlflow = uri
-        (row,) = MLFLOW.judge(answers(here, [MLFLOW.measure(here)], per_node=True), here)
-        assert (row.level, row.where) == ("warning", "n0")
-        assert row.seen.startswith(store)
-        assert "refused" in row.seen
-        assert "secret" not in row.seen
+    with reserved_port() as port:
+        for uri, store in (
+            (f"http://127.0.0.1:{port}", "http://127.0.0.1"),
+            (f"postgresql://me:secret@127.0.0.1:{port}/runs", "postgresql://127.0.0.1"),
+        ):
+            here.tracking.mlflow = uri
+            (row,) = MLFLOW.judge(answers(here, [MLFLOW.measure(here)], per_node=True), here)
+            assert (row.level, row.where) == ("warning", "n0")
+            assert row.seen.startswith(store)
+            assert "refused" in row.seen
+            assert "secret" not in row.seen
     here.tracking.mlflow = f"sqlite:///{tmp_path}/new/mlruns.db"
     (row,) = MLFLOW.judge(answers(here, [MLFLOW.measure(here)], per_node=True), here)
     assert row.level == "fine"
