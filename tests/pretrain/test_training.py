@@ -12,7 +12,6 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pretrain.deepspeed_options import OffloadConfig
 from pretrain.observe.figures import read_metrics
-from pretrain.offload import OffloadConfig
 from tests.pretrain import held_rank
 from tests.pretrain.conftest import continued
 from tests.processes import start, wait_until
