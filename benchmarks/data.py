@@ -152,7 +152,7 @@ def against_datasets(prepared: Path, rounds: int) -> dict[str, float]:
     files = [str(prepared / shard.file) for shard in manifest.split("train").shards]
     tokenizer = AutoTokenizer.from_pretrained(prepared / "tokenizer")
 
-    def usual() -> float:
+    def stream_by_datasets() -> float:
         rows = load_dataset("parquet", data_files=files, split="train", streaming=True).rename_column(
             "tokens", "input_ids"
         )
@@ -161,7 +161,7 @@ def against_datasets(prepared: Path, rounds: int) -> dict[str, float]:
         return sum(batch["input_ids"].numel() for batch in islice(loader, 60))
 
     ours = partial(stream_tokens, prepared, 5_000_000)
-    return alternate(ours, usual, ("stream_tokens_per_s", "datasets_tokens_per_s"), rounds)
+    return alternate(ours, stream_by_datasets, ("stream_tokens_per_s", "datasets_tokens_per_s"), rounds)
 
 
 def first_batches(prepared: Path, rounds: int) -> dict[str, float]:

@@ -24,11 +24,11 @@ class Args(LaunchConfig):
 
 def run(args: Args) -> int:
     """Check, render, and hand the script to the engine; with `dry_run` it is only printed, or written to `script`."""
-    from ..cluster.engines import fitted, header_problems, render_job
+    from ..cluster.engines import fit_micro_batch, header_problems, render_job
 
     if problems := args.problems() or header_problems(args):
         raise LaunchError(*problems)
-    config, notes = fitted(args)
+    config, notes = fit_micro_batch(args)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     text = render_job(config)

@@ -1,12 +1,12 @@
 from .config import LaunchConfig
-from .fit import fitted
+from .fit import fit_micro_batch
 from .render import header_problems, render_job
 from .submit import SubmitError
 
 __all__ = [
     "LaunchConfig",
     "SubmitError",
-    "fitted",
+    "fit_micro_batch",
     "header_problems",
     "render_job",
 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_pipeline import Problem
 
-from .submit import passed_on, program
+from .submit import program, run_in_foreground
 
 
 @dataclass
@@ -25,4 +25,4 @@ class DeepSpeedConfig:
         """Start all nodes, and wait for the end."""
         program("pdsh", "install it (Debian: apt-get install pdsh), the launcher drives ssh with it")
         program("ssh")
-        return passed_on([program("bash"), str(script)], "the job has ended")
+        return run_in_foreground([program("bash"), str(script)], "the job has ended")

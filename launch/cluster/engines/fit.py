@@ -11,7 +11,7 @@ from ...recipes import find_recipe
 from .config import LaunchConfig
 
 
-def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
+def fit_micro_batch(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     """The job with a micro-batch that divides every rank's share of the global batch, and what was changed, for people.
 
     Recipes are written for some number of GPUs; the global batch is theirs, and how much of it a rank computes at a

@@ -7,7 +7,7 @@ from typing import Literal
 
 from data_pipeline import Problem
 
-from .submit import program, said
+from .submit import program, run_and_read
 
 
 @dataclass
@@ -54,4 +54,4 @@ class KubernetesConfig:
     def submit(self, script: Path) -> str:
         """Hand the manifest to the cluster; what kubectl said."""
         kubectl = program("kubectl", "install it and choose the cluster: kubectl config use-context NAME")
-        return said([kubectl, "apply", "-f", str(script)])
+        return run_and_read([kubectl, "apply", "-f", str(script)])

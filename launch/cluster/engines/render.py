@@ -19,7 +19,7 @@ from data_pipeline import Problem, write_text
 from .config import LaunchConfig
 from .deepspeed import DeepSpeedConfig
 from .environment import variables
-from .fit import fitted
+from .fit import fit_micro_batch
 from .kubernetes import KubernetesConfig
 from .slurm import SlurmConfig
 from .torchrun import TorchrunConfig
@@ -103,7 +103,7 @@ def committed() -> Iterator[tuple[Path, str]]:
     for config in configs:
         path = ROOM / config.engine / getattr(config, config.engine).template
         script = path.relative_to(ROOM.parents[1]).as_posix()
-        yield path, render_job(fitted(replace(config, script=script))[0])
+        yield path, render_job(fit_micro_batch(replace(config, script=script))[0])
 
 
 if __name__ == "__main__":

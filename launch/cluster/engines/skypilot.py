@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_pipeline import Problem
 
-from .submit import passed_on, program
+from .submit import program, run_in_foreground
 
 
 @dataclass
@@ -26,4 +26,6 @@ class SkyPilotConfig:
     def submit(self, script: Path) -> str:
         """Start a managed job, which SkyPilot restarts when its nodes are taken away."""
         sky = program("sky", "install it in an environment of its own: pip install 'skypilot[aws]'")
-        return passed_on([sky, "jobs", "launch", "--yes", "--detach-run", str(script)], "sky jobs queue shows it")
+        return run_in_foreground(
+            [sky, "jobs", "launch", "--yes", "--detach-run", str(script)], "sky jobs queue shows it"
+        )

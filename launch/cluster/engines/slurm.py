@@ -7,7 +7,7 @@ from typing import Literal
 
 from data_pipeline import Problem
 
-from .submit import program, said
+from .submit import program, run_and_read
 
 
 @dataclass
@@ -52,8 +52,8 @@ class SlurmConfig:
     def submit(self, script: Path) -> str:
         """Submit the script; what Slurm said."""
         sbatch = program("sbatch", "run this on a login node of the cluster")
-        job = said([sbatch, "--parsable", str(script)]).split(";")[0].strip()
+        job = run_and_read([sbatch, "--parsable", str(script)]).split(";")[0].strip()
         if self.job != "prepare":
             return f"job {job}: squeue --job {job}"
-        merge = said([sbatch, "--parsable", "--array=0", f"--dependency=afterok:{job}", str(script)])
+        merge = run_and_read([sbatch, "--parsable", "--array=0", f"--dependency=afterok:{job}", str(script)])
         return f"array {job}, and job {merge.split(';')[0].strip()} that merges its parts"

@@ -26,7 +26,7 @@ def program(name: str, fix: str = "install it") -> str:
     return found
 
 
-def said(command: list[str]) -> str:
+def run_and_read(command: list[str]) -> str:
     """Run a short command and return what it printed.
 
     Raises:
@@ -38,7 +38,7 @@ def said(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def passed_on(command: list[str], end: str) -> str:
+def run_in_foreground(command: list[str], end: str) -> str:
     """Run a command at the terminal to its end, and pass signals on to it; `end` when it succeeded.
 
     Raises:

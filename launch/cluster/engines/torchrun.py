@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_pipeline import Problem
 
-from .submit import passed_on, program
+from .submit import program, run_in_foreground
 
 
 @dataclass
@@ -31,4 +31,4 @@ class TorchrunConfig:
 
     def submit(self, script: Path) -> str:
         """Run the part of this node, to its end."""
-        return passed_on([program("bash"), str(script)], "this node's part has ended")
+        return run_in_foreground([program("bash"), str(script)], "this node's part has ended")

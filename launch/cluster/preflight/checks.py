@@ -146,7 +146,7 @@ def judge(check: Check, given: Sequence[Mapping[str, Facts] | None], site: Site)
     return findings
 
 
-def named(answers: Sequence[Answer], everyone: Sequence[Answer]) -> str:
+def name_places(answers: Sequence[Answer], everyone: Sequence[Answer]) -> str:
     """The places of `answers`, which are some of `everyone`, as a user would call them."""
     if len(answers) == len(everyone) > 1:
         return f"all {len(answers)} {'nodes' if answers[0].per_node else 'ranks'}"
@@ -158,7 +158,7 @@ def named(answers: Sequence[Answer], everyone: Sequence[Answer]) -> str:
     return listed(f"{node} rank {listed(numbers)}" for node, numbers in ranks.items())
 
 
-def usual(values: Sequence[Hashable]) -> Hashable:
+def most_common(values: Sequence[Hashable]) -> Hashable:
     """The value that most have; of two that equally many have, the one of the first."""
     return Counter(values).most_common(1)[0][0]
 

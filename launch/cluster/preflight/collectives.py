@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from .checks import Answer, Check, Facts, Site, named, reason, synchronize
+from .checks import Answer, Check, Facts, Site, name_places, reason, synchronize
 from .findings import Finding, fault, fine, warning
 
 _GROUP_SECONDS = 15.0  # NCCL takes its time for a thousand ranks
@@ -70,7 +70,7 @@ def _backend(site: Site) -> str:
 
 def _judge_connect(answers: Sequence[Answer], site: Site) -> list[Finding]:
     slowest = max(answer.facts["seconds"] for answer in answers)
-    return [fine("connect", named(answers, answers), f"{_backend(site)} group formed in {slowest:.1f} s")]
+    return [fine("connect", name_places(answers, answers), f"{_backend(site)} group formed in {slowest:.1f} s")]
 
 
 def _reduce_all(site: Site) -> Facts:
@@ -120,8 +120,8 @@ def judge_all_reduce(answers: Sequence[Answer], site: Site) -> list[Finding]:
     seen = f"bus bandwidth {bandwidth:.2f} GB/s, latency {latency * 1e6:,.0f} us"
     if bandwidth < site.limits.bandwidth:
         seen += f", below preflight.bandwidth={site.limits.bandwidth:g}"
-        return [fault("all-reduce", named(answers, answers), seen, _NETWORK_FIX)]
-    return [fine("all-reduce", named(answers, answers), seen)]
+        return [fault("all-reduce", name_places(answers, answers), seen, _NETWORK_FIX)]
+    return [fine("all-reduce", name_places(answers, answers), seen)]
 
 
 def _pairs(site: Site) -> Facts:
@@ -194,7 +194,7 @@ def judge_pairs(answers: Sequence[Answer], site: Site) -> list[Finding]:
     low, high = min(rates.values()), max(rates.values())
     latency = max(latency for _, latency, _ in links.values())
     seen = f"{len(links)} pair(s): {low:.2f} to {high:.2f} GB/s, latency up to {latency * 1e6:,.0f} us"
-    return findings or [fine("pairs", named(answers, answers), seen)]
+    return findings or [fine("pairs", name_places(answers, answers), seen)]
 
 
 def pair_figures(answers: Sequence[Answer]) -> dict[tuple[int, int], tuple[float, float, str]]:

@@ -9,7 +9,7 @@ import torch
 from pretrain import resolve_precision
 from pretrain.observe import DTYPES, known_peak
 
-from .checks import Answer, Check, Facts, Site, named, synchronize
+from .checks import Answer, Check, Facts, Site, name_places, synchronize
 from .findings import Finding, fault, fine, warning
 
 # Long enough for a GPU to come to the clock that it holds under load, and for a process to feel its neighbours.
@@ -69,7 +69,7 @@ def _judge_compute(answers: Sequence[Answer], site: Site) -> list[Finding]:
     peak = answers[0].facts["peak"]
     share = f", {min(rates) / peak:.0%} of the peak at least" if peak else ""
     seen = f"{_range(rates)} in {answers[0].facts['precision']} matrix products{share}"
-    return [fine("compute", named(answers, answers), seen)]
+    return [fine("compute", name_places(answers, answers), seen)]
 
 
 def _range(rates: Sequence[float]) -> str:

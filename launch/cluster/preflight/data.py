@@ -9,7 +9,7 @@ from data_pipeline import MANIFEST_FILE, DataError, Manifest, Shard, is_url
 from data_pipeline.corpus import Store, shard_faults
 from data_pipeline.stream import PreparedFolder
 
-from .checks import Answer, Check, Facts, Site, groups, named, usual
+from .checks import Answer, Check, Facts, Site, groups, most_common, name_places
 from .findings import Finding, fault, fine, listed
 
 # One node looks at so many sizes at most: thousands of nodes would otherwise ask a file server for millions.
@@ -76,18 +76,20 @@ def judge_data(answers: Sequence[Answer], site: Site) -> list[Finding]:
         elif answer.facts["faults"]:
             folder, faults = answer.facts["folder"], answer.facts["faults"]
             findings.append(fault("data", answer.where, f"{folder}: {listed((' '.join(f) for f in faults), 3)}", _FIX))
-    expected = usual([answer.facts["manifest"] for answer in readable]) if readable else None
+    expected = most_common([answer.facts["manifest"] for answer in readable]) if readable else None
     for manifest, places in groups(readable, lambda facts: facts["manifest"]).items():
         if manifest != expected:
             seen = f"another manifest ({manifest}) than elsewhere ({expected})"
-            findings.append(fault("data", named(places, answers), seen, "copy the same prepared folder to all nodes"))
+            findings.append(
+                fault("data", name_places(places, answers), seen, "copy the same prepared folder to all nodes")
+            )
     if findings:
         return findings
     least = min(answers, key=lambda answer: answer.facts["sampled"]).facts
     seen = (
         f"manifest {expected}; each node read {least['sampled']} of {least['of']} shards ({least['read'] / _MB:.0f} MB)"
     )
-    return [fine("data", named(answers, answers), seen)]
+    return [fine("data", name_places(answers, answers), seen)]
 
 
 DATA = Check("data", "node", _data, judge_data, seconds=20.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from .checks import Answer, Check, Facts, Site, groups, named, usual
+from .checks import Answer, Check, Facts, Site, groups, most_common, name_places
 from .findings import Finding, fault, fine, warning
 
 _GIB = 2**30
@@ -60,11 +60,11 @@ def _smi(which: list[str]) -> dict[str, str] | None:
 def _judge_devices(answers: Sequence[Answer], site: Site) -> list[Finding]:
     findings = [finding for answer in answers for finding in device_findings(answer, site.limits.free_memory)]
     kinds = groups(answers, lambda facts: facts["kind"])
-    expected = usual([answer.facts["kind"] for answer in answers])
+    expected = most_common([answer.facts["kind"] for answer in answers])
     findings += [
         fault(
             "devices",
-            named(places, answers),
+            name_places(places, answers),
             f"{kind}, elsewhere {expected}",
             "use nodes of one kind: a job is as fast as its slowest rank",
         )
@@ -72,13 +72,15 @@ def _judge_devices(answers: Sequence[Answer], site: Site) -> list[Finding]:
         if kind not in (expected, "missing")
     ]
     drivers = groups(answers, lambda facts: (facts.get("smi") or {}).get("driver", ""))
-    usual_driver = usual([driver for driver, places in drivers.items() for _ in places])
+    usual_driver = most_common([driver for driver, places in drivers.items() for _ in places])
     findings += [
-        fault("devices", named(places, answers), f"driver {driver}, elsewhere {usual_driver}", "update the driver")
+        fault(
+            "devices", name_places(places, answers), f"driver {driver}, elsewhere {usual_driver}", "update the driver"
+        )
         for driver, places in drivers.items()
         if driver not in ("", usual_driver)
     ]
-    return findings or [fine("devices", named(answers, answers), _describe(answers))]
+    return findings or [fine("devices", name_places(answers, answers), _describe(answers))]
 
 
 def device_findings(answer: Answer, free_memory: float) -> list[Finding]:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
-from .checks import Answer, Check, Facts, Site, named
+from .checks import Answer, Check, Facts, Site, name_places
 from .findings import Finding, fault, fine, listed, skipped
 from .job import connection_reason
 
@@ -115,7 +115,7 @@ def judge_address(answers: Sequence[Answer], site: Site) -> list[Finding]:
                 fix = "export GLOO_SOCKET_IFNAME with its network interface, or give it its own address in /etc/hosts"
                 findings.append(fault("address", answer.where, seen, fix))
     addresses = listed(f"{answer.where} {answer.facts['address']}" for answer in answers)
-    return findings or [fine("address", named(answers, answers), addresses)]
+    return findings or [fine("address", name_places(answers, answers), addresses)]
 
 
 def is_loopback(address: str) -> bool:
@@ -166,7 +166,9 @@ def judge_ports(answers: Sequence[Answer], site: Site) -> list[Finding]:
     if not count:
         return [fine("ports", nodes[0], "one node, nothing to reach")]
     return [
-        fine("ports", named(answers, answers), f"{count} connections between nodes on ports of the system's choice")
+        fine(
+            "ports", name_places(answers, answers), f"{count} connections between nodes on ports of the system's choice"
+        )
     ]
 
 
@@ -211,7 +213,7 @@ def _judge_clock(answers: Sequence[Answer], site: Site) -> list[Finding]:
         return [fine("clock", first, "one node, one clock")]
     most = max(answers[1:], key=lambda answer: abs(answer.facts["ahead"])).facts
     seen = f"at most {abs(most['ahead']) * 1e3:.1f} ms (+- {most['within'] * 1e3:.1f}) from {first}'s"
-    return [fine("clock", named(answers, answers), seen)]
+    return [fine("clock", name_places(answers, answers), seen)]
 
 
 ADDRESS = Check("address", "node", _address, judge_address)

@@ -14,7 +14,7 @@ from modeling import AcnConfig
 from pretrain import resolve_precision
 
 from ..planning import Precision, checkpoint_bytes, model_size
-from .checks import Answer, Check, Facts, Site, groups, named
+from .checks import Answer, Check, Facts, Site, groups, name_places
 from .findings import Finding, fault, fine, warning
 
 _GB = 1e9
@@ -76,7 +76,7 @@ def _judge_space(answers: Sequence[Answer], site: Site) -> list[Finding]:
     scratch = min(answer.facts["scratch"]["free"] for answer in answers)
     of = f"for checkpoints of {size / _GB:.2f} GB" if size is not None else "(size of a checkpoint unknown)"
     seen = f"at least {output / _GB:.1f} GB free {of}, {scratch / _GB:.1f} GB for temporary files"
-    return [fine("space", named(answers, answers), seen)]
+    return [fine("space", name_places(answers, answers), seen)]
 
 
 def space_findings(answer: Answer, site: Site, size: int | None) -> list[Finding]:
@@ -150,7 +150,7 @@ def _judge_write(answers: Sequence[Answer], site: Site) -> list[Finding]:
         fault("writing", answer.where, f"cannot write to {answer.facts['folder']}: {answer.facts['problem']}", fix)
         for answer in answers
         if "problem" in answer.facts
-    ] or [fine("writing", named(answers, answers), f"{answers[0].facts['folder']} is writable")]
+    ] or [fine("writing", name_places(answers, answers), f"{answers[0].facts['folder']} is writable")]
 
 
 def _read_tokens(site: Site) -> Facts:
@@ -178,13 +178,15 @@ def judge_shared(answers: Sequence[Answer], site: Site) -> list[Finding]:
     first = right[0].where
     fix = "mount the shared folder on every node at the same path, or put --output where one is"
     findings = [
-        fault("shared folder", named(places, answers), f"{places[0].facts['folder']} is not the one of {first}", fix)
+        fault(
+            "shared folder", name_places(places, answers), f"{places[0].facts['folder']} is not the one of {first}", fix
+        )
         for places in views.values()
         if places is not right
     ]
     folder = right[0].facts["folder"]
     same = f"{folder} is the same everywhere" if len(answers) > 1 else f"{folder}: one node, nothing to compare"
-    return findings or [fine("shared folder", named(answers, answers), same)]
+    return findings or [fine("shared folder", name_places(answers, answers), same)]
 
 
 SPACE = Check("space", "node", _space, _judge_space, seconds=20.0)

@@ -13,7 +13,7 @@ from pretrain import PretrainConfig
 
 from ...provenance import provenance_tags
 from ...tracking import flatten
-from .checks import Answer, Check, Facts, Site, groups, named, usual
+from .checks import Answer, Check, Facts, Site, groups, most_common, name_places
 from .findings import Finding, fault, fine, listed, warning
 
 _ROOMS = ("modeling", "data_pipeline", "pretrain", "eval", "launch")
@@ -48,13 +48,13 @@ def _judge_versions(answers: Sequence[Answer], site: Site) -> list[Finding]:
     findings, common = [], {}
     for name in dict.fromkeys(name for answer in answers for name in answer.facts):
         by_version = groups(answers, _value(name, "missing"))
-        common[name] = expected = usual([answer.facts.get(name, "missing") for answer in answers])
+        common[name] = expected = most_common([answer.facts.get(name, "missing") for answer in answers])
         for version, places in by_version.items():
             if version != expected:
                 seen = f"{name} {version}, elsewhere {expected}"
-                findings.append(fault("versions", named(places, answers), seen, _version_fix(name, expected)))
+                findings.append(fault("versions", name_places(places, answers), seen, _version_fix(name, expected)))
     said = ", ".join(f"{name} {version}" for name, version in common.items())
-    return findings or [fine("versions", named(answers, answers), said)]
+    return findings or [fine("versions", name_places(answers, answers), said)]
 
 
 def _value(name: str, otherwise: str) -> Callable[[Facts], str]:
@@ -79,7 +79,7 @@ def _settings(site: Site) -> Facts:
 
 def _judge_settings(answers: Sequence[Answer], site: Site) -> list[Finding]:
     by_hash = groups(answers, lambda facts: facts["hash"])
-    expected = usual([answer.facts["hash"] for answer in answers])
+    expected = most_common([answer.facts["hash"] for answer in answers])
     reference = by_hash[expected][0].facts["config"]
     findings = []
     for digest, places in by_hash.items():
@@ -88,8 +88,8 @@ def _judge_settings(answers: Sequence[Answer], site: Site) -> list[Finding]:
             differing = [name for name in {**reference, **config} if config.get(name) != reference.get(name)]
             seen = listed((f"{name}={config.get(name)}, elsewhere {reference.get(name)}" for name in differing), most=3)
             fix = "start all ranks with the same --config file and the same options"
-            findings.append(fault("config", named(places, answers), seen, fix))
-    return findings or [fine("config", named(answers, answers), f"hash {expected}")]
+            findings.append(fault("config", name_places(places, answers), seen, fix))
+    return findings or [fine("config", name_places(answers, answers), f"hash {expected}")]
 
 
 def _environment(site: Site) -> Facts:
@@ -100,14 +100,14 @@ def _judge_environment(answers: Sequence[Answer], site: Site) -> list[Finding]:
     findings = []
     for name in sorted({name for answer in answers for name in answer.facts}):
         by_value = groups(answers, _value(name, "not set"))
-        expected = usual([answer.facts.get(name, "not set") for answer in answers])
+        expected = most_common([answer.facts.get(name, "not set") for answer in answers])
         for value, places in by_value.items():
             if value != expected:
                 seen = f"{name}={value}, elsewhere {expected}"
                 fix = "unless the machines differ, export the same everywhere"
-                findings.append(warning("environment", named(places, answers), seen, fix))
+                findings.append(warning("environment", name_places(places, answers), seen, fix))
     names = sorted({name for answer in answers for name in answer.facts})
-    return findings or [fine("environment", named(answers, answers), f"the same {listed(names) or 'defaults'}")]
+    return findings or [fine("environment", name_places(answers, answers), f"the same {listed(names) or 'defaults'}")]
 
 
 VERSIONS = Check("versions", "rank", _versions, _judge_versions, seconds=20.0)

@@ -27,8 +27,8 @@ def start(cluster: Nodes, script: Path, names: Sequence[str]) -> dict[str, Job]:
 
 def test_two_nodes_train_together(cluster, script, tmp_path):
     jobs = start(cluster, script("torchrun", steps=6, torchrun=AT_NODE1), ["node1", "node2"])
-    assert [job.end() for job in jobs.values()] == [0, 0], said(jobs)
-    assert "2 rank(s), ZeRO stage 2" in said(jobs)
+    assert [job.end() for job in jobs.values()] == [0, 0], outputs_of(jobs)
+    assert "2 rank(s), ZeRO stage 2" in outputs_of(jobs)
     assert_each_sample_once(tmp_path / "run", steps=6)
 
 
@@ -37,8 +37,8 @@ def test_three_nodes_compute_what_one_process_does(cluster, script, tmp_path):
     jobs = start(cluster, script("torchrun", steps=20, nodes=3, torchrun=AT_NODE1), ["node1", "node2", "node3"])
     one = script("torchrun", steps=20, run="alone", nodes=1, torchrun=TorchrunConfig(head="head"))
     alone = start(cluster, one, ["head"])
-    assert [job.end() for job in (*jobs.values(), *alone.values())] == [0, 0, 0, 0], said(jobs | alone)
-    assert "3 rank(s), ZeRO stage 2" in said(jobs)
+    assert [job.end() for job in (*jobs.values(), *alone.values())] == [0, 0, 0, 0], outputs_of(jobs | alone)
+    assert "3 rank(s), ZeRO stage 2" in outputs_of(jobs)
     assert_each_sample_once(tmp_path / "run", steps=20)
     losses = [read_metrics(tmp_path / run)["train/loss"] for run in ("run", "alone")]
     assert losses[0] == pytest.approx(losses[1], rel=2e-5)
@@ -78,13 +78,13 @@ def elastic(cluster, script):
 def assert_ends_well(jobs: dict[str, Job], run: Path) -> None:
     """Stop the run by its file: all nodes end without an error, and every sample up to there was used exactly once."""
     (run / "STOP").touch()
-    assert [job.end() for job in jobs.values()] == [0] * len(jobs), said(jobs)
-    stopped = re.findall(r"stopped by the file STOP at step (\d+)", said(jobs))
+    assert [job.end() for job in jobs.values()] == [0] * len(jobs), outputs_of(jobs)
+    stopped = re.findall(r"stopped by the file STOP at step (\d+)", outputs_of(jobs))
     assert len(stopped) == 1, "torchrun does not start ranks again that were asked to stop"
     assert samples(run) == list(range(int(stopped[0]) * GLOBAL_BATCH))
 
 
-def said(jobs: dict[str, Job]) -> str:
+def outputs_of(jobs: dict[str, Job]) -> str:
     """What all nodes printed."""
     return "".join(job.output for job in jobs.values())
 
@@ -92,8 +92,8 @@ def said(jobs: dict[str, Job]) -> str:
 def await_text(jobs: dict[str, Job], text: str, timeout: float) -> None:
     """Until one of the nodes has printed it."""
     deadline = time.monotonic() + timeout
-    while text not in said(jobs):
-        assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{said(jobs)}"
+    while text not in outputs_of(jobs):
+        assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{outputs_of(jobs)}"
         time.sleep(0.05)
 
 
@@ -108,9 +108,9 @@ def await_step(
             last = text.rpartition(ranks)[2] if ranks in text else ""
             if any(int(found) >= step for found in re.findall(r"^step +(\d+)/", last, re.MULTILINE)):
                 return time.monotonic() - began
-        assert any(job.process.poll() is None for job in jobs.values()), said(jobs)
+        assert any(job.process.poll() is None for job in jobs.values()), outputs_of(jobs)
         time.sleep(0.05)
-    raise AssertionError(f"no step {step} of {ranks} within {timeout} s:\n{said(jobs)}")
+    raise AssertionError(f"no step {step} of {ranks} within {timeout} s:\n{outputs_of(jobs)}")
 
 
 @pytest.mark.slow

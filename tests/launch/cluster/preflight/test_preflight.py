@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from launch.cluster.preflight import PreflightConfig, show
-from launch.cluster.preflight.checks import ERROR, Answer, Check, Site, judge, measure, named
+from launch.cluster.preflight.checks import ERROR, Answer, Check, Site, judge, measure, name_places
 from launch.cluster.preflight.collectives import judge_pairs, pair_figures, time_all_reduce, tournament
 from launch.cluster.preflight.compute import COMPUTE
 from launch.cluster.preflight.devices import DEVICES, ecc_findings
@@ -108,7 +108,7 @@ def test_a_check_that_fails_or_hangs_is_a_fault_and_the_others_have_their_say():
     checks = [
         Check("hangs", "rank", never, lambda *_: [], seconds=0.3),
         Check("breaks", "rank", broken, lambda *_: []),
-        Check("works", "rank", lambda _: {"a": 1}, lambda found, _: [fine("works", named(found, found), "1")]),
+        Check("works", "rank", lambda _: {"a": 1}, lambda found, _: [fine("works", name_places(found, found), "1")]),
         Check("judges badly", "rank", lambda _: {}, lambda *_: [][0]),
         Check("elsewhere", "node", broken, lambda *_: []),
     ]
