@@ -72,13 +72,13 @@ def _judge_devices(answers: Sequence[Answer], site: Site) -> list[Finding]:
         if kind not in (expected, "missing")
     ]
     drivers = groups(answers, lambda facts: (facts.get("smi") or {}).get("driver", ""))
-    usual_driver = most_common([driver for driver, places in drivers.items() for _ in places])
+    common_driver = most_common([driver for driver, places in drivers.items() for _ in places])
     findings += [
         fault(
-            "devices", name_places(places, answers), f"driver {driver}, elsewhere {usual_driver}", "update the driver"
+            "devices", name_places(places, answers), f"driver {driver}, elsewhere {common_driver}", "update the driver"
         )
         for driver, places in drivers.items()
-        if driver not in ("", usual_driver)
+        if driver not in ("", common_driver)
     ]
     return findings or [fine("devices", name_places(answers, answers), _describe(answers))]
 
