@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= 2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Processes that share the tests out. More than two pay only where there are more cores than tests that use two.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON, TORCH (CPU machines), DEMO_ARGS, PYTEST_ARGS"
+	@echo "  variables: PYTHON, TORCH (CPU machines), DEMO_ARGS, PYTEST_ARGS (tests/eval, -k NAME), WORKERS"
 
 install: $(INSTALLED) ## create .venv and install acn-lm with its development tools
 
@@ -27,10 +29,10 @@ demo: $(INSTALLED) ## run the whole chain offline on this machine, in minutes
 	$(BIN)/acn demo $(DEMO_ARGS)
 
 test: $(INSTALLED) ## run the tests, all but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -18,9 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .timing import machine, table, write_whole
+from data_pipeline import write_json
+
+from .timing import machine, table
 
 DEFAULT = (
+    "startup",
     "training",
     "scaling",
     "communication",
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 found[name] = record
             if options.json:  # after each of them: an interruption keeps what there is
-                write_whole(options.json, {"machine": machine(), "benchmarks": found, "failed": failed})
+                write_json(options.json, {"machine": machine(), "benchmarks": found, "failed": failed})
     print(f"\n{summary(found)}")
     if failed:
         print(f"did not run to the end: {', '.join(failed)}")

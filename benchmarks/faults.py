@@ -26,7 +26,7 @@ import psutil
 from safetensors.torch import load_file
 
 from data_pipeline.corpus import CorpusConfig, PrepareConfig, prepare_corpus
-from pretrain.checkpoints import MARKER, newest_complete
+from pretrain.checkpoints import MARKER, newest_complete, step_folders, step_of
 from pretrain.observe import read_metrics
 
 from .timing import Benchmark, Goal, Report
@@ -147,9 +147,9 @@ def _await_checkpoint(folder: Path, step: int) -> None:
     """Until a checkpoint after `step` is being written: its folder is there and its marker is not."""
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while time.monotonic() < deadline:
-        for path in folder.glob("checkpoints/step-*"):
+        for path in step_folders(folder / "checkpoints"):
             files = [file.name for file in path.glob("*")]  # none when it has just been deleted
-            if int(path.name.removeprefix("step-")) >= step and files and MARKER not in files:
+            if step_of(path.name) >= step and files and MARKER not in files:
                 return
     raise SystemExit("no checkpoint was being written")
 

@@ -19,8 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import write_json
+
 from .aims import GPU_CASES, gpu_loader, gpu_mfu, gpu_over_residual, gpu_over_trainer
-from .timing import Goal, table, write_whole
+from .timing import Goal, table
 
 SECTIONS = (
     *("ours base/128", "trainer base/128", "profile base/128", "ours base/512", "trainer base/512"),
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 record["machine"] = found.pop("machine")
                 record["sections"][name] = found
             record["goals"] = [asdict(goal) | {"met": goal.met} for goal in goals(record["sections"])]
-            write_whole(options.json, record)
+            write_json(options.json, record)
             print(f"{name}: {why or 'done'}; {max(0, deadline - time.monotonic()):.0f} s left", flush=True)
     show(record)
     return int(bool(record["missing"]))

@@ -9,10 +9,11 @@ and are refused.
 
 import ast
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from data_pipeline import write_text
 
 from .aims import Aim, all_aims
 from .gpu import details
@@ -111,10 +112,8 @@ def _bound(bound: float, at_least: bool) -> str:
 
 
 def main() -> None:
-    """Write the page, aside first."""
-    aside = PAGE.with_name(f".{PAGE.name}.tmp")
-    aside.write_text(page(RESULTS))
-    os.replace(aside, PAGE)
+    """Write the page."""
+    write_text(PAGE, page(RESULTS))
     print(PAGE)
 
 

@@ -8,7 +8,6 @@ import argparse
 import ctypes
 import datetime
 import gc
-import json
 import multiprocessing
 import os
 import statistics
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from data_pipeline import write_json
 
 Step = Callable[[], Any]
 
@@ -144,16 +145,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([rendered[0], rule, *rendered[1:]])
 
 
-def write_json(path: Path, goals: Sequence[Goal], **results: Any) -> None:
+def write_results(path: Path, goals: Sequence[Goal], **results: Any) -> None:
     """Write machine, results and goals."""
-    write_whole(path, {"machine": machine(), **results, "goals": [asdict(goal) | {"met": goal.met} for goal in goals]})
-
-
-def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, aside first and then renamed."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(aside, path)
+    write_json(path, {"machine": machine(), **results, "goals": [asdict(goal) | {"met": goal.met} for goal in goals]})
 
 
 @dataclass
@@ -205,5 +199,5 @@ class Benchmark:
         print("\n" + "\n".join(map(str, report.goals)), flush=True)
         if options.json:
             head = {"benchmark": self.name, "quick": options.quick, "rounds": options.rounds}
-            write_json(options.json, report.goals, **head, **report.results)
+            write_results(options.json, report.goals, **head, **report.results)
         return int(self.exact and not all(goal.met for goal in report.goals))

@@ -4,8 +4,9 @@ from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
-from .filesystem import is_url
+from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .problems import Problem, UserError
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -13,12 +14,15 @@ from .stream.documents import PackedBatch
 from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
-from .stream.summary import SplitSummary, summarize
-from .tokenizer import Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .stream.summary import summarize
+from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .wording import duration
 
 __all__ = [
+    "CONTINUATION_MARK",
     "IGNORED_LABEL",
     "MANIFEST_FILE",
+    "SPACE_MARK",
     "TOKENIZER_FOLDER",
     "BlockReader",
     "CleaningConfig",
@@ -30,21 +34,26 @@ __all__ = [
     "Order",
     "PackedBatch",
     "PrepareConfig",
+    "Problem",
     "RemoteConfig",
     "Shard",
     "Source",
     "Split",
-    "SplitSummary",
     "StreamConfig",
     "TokenStream",
     "UnfinishedError",
+    "UserError",
     "Vocabulary",
     "default_lanes",
+    "duration",
+    "file_sha256",
     "fingerprint",
     "folder_problem",
     "is_url",
     "iter_documents",
     "mask_blocks",
+    "new_file",
+    "new_folder",
     "prepare_corpus",
     "summarize",
     "train_tokenizer",
@@ -52,4 +61,7 @@ __all__ = [
     "verify_corpus",
     "vocabulary_of",
     "world_problems",
+    "write_bytes",
+    "write_json",
+    "write_text",
 ]

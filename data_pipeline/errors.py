@@ -1,8 +1,10 @@
-"""The errors a user can mend."""
+"""The errors a user can fix."""
+
+from .problems import UserError
 
 
-class DataError(ValueError):
-    """A mistake in the corpus, the configuration or a prepared folder; the message names it and the mend."""
+class DataError(UserError):
+    """A mistake in the corpus, the configuration or a prepared folder; the message names it and the fix."""
 
 
 class ShardFault(DataError):

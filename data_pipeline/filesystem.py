@@ -1,8 +1,17 @@
-"""Paths and URLs: what goes through fsspec, and how it is opened."""
+"""Files: paths and URLs, writing so that nobody ever sees half of a file or folder, and telling contents apart."""
 
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .problems import Problem
 
 
 def is_url(path: str) -> bool:
@@ -18,6 +27,65 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         protocol = url.split("://")[0]
-        mend = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
-        raise DataError(f"{url!r} cannot be opened ({error}): {mend}") from error
+        fix = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
+        raise DataError(Problem(repr(url), wrong=f"cannot be opened ({error})", fix=fix)) from error
     return filesystem, str(path)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A file name to write to, next to `path` and with its ending; the file replaces `path` when the block ends.
+
+    The folder is made where it is missing. When the block fails, `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.stem}.partial-{os.getpid()}-{threading.get_ident()}{path.suffix}"
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, next to `path`; it becomes `path` when the block ends, and vanishes when the block fails.
+
+    Args:
+        replace: an existing `path` gives way, but only once the new folder is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (path.parent / f".{path.name}.{kind}-{os.getpid()}" for kind in ("partial", "old"))
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        if replace and path.exists():
+            os.rename(path, old)
+        os.rename(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, atomically."""
+    with new_file(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+from .problems import Problem
+
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"
 WORK_FOLDER = ".work"
 """Holds what an unfinished `acn prepare` has done so far; removed once the manifest is written."""
 
 
-def folder_problem(directory: str | Path) -> str | None:
-    """Why a local folder is not a finished prepared one, with the mend; None where it has a manifest."""
+def folder_problem(directory: str | Path) -> Problem | None:
+    """Why a local folder is not a finished prepared one, with the fix; None where it has a manifest."""
     directory = Path(directory)
     if not directory.is_dir():
-        return f"{directory} does not exist: write it with `acn prepare --output {directory}`"
+        fix = f"write it with `acn prepare --output {directory}`"
+        return Problem(str(directory), wrong="does not exist", fix=fix)
     if (directory / MANIFEST_FILE).is_file():
         return None
     if (directory / WORK_FOLDER).is_dir():
-        return f"{directory} is not finished: run the same `acn prepare` again, it goes on"
-    return f"{directory} is not a prepared folder (no {MANIFEST_FILE}): give one of `acn prepare`"
+        return Problem(str(directory), wrong="is not finished", fix="run the same `acn prepare` again, it goes on")
+    return Problem(
+        str(directory), wrong=f"is not a prepared folder (no {MANIFEST_FILE})", fix="give one of `acn prepare`"
+    )

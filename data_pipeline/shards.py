@@ -7,9 +7,7 @@ groups hold exactly row_group_blocks blocks, and all shards whole row groups; on
 split may be shorter. So block b of a split is row b mod row_group_blocks of row group b // row_group_blocks.
 """
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DataError
+from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .problems import Problem
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
@@ -90,10 +90,7 @@ class Manifest:
 
     def save(self, directory: str | Path) -> None:
         """Write DIR/manifest.json atomically."""
-        target = Path(directory) / MANIFEST_FILE
-        aside = target.with_name(target.name + ".partial")
-        aside.write_bytes(self.to_bytes())
-        os.replace(aside, target)
+        write_bytes(Path(directory) / MANIFEST_FILE, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The content of manifest.json."""
@@ -122,8 +119,11 @@ class Manifest:
             version = content["format_version"]
             if version != FORMAT_VERSION:
                 raise DataError(
-                    f"{file} has format_version {version}, this program reads {FORMAT_VERSION}: prepare again, "
-                    "or use the version of acn-lm that wrote it"
+                    Problem(
+                        file,
+                        wrong=f"has format_version {version}, this program reads {FORMAT_VERSION}",
+                        fix="prepare again, or use the version of acn-lm that wrote it",
+                    )
                 )
             content["tokenizer"]["special_ids"] = tuple(content["tokenizer"]["special_ids"])
             content["tokenizer"] = Vocabulary(**content["tokenizer"])
@@ -133,12 +133,12 @@ class Manifest:
                     raise TypeError(f"a shard of {name!r} is not described as one")
             manifest = cls(**content)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{file} is damaged ({error!r}): run `acn prepare` again") from error
+            raise DataError(Problem(file, wrong=f"is damaged ({error!r})", fix="run `acn prepare` again")) from error
         for name, split in manifest.splits.items():
             if sum(shard.blocks for shard in split.shards) != split.blocks or any(
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
             ):
-                raise DataError(f"{file}: the shards of {name!r} do not add up: prepare again")
+                raise DataError(Problem(file, wrong=f": the shards of {name!r} do not add up", fix="prepare again"))
         return manifest
 
     def split(self, name: str) -> Split:
@@ -150,8 +150,12 @@ class Manifest:
     def _check(self, directory: Path) -> None:
         if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
             raise DataError(
-                f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were written "
-                "with: put the original folder back, or run `acn prepare` again with this tokenizer"
+                Problem(
+                    "",
+                    wrong=f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were "
+                    "written with",
+                    fix="put the original folder back, or run `acn prepare` again with this tokenizer",
+                )
             )
 
 
@@ -218,9 +222,7 @@ class ShardWriter:
             return
         self._writer.close()
         file = self._root / self._name()
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self.shards.append(Shard(self._name(), digest, file.stat().st_size, self._blocks))
+        self.shards.append(Shard(self._name(), file_sha256(file), file.stat().st_size, self._blocks))
         self._writer, self._blocks = None, 0
 
     def _name(self) -> str:

@@ -30,7 +30,11 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 TokenizerKind = Literal["wordpiece", "bpe"]
-_PREFIX = "##"
+CONTINUATION_MARK = "##"
+"""What a WordPiece that goes on with a word begins with, in vocabularies that are trained here."""
+SPACE_MARK = "\u0120"
+"""How byte-level vocabularies write the space before a word."""
+_CONTROL = ("\u0100", "\u0121")  # and the other characters that show nothing, line ends among them
 _MAX_ALPHABET = 1000  # as in BERT's own vocabulary
 _CHARACTER_COVERAGE = 0.9999  # rarer characters become [UNK] rather than take two entries each
 _ID_PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")  # what decides text -> ids
@@ -101,14 +105,14 @@ def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     alphabet = _alphabet(texts, trained.normalizer, most=min(_MAX_ALPHABET, vocab_size // 4))
     # The library numbers word-internal characters in the order of a hash table, and that numbering decides ties
     # between merges (huggingface/tokenizers issue 1794). Given as special tokens they are numbered here instead.
-    pieces = [*SPECIAL_TOKENS.values(), *alphabet, *(_PREFIX + character for character in alphabet)]
+    pieces = [*SPECIAL_TOKENS.values(), *alphabet, *(CONTINUATION_MARK + character for character in alphabet)]
     trainer = WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
         special_tokens=pieces,
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
-        continuing_subword_prefix=_PREFIX,
+        continuing_subword_prefix=CONTINUATION_MARK,
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer=trainer)
@@ -138,13 +142,13 @@ def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
         WordPiece(
             vocab=vocabulary,
             unk_token=SPECIAL_TOKENS["unk_token"],
-            continuing_subword_prefix=_PREFIX,
+            continuing_subword_prefix=CONTINUATION_MARK,
             max_input_chars_per_word=100,
         )
     )
     backend.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
     backend.pre_tokenizer = BertPreTokenizer()
-    backend.decoder = WordPieceDecoder(prefix=_PREFIX)
+    backend.decoder = WordPieceDecoder(prefix=CONTINUATION_MARK)
     backend.add_special_tokens(list(SPECIAL_TOKENS.values()))
     return backend
 
@@ -228,3 +232,35 @@ def fingerprint_of_folder(folder: Path) -> str:
         return fingerprint(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises bare Exception on malformed files
         raise DataError(f"{file} is damaged ({error}): run `acn prepare` again") from error
+
+
+def continuations(tokenizer_folder: str | Path, vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:
+    """(vocab_size,) True for ids that continue a word: "##ing" of a WordPiece, pieces without a space of a BPE.
+
+    In a byte-level BPE the pieces after a bracket or a hyphen start without a space too. Pieces that begin with a
+    letter, a digit or a byte of a longer character count as continuing there, so "(word" is one word, "word)" two.
+    Raises DataError for other tokenizers.
+    """
+    file = Path(tokenizer_folder) / "tokenizer.json"
+    model = json.loads(file.read_text(encoding="utf-8"))["model"]
+    kind = model.get("type")
+    if kind == "WordPiece":
+        prefix = model["continuing_subword_prefix"]
+
+        def goes_on(piece: str) -> bool:
+            return piece.startswith(prefix)
+
+    elif kind == "BPE" and any(piece.startswith(SPACE_MARK) for piece in model["vocab"]):
+
+        def goes_on(piece: str) -> bool:
+            first = piece[:1]
+            return first.isalnum() if first.isascii() else not _CONTROL[0] <= first <= _CONTROL[1]
+
+    else:
+        raise DataError(
+            f"masking.unit=word: {file} ({kind}) does not say where words begin: use masking.unit=token or span, or "
+            "prepare the corpus with a WordPiece or byte-level BPE tokenizer"
+        )
+    table = np.zeros(vocabulary.vocab_size, dtype=np.bool_)
+    table[[number for piece, number in model["vocab"].items() if goes_on(piece)]] = True
+    return table & vocabulary.is_ordinary

@@ -1,57 +1,70 @@
-from .compress.compress import CutSummary, compress_model
+from .compress.compress import compress_model
 from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
 from .errors import EvalError
-from .figures import COLOURS, DepthCurve, save_depth_figure, seeds_curve
-from .files import file_digest, new_file, new_folder, read_json, write_json
+from .figures import DepthCurve, save_depth_figure, seeds_curve
+from .files import read_json
 from .glue.config import FinetuneConfig
-from .glue.suite import check_suite, run_suite
+from .glue.suite import run_suite
 from .models import load_tokenizer, quiet_transformers, read_model_config
-from .progress import Tracker, duration
+from .progress import Tracker
+from .ranks import leave_ranks
 from .report.config import ReportConfig
 from .report.report import write_report
-from .results import FIGURE_FILE, RESULTS_FILE, Results, check_results, is_cut_model, read_results
-from .tasks.glue import TASKS, GlueTask
-from .tasks.registry import compute_metrics, find_task, load_task
+from .results import (
+    CUT_FILE,
+    FIGURE_FILE,
+    RESULTS_FILE,
+    CutResults,
+    TaskResults,
+    TrialResults,
+    find_cut,
+    find_results,
+    read_results,
+    read_trial,
+)
+from .tasks.glue import GLUE_TASKS
+from .tasks.metrics import compute_metrics
+from .tasks.reading import load_task
+from .tasks.registry import TASKS, find_task
+from .tasks.task import Task
 
 __all__ = [
-    "COLOURS",
+    "CUT_FILE",
     "FIGURE_FILE",
+    "GLUE_TASKS",
     "RESULTS_FILE",
     "TASKS",
     "CompressConfig",
-    "CutSummary",
+    "CutResults",
     "DepthCurve",
     "DepthSweep",
     "EvalError",
     "FinetuneConfig",
-    "GlueTask",
     "ReportConfig",
-    "Results",
+    "Task",
+    "TaskResults",
     "Tracker",
-    "check_results",
-    "check_suite",
+    "TrialResults",
     "compress_model",
     "compute_metrics",
     "cut_depth",
     "depth_sweep",
-    "duration",
-    "file_digest",
+    "find_cut",
+    "find_results",
     "find_task",
     "flops_by_depth",
-    "is_cut_model",
+    "leave_ranks",
     "load_task",
     "load_tokenizer",
-    "new_file",
-    "new_folder",
     "quiet_transformers",
     "read_json",
     "read_model_config",
     "read_results",
+    "read_trial",
     "run_suite",
     "save_depth_figure",
     "seeds_curve",
     "sweep_logits",
-    "write_json",
     "write_report",
 ]

@@ -12,7 +12,7 @@ from modeling import AcnForSequenceClassification, forward_flops
 
 from . import ranks
 from .errors import EvalError
-from .tasks import GlueTask, compute_metrics
+from .tasks import Task, compute_metrics
 
 Collate = Callable[[list[dict]], dict[str, torch.Tensor]]
 
@@ -33,7 +33,7 @@ class DepthSweep:
         return [by_name[metric] for by_name in self.metrics]
 
 
-def predict(task: GlueTask, logits: np.ndarray) -> np.ndarray:
+def predict(task: Task, logits: np.ndarray) -> np.ndarray:
     """(..., num_labels) -> (...): the class with the largest logit, or the value itself for regression."""
     return logits[..., 0] if task.is_regression else logits.argmax(-1)
 
@@ -86,7 +86,7 @@ def shared_logits(
 def depth_sweep(
     model: AcnForSequenceClassification,
     dataset: datasets.Dataset,
-    task: GlueTask,
+    task: Task,
     collate: Collate,
     batch_size: int = 64,
     shared: bool = False,
@@ -127,7 +127,7 @@ def flops_by_depth(model: AcnForSequenceClassification, seq_length: int) -> list
     ]
 
 
-def majority_score(task: GlueTask, labels: np.ndarray) -> float:
+def majority_score(task: Task, labels: np.ndarray) -> float:
     """The primary metric of always predicting the commonest label (the mean, for regression)."""
     labels = np.asarray(labels)
     constant = math.fsum(labels) / len(labels) if task.is_regression else np.bincount(labels).argmax()

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .files import new_file
-from .results import Results
+from data_pipeline import new_file
+
+from .results import TaskResults
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey
 COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7"}
@@ -38,29 +39,29 @@ class DepthCurve:
     """Of `scores` over the seeds, by depth: drawn as a band."""
 
     @classmethod
-    def from_results(cls, results: Results, label: str) -> "DepthCurve":
+    def from_results(cls, results: TaskResults, label: str) -> "DepthCurve":
         """The curve of a fine-tuning."""
         return cls(
             label=label,
-            connectivity=results["connectivity"],
-            metric=results["metric"],
-            scores=results["depth_scores"],
-            cut_depth=results["cut_depth"],
-            params_by_depth=results["params_by_depth"],
-            majority_score=results.get("majority_score"),
+            connectivity=results.connectivity,
+            metric=results.metric,
+            scores=results.depth_scores,
+            cut_depth=results.cut_depth,
+            params_by_depth=results.params_by_depth,
+            majority_score=results.majority_score,
         )
 
 
-def seeds_curve(results: Results, label: str) -> DepthCurve:
+def seeds_curve(results: TaskResults, label: str) -> DepthCurve:
     """The curve of a task's seeds together: mean, deviation, and the cut depth of the mean."""
-    if len(results.get("seeds", [])) < 2:
+    together = results.aggregate
+    if together is None or len(results.all_seeds) < 2:
         return DepthCurve.from_results(results, label)
-    together = results["aggregate"]
     return replace(
-        DepthCurve.from_results(results, f"{label}, mean of {len(results['seeds'])} seeds"),
-        scores=together["depth_mean"],
-        deviation=together["depth_std"],
-        cut_depth=together["cut_depth_tolerance"],
+        DepthCurve.from_results(results, f"{label}, mean of {len(results.all_seeds)} seeds"),
+        scores=together.depth_mean,
+        deviation=together.depth_std,
+        cut_depth=together.cut_depth_tolerance,
     )
 
 

@@ -14,7 +14,7 @@ from modeling import AcnConfig, AcnForSequenceClassification
 
 from .errors import EvalError
 from .files import read_json
-from .tasks import GlueTask
+from .tasks import Task
 
 # what pretraining does not train and fine-tuning starts afresh
 _NEW_WEIGHTS = ("pooler.", "classifier.")
@@ -94,7 +94,7 @@ def _check_complete(folder: str, lacking: list[str]) -> None:
         raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
 
 
-def load_for_task(folder: str, task: GlueTask) -> AcnForSequenceClassification:
+def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
     """A pretrained encoder with a new classifier for `task`, in float32; seed torch first.
 
     Raises:

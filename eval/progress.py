@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from data_pipeline import duration
+
 from .errors import EvalError
 
 
@@ -18,16 +20,6 @@ class Tracker(Protocol):
 
     def log_figure(self, path: Path, artifact_path: str) -> None:
         """Log a picture file under a folder of the run's artifacts."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person writes them: 45s, 3m20s, 2h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class ProgressCallback(TrainerCallback):

@@ -5,50 +5,50 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 
-def join() -> None:
+def _state() -> PartialState:
+    """What accelerate knows of this process and the others; the first call meets them, over gloo on CPUs."""
+    # without a GPU accelerate takes a launcher's ranks for single processes, unless it is told
+    on_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return PartialState(**({"cpu": True, "backend": "gloo"} if on_cpus else {}))
+
+
+def join_ranks() -> None:
     """Meet the other ranks that a launcher started (WORLD_SIZE in the environment): gloo on CPUs, NCCL on GPUs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState(**({} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}))
-        torch.distributed.barrier()  # a rank that leaves early, for a mistake, must not be missed by one still joining
-
-
-def _joined() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    # a rank that leaves early, for a mistake, must not be missed by one still joining
+    _state().wait_for_everyone()
 
 
 def rank() -> int:
     """This process's number, 0..world_size - 1."""
-    return torch.distributed.get_rank() if _joined() else 0
+    return _state().process_index
 
 
 def world_size() -> int:
     """How many processes work together."""
-    return torch.distributed.get_world_size() if _joined() else 1
+    return _state().num_processes
 
 
 def is_first() -> bool:
     """Whether this rank is the one that writes and speaks."""
-    return rank() == 0
+    return _state().is_main_process
 
 
 def gather(value: Any) -> list[Any]:
     """Every rank's `value`, in the order of the ranks, on every rank."""
-    if world_size() == 1:
-        return [value]
-    values: list[Any] = [None] * world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
+    _state()
+    return gather_object([value])
 
 
 def say(line: str) -> None:
     """Print, on the first rank only."""
-    if is_first():
-        print(line, flush=True)
+    # accelerate's own print speaks once on every machine
+    _state().on_main_process(print)(line, flush=True)
 
 
-def leave() -> None:
-    """End the meeting; the opposite of `join`."""
-    if _joined() and world_size() > 1:
-        torch.distributed.destroy_process_group()
+def leave_ranks() -> None:
+    """End the meeting; the opposite of `join_ranks`. Ranks that never met have nothing to end."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and world_size() > 1:
+        _state().destroy_process_group()

@@ -1,16 +1,18 @@
-"""The contract of results.json, which fine-tuning writes and `compress` and `report` read."""
+"""What fine-tuning and cutting leave as JSON: a trial's results.json, a task's, and a cut model's cut.json."""
 
-import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, Self
 
 from .errors import EvalError
 from .files import read_json
+from .records import as_json, parse_record
 
-RESULTS_FILE, FIGURE_FILE = "results.json", "depth.png"
+RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
 
 
-class Results(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class TrialResults:
     """One fine-tuning on one task with one seed. Scores are of the metric `metric`, lists are by depth 0, 1, ..., L."""
 
     task: str
@@ -26,37 +28,58 @@ class Results(TypedDict):
     params_by_depth: list[int]
     flops_by_depth: list[int]
     """Forward FLOPs of one sequence of `seq_length` tokens."""
-    seq_length: int
-    majority_score: float
+    seq_length: int | None = None
+    majority_score: float | None = None
     """What always answering the commonest validation label scores."""
-    metrics: dict[str, dict[str, list[float]]]
+    metrics: dict[str, dict[str, list[float]]] | None = None
     """Every validation split: every metric, by depth. `depth_scores` is `metric` on the first one."""
+    standard_error: float | None = None
+    """Of `full_score`, over the validation examples: sqrt(p (1 - p) / N) for accuracy, by bootstrap otherwise."""
+    absent_splits: list[str] | None = None
+    """Splits that the task has by rights and the data has not."""
     train: dict[str, Any]
     """Hyperparameters and what happened in training."""
-    standard_error: NotRequired[float]
-    """Of `full_score`, over the validation examples: sqrt(p (1 - p) / N) for accuracy, by bootstrap otherwise."""
-    absent_splits: NotRequired[list[str]]
-    """Splits that the task has by rights and the data has not."""
-    recut: NotRequired[list[dict[str, float]]]
-    """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
-    probes: NotRequired[dict[str, list[float]]]
-    """Scores of linear probes by depth, on the features of the "pretrained" and of the "finetuned" encoder."""
-    settings: NotRequired[dict[str, Any]]
+    settings: dict[str, Any] | None = None
     """All that the numbers depend on; a suite is resumed with the same settings only."""
-    seeds: NotRequired[list[int]]
-    """Of a task with its seeds together: all of them. The other fields are those of the seed `seed`."""
-    selection: NotRequired[str]
-    """How `seed`, and its epoch and hyperparameters, were chosen."""
-    aggregate: NotRequired["Aggregate"]
-    speed: NotRequired[dict[str, Any]]
-    """Latency and throughput, measured; see `speed.measure_speed`."""
-    diagnostic: NotRequired[dict[str, float]]
-    """Of MNLI: Matthews' coefficient on GLUE's diagnostic set `ax`, where its labels are known."""
-    grid: NotRequired[list[dict[str, Any]]]
-    """Every point of the grid that was tried, with its score."""
+    probes: dict[str, list[float]] | None = None
+    """Scores of linear probes by depth, on the features of the "pretrained" and of the "finetuned" encoder."""
+    recut: list[dict[str, float]] | None = None
+    """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
+
+    @classmethod
+    def from_json(cls, value: Any, path: Path) -> Self:
+        """The content `value` of the file `path`.
+
+        Raises:
+            EvalError: fields are missing, of the wrong type, or do not fit each other.
+        """
+        try:
+            results = parse_record(cls, value)
+            if problems := results._problems():
+                raise ValueError("; ".join(problems))
+        except ValueError as error:
+            raise EvalError(f"{path} is not a result of fine-tuning: {error}: run `acn glue` again") from error
+        return results
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return as_json(self)
+
+    def _problems(self) -> list[str]:
+        depths = len(self.depth_scores)
+        lists = {name: getattr(self, name) for name in ("depth_scores", "params_by_depth", "flops_by_depth")}
+        problems = [
+            f"{name} is not one number per depth"
+            for name, values in lists.items()
+            if len(values) != depths or not depths
+        ]
+        if not 0 <= self.cut_depth < depths:
+            problems.append(f"cut_depth={self.cut_depth} is outside 0..{depths - 1}")
+        return problems
 
 
-class Aggregate(TypedDict):
+@dataclass(frozen=True)
+class Aggregate:
     """The seeds of a task together. Lists by depth are of the metric `metric` on the first validation split."""
 
     by_seed: dict[str, list[float]]
@@ -74,68 +97,141 @@ class Aggregate(TypedDict):
     """The task's part of the GLUE average for each seed: the mean of its metrics, of MNLI's two splits."""
 
 
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "task": str,
-    "metric": str,
-    "seed": int,
-    "model": str,
-    "connectivity": str,
-    "full_score": (int, float),
-    "depth_scores": list,
-    "cut_depth": int,
-    "tolerance": (int, float),
-    "params_by_depth": list,
-    "flops_by_depth": list,
-    "train": dict,
-}
+@dataclass(frozen=True, kw_only=True)
+class TaskResults(TrialResults):
+    """The trials of a task together: the fields of a trial are those of the seed `seed`, whose model was kept."""
+
+    seeds: list[int] | None = None
+    selection: str | None = None
+    """How `seed`, and its epoch and hyperparameters, were chosen."""
+    aggregate: Aggregate | None = None
+    """None in a file from before seeds were put together."""
+    grid: list[dict[str, Any]] | None = None
+    """Every point of the grid that was tried, with its score."""
+    diagnostic: dict[str, float] | None = None
+    """Of MNLI: Matthews' coefficient on GLUE's diagnostic set `ax`, where its labels are known."""
+    speed: dict[str, Any] | None = None
+    """Latency and throughput, measured; see `speed.measure_speed`."""
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """`seeds`, or the one `seed`."""
+        return self.seeds or [self.seed]
+
+    @property
+    def how_selected(self) -> str:
+        """`selection`, or the seed where the file does not say more."""
+        return self.selection or f"seed {self.seed}"
 
 
-def _problems(value: Any) -> list[str]:
-    if not isinstance(value, dict):
-        return ["it is not an object"]
-    absent = [key for key in _KINDS if key not in value]
-    if absent:
-        return [f"{', '.join(absent)} missing"]
-    wrong = [key for key, kind in _KINDS.items() if not isinstance(value[key], kind)]
-    if wrong:
-        return [f"{', '.join(wrong)} of the wrong type"]
-    problems = []
-    depths = len(value["depth_scores"])
-    for key in ("depth_scores", "params_by_depth", "flops_by_depth"):
-        numbers = [x for x in value[key] if isinstance(x, int | float) and math.isfinite(x)]
-        if len(numbers) != depths or len(value[key]) != depths or not depths:
-            problems.append(f"{key} is not one number per depth")
-    if not 0 <= value["cut_depth"] < depths:
-        problems.append(f"cut_depth={value['cut_depth']} is outside 0..{depths - 1}")
-    return problems
+@dataclass(frozen=True, kw_only=True)
+class CutResults:
+    """A fine-tuned model that was cut. FLOPs are forward, for one sequence of `seq_length` tokens."""
+
+    task: str
+    metric: str
+    seed: int
+    model: str
+    """The pretrained folder."""
+    connectivity: str
+    source: str
+    """The fine-tuned folder that was cut."""
+    depth: int
+    layers: int
+    """Of the source."""
+    rule: str
+    """How `depth` was picked, in words."""
+    selection: str
+    """How the source's seed was chosen."""
+    tolerance: float | None
+    """None where another rule picked the depth."""
+    score: float
+    """At `depth`, in the source's sweep."""
+    full_score: float
+    seeds: list[int]
+    seed_mean: float | None
+    """At `depth`, over the seeds; None with one."""
+    seed_std: float | None
+    params: int
+    full_params: int
+    flops: int
+    full_flops: int
+    seq_length: int | None
+    speed: dict[str, Any] | None = None
+    """Of the whole and of the cut model; see `speed.measure_speed`."""
+    checked_score: float | None = None
+    """What the written model scored when it was run again; None where that was not done."""
+    variants: dict[str, dict[str, float]] | None = None
+    """ONNX files: `mb`, `latency_ms`, and `score` where it was measured."""
+
+    @classmethod
+    def from_json(cls, value: Any, path: Path) -> Self:
+        """The content `value` of the file `path`.
+
+        Raises:
+            EvalError: fields are missing or of the wrong type.
+        """
+        try:
+            return parse_record(cls, value)
+        except ValueError as error:
+            raise EvalError(f"{path} is not the record of a cut: {error}: run `acn compress` again") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return as_json(self)
 
 
-def is_cut_model(value: Any) -> bool:
-    """Whether a results.json belongs to a model that `compress` cut (it has one depth only, and a source)."""
+def is_cut_record(value: Any) -> bool:
+    """Whether the content of a results.json is a cut model's, as `acn compress` wrote it before there was cut.json."""
     return isinstance(value, dict) and "source" in value and "depth_scores" not in value
 
 
-def check_results(value: Any, path: Path) -> Results:
-    """`value`, read from `path`, as [`Results`].
+def find_cut(folder: Path) -> CutResults | None:
+    """The record of the cut model in `folder`; None where the model was not cut.
 
     Raises:
-        EvalError: the file is not a complete result of fine-tuning.
+        EvalError: there is one that is not complete, or cannot be read.
     """
-    if problems := _problems(value):
-        raise EvalError(f"{path} is not a result of fine-tuning: {'; '.join(problems)}: run `acn glue` again")
-    return cast(Results, value)
+    if (path := folder / CUT_FILE).is_file():
+        return CutResults.from_json(read_json(path), path)
+    if (path := folder / RESULTS_FILE).is_file() and is_cut_record(value := read_json(path)):
+        return CutResults.from_json(value, path)
+    return None
 
 
-def read_results(folder: Path) -> Results:
-    """The results.json in `folder`.
+def find_results(folder: Path) -> TaskResults | None:
+    """The results of the fine-tuned model in `folder`; None where it is not of a fine-tuning.
 
     Raises:
-        EvalError: there is none, or it is not a complete result of fine-tuning.
+        EvalError: the model was cut: it has one depth, and no results of its own. Or they are not complete.
+    """
+    if (cut := find_cut(folder)) is not None:
+        raise EvalError(
+            f"{folder} is not a result of fine-tuning, but a model that was cut: give its source, {cut.source}"
+        )
+    path = folder / RESULTS_FILE
+    return TaskResults.from_json(read_json(path), path) if path.is_file() else None
+
+
+def read_results(folder: Path) -> TaskResults:
+    """The results of a task in `folder`, OUTPUT/TASK.
+
+    Raises:
+        EvalError: there are none, or they are not complete.
+    """
+    if (results := find_results(folder)) is None:
+        raise EvalError(f"{folder} has no {RESULTS_FILE}: give a folder that `acn glue` wrote (OUTPUT/TASK)")
+    return results
+
+
+def read_trial(folder: Path) -> TrialResults:
+    """The results of a trial in `folder`, OUTPUT/TASK/seed-N.
+
+    Raises:
+        EvalError: they are not there, or not complete.
     """
     path = folder / RESULTS_FILE
-    if not path.is_file():
-        raise EvalError(f"{folder} has no {RESULTS_FILE}: give a folder that `acn glue` wrote (OUTPUT/TASK)")
-    return check_results(read_json(path), path)
+    return TrialResults.from_json(read_json(path), path)
 
 
 def size_mb(params: int) -> float:

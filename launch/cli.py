@@ -1,25 +1,27 @@
-"""The `acn` command: one parser per verb, built from the verb's typed dataclass.
+"""The `acn` command: its verbs, each with options from a typed dataclass.
 
 Only the chosen verb is imported, so `acn --help` and a mistyped verb answer at once.
 """
 
+import atexit
+import gc
 import importlib
 import os
+import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, set_parsing_settings
-
-from . import ranks
-from .errors import reported
+from .errors import did_you_mean, reported
+from .ranks import server_of_ranks
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb lives in `launch.verbs.NAME`, which defines `Args` (a dataclass) and `run(args) -> exit code`."""
+    """A verb lives in `launch.verbs.NAME`, which defines `Args` (a dataclass) and `run(args) -> exit code`.
+
+    It also has an `EXAMPLE` for its help, and where it has many options `COMMON`, those that people set.
+    """
 
     help: str
     positionals: tuple[str, ...] = ()
@@ -30,7 +32,10 @@ class Verb:
 
 VERBS = {
     "prepare": Verb("stream a corpus, train or load a tokenizer, write token shards"),
-    "data": Verb("look into a prepared corpus: `data show DIR`, `data stats DIR`", positionals=("action", "data")),
+    "data": Verb(
+        "look into a prepared corpus, or check it: `data show DIR`, `data stats DIR`, `data verify DIR`",
+        positionals=("action", "data"),
+    ),
     "pretrain": Verb(
         "pretrain an ACN or its residual twin with DeepSpeed, or go on with an interrupted run",
         ranks_import=(
@@ -60,77 +65,108 @@ VERBS = {
 }
 
 
-def build_parser(chosen: str | None) -> ArgumentParser:
-    """The parser of `acn`, with all options of the verb `chosen` and the one-line help of the others."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
-        prog="acn",
-        env_prefix="ACN",
-        default_env=True,
-        description="Pretrain, fine-tune and compress Auto-Compressing Network language models.",
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns its exit code: 0 done, 1 it failed, 2 a mistake in the input, 75 stopped and resumable.
+
+    Raises:
+        SystemExit: after help (0), and for a mistake in the words themselves (2).
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        print(_overview(), end="", file=sys.stderr)
+        return 2
+    verb = argv[0]
+    if verb not in VERBS:
+        _answer(verb)
+    if (topic := _help_topic(argv[1:])) is not None:
+        print(_help(verb, topic == "all"), end="")
+        sys.exit(0)
+    atexit.register(gc.freeze)  # or the exit searches all that the libraries have made for garbage, most of a second
+    if not _starts_ranks(verb, argv):
+        return run_verb(verb, read_args(verb, argv))
+    print(f"acn {verb}: starting", file=sys.stderr, flush=True)
+    with server_of_ranks(VERBS[verb].ranks_import):
+        return run_verb(verb, read_args(verb, argv))
+
+
+def _answer(word: str) -> NoReturn:
+    """End with what was asked for instead of a verb, or with what is wrong about it."""
+    if word in ("-h", "--help"):
+        print(_overview(), end="")
+        sys.exit(0)
+    if word == "--version":
+        from .provenance import provenance_tags
+
+        names = {key.removeprefix("version."): value for key, value in provenance_tags().items()}
+        for name in sorted(names, key=lambda name: name != "acn-lm"):
+            print(name, names[name])
+        sys.exit(0)
+    wrong = f"{word} stands where a verb is expected" if word.startswith("-") else f"there is no verb {word}"
+    verbs = ", ".join(VERBS)
+    print(f"acn: error: {wrong}{did_you_mean(word, VERBS)}\nthe verbs: {verbs}\nsee acn --help", file=sys.stderr)
+    sys.exit(2)
+
+
+def _overview() -> str:
+    """`acn --help`."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {verb.help}" for name, verb in VERBS.items())
+    return (
+        "usage: acn VERB [options]\n\n"
+        "Pretrain, fine-tune and compress Auto-Compressing Network language models.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "acn VERB --help      the options that people set, and an example\n"
+        "acn VERB --help all  every option, by group\n"
+        "acn --version        the versions of acn-lm and of what it stands on\n"
     )
-    verbs = parser.add_subcommands(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
-        verbs.add_subcommand(name, _verb_parser(name, verb) if name == chosen else ArgumentParser(), help=verb.help)
-    return parser
 
 
-def _verb_parser(name: str, verb: Verb) -> ArgumentParser:
-    args_class = _module(name).Args
-    parser = ArgumentParser(description=verb.help)
-    types = {field.name: str(field.type) for field in fields(args_class)}
-    if "config" not in types:  # a verb whose --config is another verb's has it as a field
-        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    for name in verb.positionals:
-        parser.add_argument(name, nargs="+" if types[name].startswith("list") else None, type=str)
-    parser.add_class_arguments(args_class, skip=set(verb.positionals))
-    for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:  # `--dry_run` alone says true
-            action.nargs, action.const = "?", True
-    return parser
+def _help_topic(words: list[str]) -> str | None:
+    """The word after `--help`; empty where there is none, None where no help is asked for."""
+    place = next((place for place, word in enumerate(words) if word in ("-h", "--help")), None)
+    return None if place is None else "".join(words[place + 1 : place + 2])
+
+
+def _help(verb: str, everything: bool) -> str:
+    from .help import format_help
+    from .options import build_parser
+
+    module = _module(verb)
+    parser = build_parser(f"acn {verb}", module.Args, VERBS[verb].positionals)
+    common = None if everything else getattr(module, "COMMON", None)
+    return format_help(parser, VERBS[verb].help, module.EXAMPLE, common)
+
+
+def read_args(verb: str, argv: list[str]) -> Any:
+    """The `Args` of a verb from the whole command line after `acn`."""
+    from .options import read_options
+
+    return read_options(f"acn {verb}", _module(verb).Args, argv[1:], VERBS[verb].positionals)
+
+
+def read_recipe(config: str | None, data: str, output: str, options: str = "") -> Any:
+    """What `acn pretrain` would be told by a recipe (a file or a name) and further `options`, in one string.
+
+    Raises:
+        SystemExit: with code 2 and a message on stderr, if the recipe or an option is wrong.
+    """
+    recipe = [] if config is None else ["--config", config]
+    return read_args("pretrain", ["pretrain", *recipe, "--data", data, "--output", output, *shlex.split(options)])
+
+
+def run_verb(verb: str, args: Any) -> int:
+    """Run a verb on its parsed arguments; errors that are written for the user are printed without a traceback."""
+    return reported(verb, lambda: _module(verb).run(args))
 
 
 def _module(verb: str) -> Any:
     return importlib.import_module(f"launch.verbs.{verb}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns its exit code: 0 done, 1 it failed, 2 a mistake in the input, 75 stopped and resumable."""
-    argv = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in argv if word in VERBS), None)
-    if chosen is None:
-        build_parser(None).parse_args(argv)  # prints the help, or what is wrong, and exits
-    assert chosen is not None, "the parser requires a verb"
-    with _ranks_importing(chosen, argv):
-        return run_verb(chosen, read_args(chosen, argv))
-
-
-@contextmanager
-def _ranks_importing(verb: str, argv: list[str]) -> Iterator[None]:
-    """Meanwhile a server imports what the verb's ranks need, where this process is going to start ranks."""
-    modules = VERBS[verb].ranks_import
-    if not modules or "WORLD_SIZE" in os.environ or any(word in argv for word in ("-h", "--help", "--print_config")):
-        yield
-        return
-    print(f"acn {verb}: starting", file=sys.stderr, flush=True)
-    ranks.start_server(modules)
-    try:
-        yield
-    finally:
-        ranks.stop_server()
-
-
-def read_args(verb: str, argv: list[str]) -> Any:
-    """The `Args` of a verb from the whole command line after `acn`."""
-    parser = build_parser(verb)
-    values = vars(parser.instantiate(parser.parse_args(argv))[verb])
-    args_class = _module(verb).Args
-    return args_class(**{field.name: values[field.name] for field in fields(args_class)})
-
-
-def run_verb(verb: str, args: Any) -> int:
-    """Run a verb on its parsed arguments; errors that are written for the user are printed without a traceback."""
-    return reported(verb, lambda: _module(verb).run(args))
+def _starts_ranks(verb: str, argv: list[str]) -> bool:
+    """Whether this process is going to start ranks, as far as that can be known without reading the options."""
+    printing = any(word.startswith("--print_config") for word in argv)
+    return bool(VERBS[verb].ranks_import) and "WORLD_SIZE" not in os.environ and not printing
 
 
 if __name__ == "__main__":

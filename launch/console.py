@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pretrain.observe import Console, LineConsole, duration
+from data_pipeline import duration
+from pretrain.observe import Console, LineConsole
 
 
 def open_console(title: str) -> AbstractContextManager[Console]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
+from data_pipeline import CONTINUATION_MARK, SPACE_MARK, write_bytes
 from data_pipeline.stream import MaskedBatch, SplitSummary
 
 from .errors import LaunchError
@@ -55,10 +55,10 @@ def coloured_blocks(batch: MaskedBatch, tokenizer: Tokenizer, mask_token_id: int
 def _piece(tokenizer: Tokenizer, token_id: int) -> tuple[str, str]:
     """The space before a token, and its text."""
     piece = tokenizer.id_to_token(token_id) or f"<{token_id}>"
-    if piece.startswith("##"):
-        return "", piece[2:]
-    if "\u0120" in piece or "\u010a" in piece:  # a byte-level vocabulary writes space and line end so
-        return " ", piece.replace("\u0120", "").replace("\u010a", "\\n")
+    if piece.startswith(CONTINUATION_MARK):
+        return "", piece.removeprefix(CONTINUATION_MARK)
+    if SPACE_MARK in piece or "\u010a" in piece:  # a byte-level vocabulary writes space and line end so
+        return " ", piece.replace(SPACE_MARK, "").replace("\u010a", "\\n")
     return " ", piece
 
 
@@ -95,9 +95,7 @@ def write_stats(summary: SplitSummary, tokenizer: Tokenizer, title: str, output:
         NUMBERS_FILE: (json.dumps(summary.numbers(), indent=1) + "\n").encode(),
     }
     for name, content in contents.items():
-        aside = output / f".{name}.partial"
-        aside.write_bytes(content)
-        os.replace(aside, output / name)
+        write_bytes(output / name, content)
 
 
 def _draw(summary: SplitSummary, title: str, target: io.BytesIO) -> None:

@@ -1,16 +1,31 @@
 """Which exceptions are written for the user, and shown without a traceback."""
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from data_pipeline import UserError
 
 
-class LaunchError(ValueError):
-    """A user's mistake in this room: the message names the field or file and the mend."""
+class LaunchError(UserError):
+    """A user's mistake in this room: the message names the field or file and the fix."""
 
 
 class HubError(RuntimeError):
     """The Hub cannot be reached, or failed: nothing that the user gave is wrong. The message says how to go on."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """How a message about a misspelled `word` goes on, ": did you mean ...?"; empty where nothing known is like it.
+
+    Of dotted names the last part alone will do: `lr` is like `optim.lr`.
+    """
+    names = list(known)
+    word = word.replace("-", "_") if "-" not in "".join(names) else word
+    found = [name for name in names if name.rpartition(".")[2] == word]
+    found = found or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f": did you mean {' or '.join(found)}?" if found else ""
 
 
 def mistakes() -> tuple[type[ValueError], ...]:

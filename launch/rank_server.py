@@ -3,6 +3,7 @@
 Importing this module is the work: multiprocessing's forkserver takes names of modules, and nothing else.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -18,6 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 def import_modules(names: list[str]) -> None:
     """Import what ranks need, except what would touch a GPU: CUDA does not survive a fork."""
+    gc.disable()  # a tenth of the time is looking for garbage that there is none of
     import torch
 
     on_gpu = torch.cuda.is_available()  # asks NVML, see `launch.ranks.SERVER_ENVIRONMENT`
@@ -28,6 +30,8 @@ def import_modules(names: list[str]) -> None:
             continue
         with suppress(Exception):  # the rank imports it again, and there it can be reported
             importlib.import_module(name)
+    gc.freeze()  # nothing of this will ever be garbage, and memory that is not looked at stays shared
+    gc.enable()
 
 
 if MODULES in os.environ:

@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import Problem
+
 from . import rank_server
 from .errors import LaunchError
 
@@ -34,12 +36,12 @@ the server, which could not be used after a fork."""
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def count_problems(nproc_per_node: int) -> list[str]:
+def count_problems(nproc_per_node: int) -> list[Problem]:
     """Why so many local ranks cannot be started; empty when they can."""
     if nproc_per_node < 1:
-        return [f"nproc_per_node={nproc_per_node} must be at least 1"]
+        return [Problem("nproc_per_node", nproc_per_node, "must be at least 1")]
     if nproc_per_node > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-        return ["nproc_per_node: torchrun has started the ranks already, leave it at 1"]
+        return [Problem("nproc_per_node", fix="torchrun has started the ranks already, leave it at 1")]
     return []
 
 
@@ -60,11 +62,22 @@ def start_server(modules: Sequence[str]) -> None:
             signal.signal(signal.SIGINT, interrupt)
 
 
-def stop_server() -> None:
-    """End a server that is not needed after all, so that nobody waits for its imports."""
-    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+@contextmanager
+def server_of_ranks(modules: Sequence[str]) -> Iterator[None]:
+    """Meanwhile such a server is there. One that was started for this is ended at once, or its imports would be waited
+    for by whoever reads our output, also after a mistake that was found in a moment."""
+    running = _server_pid() is not None
+    start_server(modules)
+    try:
+        yield
+    finally:
+        if not running and (pid := _server_pid()) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _server_pid() -> int | None:
+    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
 
 
 def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -> int:

@@ -1,6 +1,6 @@
 from .check import check_run
-from .checkpoints.export import export_checkpoint, find_checkpoint, tokenizer_folder
-from .config import ModelConfig, PretrainConfig, ValidationConfig
+from .checkpoints.export import tokenizer_folder
+from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
 from .engine import (
     LARGEST_BUCKET,
     REDUCED_AT_ONCE,
@@ -12,10 +12,8 @@ from .engine import (
     step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
-from .files import write_text
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
-from .plain import plain_problems
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 
@@ -38,13 +36,10 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "cpu_multiplies_bf16",
-    "export_checkpoint",
-    "find_checkpoint",
     "init_distributed",
     "plain_problems",
     "pretrain",
     "resolve_precision",
     "step",
     "tokenizer_folder",
-    "write_text",
 ]

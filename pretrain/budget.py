@@ -1,7 +1,10 @@
 """How long to train and with which batches: pure functions of the step, exact on resume and for any number of ranks."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from data_pipeline import Problem
 
 from .optim import ScheduleConfig
 
@@ -18,17 +21,18 @@ class Budget:
     epochs: float | None = None
     hours: float | None = None
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         given = {name: value for name, value in vars(self).items() if value is not None}
-        found = [f"{name}={value} must be above 0" for name, value in given.items() if not value > 0]
+        found = [Problem(name, value, "must be above 0") for name, value in given.items() if not value > 0]
         if len(given) > 1:
-            asked, *others = reversed(given)  # steps comes first: it is the one that recipes and defaults set
-            both = " and ".join(f"{name}={value}" for name, value in given.items())
-            mend = " ".join(f"--{name} null" for name in reversed(others))
-            found.append(f"{both} are several budgets, a run has one: for {asked} add {mend}")
+            *others, asked = given  # steps comes first: it is the one that recipes and defaults set
+            _, *further = (f"{name}={value}" for name, value in given.items())
+            wrong = f"and {' and '.join(further)} are several budgets, a run has one"
+            fix = f"for {asked} add {' '.join(f'--{name} null' for name in others)}"
+            found.append(Problem(others[0], given[others[0]], wrong, fix))
         if not given:
-            found.append("steps, tokens, epochs and hours are all null: set one of them, the run's budget")
+            wrong, fix = ", tokens, epochs and hours are all null", "set one of them, the run's budget"
+            found.append(Problem("steps", wrong=wrong, fix=fix))
         return found
 
     def samples(self, blocks: int, seq_length: int) -> int | None:
@@ -50,15 +54,16 @@ class BatchWarmupConfig:
     steps: int = 0
     """Steps until global_batch_size is reached; the smaller batches share them equally."""
 
-    def problems(self, global_batch_size: int) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self, global_batch_size: int) -> list[Problem]:
         if self.start is None:
-            return ["batch_warmup.steps needs batch_warmup.start, the first global batch"] if self.steps else []
+            missing = Problem("batch_warmup.steps", wrong="needs batch_warmup.start, the first global batch")
+            return [missing] if self.steps else []
         if self.start < 1 or self.start >= global_batch_size or global_batch_size % self.start:
-            return [f"batch_warmup.start={self.start} must divide global_batch_size={global_batch_size} and be smaller"]
+            wrong = f"must divide global_batch_size={global_batch_size} and be smaller"
+            return [Problem("batch_warmup.start", self.start, wrong)]
         fewest = global_batch_size // self.start - 1
         if self.steps < fewest:
-            return [f"batch_warmup.steps={self.steps} must be at least {fewest}, one for each smaller batch"]
+            return [Problem("batch_warmup.steps", self.steps, f"must be at least {fewest}, one for each smaller batch")]
         return []
 
 
@@ -151,3 +156,15 @@ class Plan:
             return self.peak_rate * self.schedule.factor(done, total)
         start = float(self.branch.step)
         return self.branch.rate * self.schedule.factor(done - start, total - start)
+
+
+class TrainingClock:
+    """Seconds of training over all restarts: what the checkpoint knew, and the time since this process began."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._before = seconds_before
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """On this rank's clock."""
+        return self._before + time.monotonic() - self._start

@@ -6,20 +6,19 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import is_flash_attn_2_available
 
-from data_pipeline import DataError
+from data_pipeline import DataError, Problem
 from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
 from .checkpoints import Checkpoint, Progress, differences, find_origin, newest_complete
-from .config import PretrainConfig
+from .config import PretrainConfig, data_problems, plain_problems
 from .engine import precision_problems, resolve_precision
 from .errors import PretrainError
 from .optim import CONVERTIBLE
-from .plain import data_problems, plain_problems
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:
-    """Raise one `PretrainError` with every problem of the run, each naming the field and the mend.
+    """Raise one `PretrainError` with every problem of the run, each naming the field and the fix.
 
     Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
     """
@@ -31,26 +30,39 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
         if not data_problems(config.data):
             found += _data_problems(config, world_size)
     if found:
-        raise PretrainError("\n".join(found))
+        raise PretrainError(*found)
 
 
-def _kernel_problems(config: PretrainConfig) -> list[str]:
+def _kernel_problems(config: PretrainConfig) -> list[Problem]:
     """Why this machine cannot run the attention or the compiled layers that are asked for."""
     found = []
     if config.attention == "flash_attention_2":
         if not is_flash_attn_2_available():
-            found.append("attention=flash_attention_2 needs a GPU and the package flash-attn: install it, or use auto")
+            found.append(
+                Problem(
+                    "attention",
+                    "flash_attention_2",
+                    "needs a GPU and the package flash-attn",
+                    "install it, or use auto",
+                )
+            )
         if resolve_precision(config.precision) == "fp32":
-            found.append("attention=flash_attention_2 computes in half precision: set precision bf16, or use auto")
+            found.append(
+                Problem(
+                    "attention", "flash_attention_2", "computes in half precision", "set precision bf16, or use auto"
+                )
+            )
     if not torch.cuda.is_available():
         if config.attention == "flex_attention":
-            found.append("attention=flex_attention cannot train on a CPU: use auto")
+            found.append(Problem("attention", "flex_attention", "cannot train on a CPU", "use auto"))
         if config.compile and config.optim.name == "muon":
-            found.append("compile=true does not go with optim.name=muon on a CPU: leave one of them out")
+            found.append(
+                Problem("compile", "true", "does not go with optim.name=muon on a CPU", "leave one of them out")
+            )
     return found
 
 
-def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
+def _batch_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
     found = []
     micro_batch = config.micro_batch(world_size)
     for name, blocks in (
@@ -60,50 +72,72 @@ def _batch_problems(config: PretrainConfig, world_size: int) -> list[str]:
         share, rest = divmod(blocks or 0, world_size)
         if rest == 0 and micro_batch and share % micro_batch:
             found.append(
-                f"micro_batch_size={micro_batch} does not divide one rank's share of the {name} batch "
-                f"({blocks} blocks / {world_size} ranks = {share}): change one of them"
+                Problem(
+                    "micro_batch_size",
+                    micro_batch,
+                    f"does not divide one rank's share of the {name} batch ({blocks} blocks / {world_size} ranks "
+                    f"= {share})",
+                    "change one of them",
+                )
             )
     start = config.batch_warmup.start or 0
     if start % world_size:
-        found.append(f"batch_warmup.start={start} is not a multiple of the {world_size} ranks: change one of them")
+        found.append(
+            Problem("batch_warmup.start", start, f"is not a multiple of the {world_size} ranks", "change one of them")
+        )
     return found
 
 
-def _data_problems(config: PretrainConfig, world_size: int) -> list[str]:
+def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
     try:
         stream = TokenStream(config.data, config.stream, config.masking)
     except DataError as error:
-        return [str(error)]
+        return error.problems
     found = world_problems(stream.lanes, world_size, config.global_batch_size)
     longest = config.model.max_position_embeddings
     if stream.seq_length > longest:
-        found.append(f"model.max_position_embeddings={longest} is below the corpus's seq_length {stream.seq_length}")
+        found.append(
+            Problem("model.max_position_embeddings", longest, f"is below the corpus's seq_length {stream.seq_length}")
+        )
     progress = first_progress(config, stream, world_size)
     try:
         AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
-        return [*found, f"model: {error.__cause__ or error}"]
+        return [*found, Problem("model", wrong=f": {error.__cause__ or error}")]
     resumed = newest_complete(Path(config.output))
     return found + (_resume_problems(resumed, progress) if resumed else _start_problems(config, stream, progress))
 
 
-def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progress) -> list[str]:
+def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progress) -> list[Problem]:
     """What is wrong with the beginning of a new run."""
     steps = config.plan(stream.blocks, stream.seq_length, branch=None).steps
     if steps == 0:
-        given = f"tokens={config.tokens:g}" if config.tokens is not None else f"epochs={config.epochs:g}"
-        return [f"{given} is less than the first global batch: allow more, or make it smaller"]
+        name = "tokens" if config.tokens is not None else "epochs"
+        return [
+            Problem(
+                name,
+                f"{getattr(config, name):g}",
+                "is less than the first global batch",
+                "allow more, or make it smaller",
+            )
+        ]
     try:
         origin = find_origin(config.branch_from, config.init_from)
     except PretrainError as error:
-        return [str(error)]
+        return error.problems
     if origin is None:
         return []
     found = origin.problems(progress)
     if origin.branch:
         saved = origin.checkpoint.progress
         if steps is not None and steps <= saved.step:
-            found.append(f"the budget of {steps} steps in all is used up at {origin.checkpoint.path}: allow more")
+            found.append(
+                Problem(
+                    "",
+                    wrong=f"the budget of {steps} steps in all is used up at {origin.checkpoint.path}",
+                    fix="allow more",
+                )
+            )
         found += _state_problems(origin.checkpoint, progress)
     return found
 
@@ -122,22 +156,29 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
     )
 
 
-def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
-    saved, mend = checkpoint.progress, "use the same as before, or another output folder"
-    found = differences("model", saved.model, progress.model, f"{checkpoint.path}", mend)
-    found += differences("order", saved.order, progress.order, f"{checkpoint.path}", mend)
+def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem]:
+    saved, fix = checkpoint.progress, "use the same as before, or another output folder"
+    found = differences("model", saved.model, progress.model, f"{checkpoint.path}", fix)
+    found += differences("order", saved.order, progress.order, f"{checkpoint.path}", fix)
     return found + _state_problems(checkpoint, progress)
 
 
-def _state_problems(checkpoint: Checkpoint, progress: Progress) -> list[str]:
+def _state_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem]:
     """Why the optimizer states of `checkpoint` cannot be those of a run with `progress`."""
     saved = checkpoint.progress
     if saved.optimizer != progress.optimizer:
-        return [f"optim.name={progress.optimizer}, but {checkpoint.path} has the states of {saved.optimizer}"]
+        return [
+            Problem("optim.name", progress.optimizer, f", but {checkpoint.path} has the states of {saved.optimizer}")
+        ]
     sharded = saved.zero_stage or progress.zero_stage
     if saved.optimizer not in CONVERTIBLE and sharded and saved.layout != progress.layout:
         return [
-            f"optim.name={saved.optimizer}: {checkpoint.path} was written by {saved.world_size} rank(s), zero_stage "
-            f"{saved.zero_stage}, {saved.precision}, and cannot be converted: use the same"
+            Problem(
+                "optim.name",
+                saved.optimizer,
+                f": {checkpoint.path} was written by {saved.world_size} rank(s), zero_stage {saved.zero_stage}, "
+                f"{saved.precision}, and cannot be converted",
+                "use the same",
+            )
         ]
     return []

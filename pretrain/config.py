@@ -1,16 +1,18 @@
-"""The configuration of a pretraining run."""
+"""The configuration of a pretraining run, and what can be known to be wrong with it without torch."""
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from data_pipeline import Problem, folder_problem, is_url
 from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
 from .checkpoints import CheckpointConfig
+from .deepspeed_options import OffloadConfig, override_problems
+from .health import HealthConfig
 from .observe import ProbesConfig, ProfileConfig
-from .offload import OffloadConfig
 from .optim import EmaConfig, OptimConfig, ScheduleConfig
-from .recovery import HealthConfig
 
 if TYPE_CHECKING:
     from data_pipeline import Manifest
@@ -69,13 +71,12 @@ class ValidationConfig:
     blocks: int = 2048
     """Blocks of the validation split to use (all, if it has fewer)."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if self.every < 0:
-            found.append(f"validation.every={self.every} must not be negative")
+            found.append(Problem("validation.every", self.every, "must not be negative"))
         if self.blocks < 1:
-            found.append(f"validation.blocks={self.blocks} must be at least 1")
+            found.append(Problem("validation.blocks", self.blocks, "must be at least 1"))
         return found
 
 
@@ -166,32 +167,43 @@ class PretrainConfig:
     sample_log: bool = False
     """Write the ids of the samples of every step to RUN/samples/, to audit the order of the data."""
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
         positive = ("global_batch_size", "micro_batch_size", "log_every")
-        found = [f"{name}={getattr(self, name)} must be at least 1" for name in positive if getattr(self, name) < 1]
+        found = [
+            Problem(name, getattr(self, name), "must be at least 1") for name in positive if getattr(self, name) < 1
+        ]
         for name in ("stop_after_hours", "timeout_seconds", "hang_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                found.append(f"{name}={value} must be above 0")
+                found.append(Problem(name, value, "must be above 0"))
         parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
         if self.compile and self.zero_stage == 3:
             found.append(
-                "compile=true does not go with zero_stage=3, which gathers weights inside the layers: use 0 to 2"
+                Problem(
+                    "compile",
+                    "true",
+                    "does not go with zero_stage=3, which gathers weights inside the layers",
+                    "use 0 to 2",
+                )
             )
         return found + self.offload.problems(self.zero_stage)
 
-    def _course_problems(self) -> list[str]:
+    def _course_problems(self) -> list[Problem]:
         """Bad combinations of what the run starts from, its batches and its schedule."""
         found = self.batch_warmup.problems(self.global_batch_size)
         if self.branch_from and self.init_from:
-            found.append("branch_from and init_from are both given: a run starts from one other at most")
+            found.append(
+                Problem("branch_from", wrong="and init_from are both given", fix="a run starts from one other at most")
+            )
         if self.schedule.name == "decay" and not self.branch_from:
-            found.append("schedule.name=decay starts from a checkpoint's rate: give branch_from, or choose wsd")
+            found.append(
+                Problem("schedule.name", "decay", "starts from a checkpoint's rate", "give branch_from, or choose wsd")
+            )
         if self.schedule.name == "decay" and self.hours is not None:
-            found.append("schedule.name=decay needs a budget in steps, tokens or epochs, not hours")
+            found.append(Problem("schedule.name", "decay", "needs a budget in steps, tokens or epochs, not hours"))
         return found
 
     def micro_batch(self, world_size: int) -> int:
@@ -220,3 +232,28 @@ class PretrainConfig:
         )
         samples = self.budget.samples(blocks, seq_length)
         return plan if samples is None else replace(plan, steps=plan.steps_within(samples))
+
+
+def plain_problems(config: PretrainConfig) -> list[Problem]:
+    """Every problem that shows without torch, each naming the field and the fix; `check_run` finds the others."""
+    found = config.problems() + override_problems(config.deepspeed)
+    return found + _output_problems(Path(config.output)) + data_problems(config.data)
+
+
+def data_problems(data: str) -> list[Problem]:
+    """Why a local folder is no prepared corpus; nothing is asked of the network."""
+    problem = None if is_url(data) else folder_problem(data)
+    return [] if problem is None else [problem]
+
+
+def _output_problems(output: Path) -> list[Problem]:
+    if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
+        return []
+    return [
+        Problem("output", output, "exists and is not a run of `acn pretrain`", "choose another folder or remove it")
+    ]
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether a folder (or a file in its place) holds anything but our lock."""
+    return not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())

@@ -1,9 +1,9 @@
-"""The DeepSpeed engine, and the environment it needs."""
+"""The DeepSpeed engine: the process group it lives in, the model and settings it is given, and one step of it."""
 
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,10 +11,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from transformers import set_seed
+
+from data_pipeline import Problem
+from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch
+from modeling import AcnConfig, AcnForMaskedLM
 
 from .config import PretrainConfig
+from .deepspeed_options import merged, overrides
 from .optim import adapt_to_engine, build_optimizer
-from .overrides import merged, overrides
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
 # leave one bucket, with nothing to overlap.
@@ -67,6 +72,20 @@ def _join(backend: str, timeout: timedelta) -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """The `value` of every rank, by rank. A collective."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def first_rank_value(value: float, device: torch.device) -> float:
+    """The `value` of rank 0, for decisions that all ranks must take alike. A collective."""
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
 def resolve_precision(precision: str) -> str:
     """fp32, bf16 or fp16: `auto` is bf16 on GPUs that have it and fp32 elsewhere."""
     if precision != "auto":
@@ -74,10 +93,10 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-def precision_problems(precision: str) -> list[str]:
+def precision_problems(precision: str) -> list[Problem]:
     """Why this machine cannot train in `precision`; empty when it can."""
     if precision == "fp16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        return ["precision=fp16: this CPU has no fp16 arithmetic: use bf16 or fp32"]
+        return [Problem("precision", "fp16", ": this CPU has no fp16 arithmetic", "use bf16 or fp32")]
     return []
 
 
@@ -157,6 +176,21 @@ def compile_layers(model: Any) -> None:
         layer.compile(dynamic=False)
 
 
+def build_model(config: PretrainConfig, fields: dict[str, Any]) -> AcnForMaskedLM:
+    """The model with its initial weights, which depend on `config.seed` alone: every rank begins with the same.
+
+    Args:
+        fields: of the `AcnConfig`.
+    """
+    set_seed(config.seed)
+    model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention(config)))
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    if config.compile:
+        compile_layers(model)
+    return model
+
+
 def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     """The DeepSpeed engine around `model` with its optimizer."""
     from .lean_deepspeed import deepspeed
@@ -171,6 +205,32 @@ def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
         engine.allreduce_gradients = partial(engine.allreduce_gradients, bucket_size=REDUCED_AT_ONCE)
     engine.optimizer_order = order  # names in the optimizer's order, which its state_dict numbers them by
     return engine
+
+
+def model_inputs(batch: MaskedBatch, device: torch.device) -> dict[str, torch.Tensor]:
+    """What the model is given of a batch, on `device`: token ids (B, T) and masked positions (B, M); of a packed corpus
+    also which document each token belongs to, and its position there (B, T).
+
+    Copies do not wait for the device.
+    """
+    inputs = {"input_ids": batch.input_ids, "masked_positions": batch.masked_positions}
+    if isinstance(batch, PackedBatch):  # attention stays inside a document, positions restart with it
+        inputs |= {"seq_idx": batch.document_ids, "position_ids": batch.position_ids}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+
+
+def targets_per_micro_batch(batches: Sequence[MaskedBatch], device: torch.device) -> torch.Tensor:
+    """What a micro-batch's summed loss is divided by, so that the step's loss is the mean over all its targets.
+
+    DeepSpeed averages over micro-batches and ranks; with the mean number of targets of a micro-batch the result is the
+    global mean, also where documents leave some micro-batches with fewer targets. A collective.
+
+    Args:
+        batches: all of this rank's in one step.
+    """
+    targets = torch.tensor(sum(int((batch.labels != IGNORED_LABEL).sum()) for batch in batches), device=device)
+    dist.all_reduce(targets)
+    return targets.clamp(min=1) / (len(batches) * dist.get_world_size())
 
 
 def set_global_batch(engine: Any, blocks: int) -> None:
@@ -213,6 +273,6 @@ def _clip(engine: Any, most: float) -> bool:
 
 
 def gradient_norm(engine: Any) -> float | None:
-    """The global gradient norm of the last optimizer step before clipping, where the engine knows it."""
+    """The global gradient norm of the last optimizer step before clipping; None where there is no finite one."""
     norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
+    return None if norm is None or not math.isfinite(norm) else float(norm)

@@ -2,9 +2,11 @@
 
 import socket
 
+from data_pipeline import UserError
 
-class PretrainError(ValueError):
-    """A user's mistake: the message names the field or file and the mend."""
+
+class PretrainError(UserError):
+    """A user's mistake: the message names the field or file and the fix."""
 
 
 class UnhealthyError(RuntimeError):

@@ -1,93 +1,127 @@
-"""Sick steps: what counts as one, how long to bear with them, and what to go back to."""
+"""What becomes of a step that is not finite or a spike: dropped, counted and reported; a row of them is gone back from.
+
+All ranks judge alike, because what they judge by is a sum over all of them: the loss, or whether the engine applied the
+step, which hangs on the norm of the global gradient.
+"""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from data_pipeline.stream import MaskedBatch
+
+from .checkpoints import Checkpoint, Progress, newest_sound
+from .engine import gather_objects
+from .errors import UnhealthyError
+from .health import Health, HealthConfig
 
 
-@dataclass
-class HealthConfig:
-    """A step with a non-finite gradient or loss is left out and counted; a row of them ends at an older checkpoint."""
+def poison(loss: torch.Tensor) -> torch.Tensor:
+    """A loss whose gradient is NaN throughout, which makes every rank drop the optimizer step it belongs to.
 
-    patience: int = 8
-    """Sick steps in a row until the run goes back to the last checkpoint from before them and leaves their samples
-    out."""
-    rollbacks: int = 3
-    """How often a run may go back without getting past the place, before it ends with an error."""
-    spike: float | None = None
-    """Treat a loss more than this many standard deviations above its running mean as sick too (6 is a cautious value);
-    null does not look."""
-    spike_memory: int = 100
-    """Steps that the running mean and deviation remember; also how many must have passed before a spike counts."""
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = []
-        for name in ("patience", "spike_memory"):
-            if getattr(self, name) < 1:
-                found.append(f"health.{name}={getattr(self, name)} must be at least 1")
-        if self.rollbacks < 0:
-            found.append(f"health.rollbacks={self.rollbacks} must not be negative")
-        if self.spike is not None and not self.spike > 0:
-            found.append(f"health.spike={self.spike} must be above 0")
-        return found
+    A spike is known only after the last forward pass, when the gradients of the micro-batches before it are summed, at
+    ZeRO 2 and 3 already exchanged and sharded, and DeepSpeed has no call that takes them back. What it does have, at
+    every stage and precision, is that a gradient that is not finite is dropped, with weights, optimizer states and
+    counters left as they are. So a spike takes the way of an overflow.
+    """
+    return loss * math.nan
 
 
-@dataclass
-class Health:
-    """What a run remembers about its sick steps; part of its checkpoints, so that a restart judges as before."""
+class Recovery:
+    """Judges the steps of one run. Its methods are collectives: every rank calls them in the same step."""
 
-    skipped_steps: int = 0
-    """Steps whose gradient was dropped, over the whole run."""
-    sick_in_a_row: int = 0
-    first_sick_step: int = 0
-    """Steps done when the present row began."""
-    first_sick_sample: int = 0
-    """The first sample of the present row."""
-    rollbacks: int = 0
-    """Times the run went back since it last got past what it left out."""
-    left_out: list[list[int]] = field(default_factory=list)
-    """Ranges [first, end) of samples that are never trained on again."""
-    loss_mean: float = 0.0
-    loss_variance: float = 0.0
-    losses: int = 0
-    """Healthy losses that mean and variance have seen."""
+    def __init__(self, config: HealthConfig, run: Path, say: Callable[[str], None]):
+        self._config, self._run, self._say = config, run, say
+        self._step_loss: float | None = None  # of all ranks; known only where spikes are looked for
 
-    def healthy(self, sample: int, loss: float | None, memory: int) -> None:
-        """Note an applied step that began at `sample`; with a `loss`, for the running mean (over `memory` steps)."""
-        self.sick_in_a_row = 0
-        if self.left_out and sample >= self.left_out[-1][1]:
-            self.rollbacks = 0
-        if loss is None:
-            return
-        self.losses += 1
-        weight = max(1 / self.losses, 1 / memory)  # a plain average until the memory is full
-        difference = loss - self.loss_mean
-        self.loss_mean += weight * difference
-        self.loss_variance = (1 - weight) * (self.loss_variance + weight * difference**2)
+    def find_spike(self, losses: Sequence[torch.Tensor], health: Health) -> bool:
+        """Whether a step whose micro-batches had these `losses` sticks out (`health.spike`, off by default).
 
-    def sick(self, step: int, sample: int) -> None:
-        """Note that the step after `step` steps, which began at `sample`, was left out."""
-        if self.sick_in_a_row == 0:
-            self.first_sick_step, self.first_sick_sample = step, sample
-        self.sick_in_a_row += 1
-        self.skipped_steps += 1
-
-    def is_spike(self, loss: float, config: HealthConfig) -> bool:
-        """Whether `loss` sticks out of the losses so far."""
-        if config.spike is None or self.losses < config.spike_memory:
+        Waits for the device, which is why nothing is read back where nobody asked for it.
+        """
+        if self._config.spike is None:
             return False
-        return loss > self.loss_mean + config.spike * math.sqrt(self.loss_variance)
+        loss = torch.stack(list(losses)).mean()
+        dist.all_reduce(loss, op=dist.ReduceOp.SUM)
+        self._step_loss = loss.item() / dist.get_world_size()
+        return health.is_spike(self._step_loss, self._config)
 
-    def rolled_back_to(self, then: "Health", end: int) -> "Health":
-        """The health of a run that goes back to where its health was `then`, never to see the samples of the present
-        row again, which ends before sample `end`."""
-        left_out = [*self.left_out, [self.first_sick_sample, end]]
-        counts = {"skipped_steps": self.skipped_steps, "rollbacks": self.rollbacks + 1}
-        return replace(then, left_out=left_out, sick_in_a_row=0, **counts)
+    def judge(
+        self,
+        progress: Progress,
+        end: int,
+        batches: Sequence[MaskedBatch],
+        losses: Sequence[torch.Tensor],
+        applied: bool,
+    ) -> None:
+        """Note in the run's health how the step after `progress` went, and report it if it was dropped.
 
-    def past_left_out(self, sample: int) -> int:
-        """The first sample from `sample` on that is trained on."""
-        for first, end in sorted(self.left_out):
-            if first <= sample < end:
-                sample = end
-        return sample
+        Args:
+            end: the sample after the step's last one.
+            batches, losses: this rank's micro-batches.
+            applied: whether the weights moved; the same on all ranks.
+        """
+        health = progress.health
+        if applied:
+            health.healthy(progress.samples, self._step_loss, self._config.spike_memory)
+        elif progress.precision == "fp16" and _all_finite(losses):
+            # the loss scale was too high for this gradient and has been lowered: part of fp16's routine, not of a row
+            health.skipped_steps += 1
+        else:
+            health.sick(progress.step, progress.samples)
+            self._report(progress, end, batches, losses)
+
+    def _report(
+        self, progress: Progress, end: int, batches: Sequence[MaskedBatch], losses: Sequence[torch.Tensor]
+    ) -> None:
+        """Say which samples a dropped step was made of."""
+        own = [batch.samples.tolist() for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
+        found = sorted(sample for rank in gather_objects(own) for micro_batch in rank for sample in micro_batch)
+        cause = f"a loss that is not finite came from samples {found}" if found else "no single loss was the cause"
+        self._say(
+            f"WARNING: step {progress.step + 1} (samples {progress.samples}..{end - 1}) left out: its loss or gradient "
+            f"is not finite or a spike; {cause}"
+        )
+
+    def out_of_patience(self, health: Health) -> bool:
+        """Whether so many steps in a row were dropped that the run must go back."""
+        return health.sick_in_a_row >= self._config.patience
+
+    def go_back(self, sick: Progress, load: Callable[[Checkpoint], Progress]) -> Progress:
+        """Load the last sound checkpoint from before the present row of sick steps.
+
+        Args:
+            sick: the progress of the run at the end of the row.
+            load: takes over a checkpoint and returns its progress.
+
+        Returns:
+            That progress, with the samples of the row left out for good: the same data would do the same again.
+
+        Raises:
+            UnhealthyError: there is none, or going back has not helped.
+        """
+        health = sick.health
+        row = (
+            f"{health.sick_in_a_row} steps in a row, from step {health.first_sick_step + 1}, were not finite or spikes"
+        )
+        if health.rollbacks >= self._config.rollbacks:
+            raise UnhealthyError(f"{row}; going back {health.rollbacks} times did not help: lower optim.lr")
+        good = newest_sound(self._run, self._say, at_most=health.first_sick_step)
+        if good is None:
+            raise UnhealthyError(f"{row}, and there is no checkpoint from before them to go back to")
+        then = load(good)
+        now = health.rolled_back_to(then.health, end=sick.samples)
+        first, end = now.left_out[-1]
+        self._say(f"WARNING: {row}: back to {good.path}; samples {first}..{end - 1} are left out for good")
+        return replace(then, health=now)
+
+
+def _all_finite(losses: Sequence[torch.Tensor]) -> bool:
+    """Whether no rank had a loss that is not finite. A collective."""
+    finite = torch.stack(list(losses)).isfinite().all().int()
+    dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+    return bool(finite.item())

@@ -1,25 +1,46 @@
-"""Pretraining, read from top to bottom: `pretrain` sets up, `Training.fit` trains, the rest does one thing each."""
+"""Pretraining, read from top to bottom: `pretrain` runs a job; `Training` sets up, fits, makes a step, logs, validates.
 
-import math
-from collections.abc import Callable, Iterator
+What is not the loop has a place of its own: `recovery` (steps that are not finite, and going back), `checkpoints`
+(saving, loading, exporting), `observe` (measuring and showing), `engine` (DeepSpeed), `budget` (batches and rates).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from data_pipeline.stream import MaskedBatch, validation_batches
+from data_pipeline import write_text
+from data_pipeline.stream import MaskedBatch, TokenStream
+from modeling import AcnConfig, AcnForMaskedLM
 
-from .batch import model_inputs
-from .check import check_run
-from .checkpoints import gather_objects, newest_sound
+from .budget import Branch, TrainingClock
+from .check import check_run, first_progress
+from .checkpoints import Checkpoint, Origin, Progress, Saver, find_origin, load_checkpoint, newest_sound
 from .config import PretrainConfig
-from .engine import gradient_norm, init_distributed, set_global_batch, step
-from .errors import UnhealthyError, lost_rank
-from .observe import Console, SampleLog, Tracker, forget_after
-from .optim import set_learning_rate
-from .run import Run
+from .engine import (
+    build_engine,
+    build_model,
+    clips_outside,
+    first_rank_value,
+    gradient_norm,
+    init_distributed,
+    model_inputs,
+    set_global_batch,
+    step,
+    targets_per_micro_batch,
+)
+from .errors import lost_rank
+from .lock import lock_run
+from .observe import Console, Observer, SampleLog, Tracker
+from .optim import Ema, set_learning_rate
+from .recovery import Recovery, poison
 from .stop import StopRequest, reason
-from .validate import validate_depths
+from .validate import held_out_batches, validate_depths
+from .watchdog import Watchdog
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
@@ -39,37 +60,118 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
     Raises:
         PretrainError: everything wrong with the configuration, the data or the output folder, before any work.
         UnhealthyError: training cannot go on; the last complete checkpoint stands.
+        LostRankError: another rank, its node or the link to it is gone.
     """
     device = init_distributed(config.timeout_seconds)
     check_run(config, dist.get_world_size())
-    run = Training(config, device, open_tracker, console)
+    training = Training(config, device, open_tracker, console)
     try:
-        finished = run.fit()
+        finished = training.fit()
     except RuntimeError as error:
         if (lost := lost_rank(error, config.output)) is not None:
             raise lost from error
         raise
-    if finished and run.is_main:
-        run.publish()
-    dist.barrier()
+    if finished and training.is_main:
+        training.observer.publish(training.saver.export_model())
+    dist.barrier()  # until rank 0 has exported: a scheduler may end a job soon after its first rank has left
     dist.destroy_process_group()  # not after an error: the other ranks may wait in a collective
     return finished
 
 
-class Training(Run):
-    """The loop over the optimizer steps of a run."""
+class Training:
+    """One rank's part of a pretraining run: everything it consists of, and the loop over its optimizer steps."""
+
+    def __init__(
+        self, config: PretrainConfig, device: torch.device, open_tracker: Callable[[], Tracker], console: Console
+    ):
+        self.config, self.device, self.console = config, device, console
+        self.folder = Path(config.output)
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.is_main = self.rank == 0
+        # before checkpoints are looked for: the job before this one may still be writing its last
+        self._lock = lock_run(self.folder, console.say) if self.is_main else None
+        self.stream = TokenStream(config.data, config.stream, config.masking, self.rank, self.world_size)
+        self.progress = first = first_progress(config, self.stream, self.world_size)
+        self.watchdog = Watchdog(self.rank, config.hang_seconds)
+        self.recovery = Recovery(config.health, self.folder, self.say)
+        resumed = newest_sound(self.folder, self.say)
+        origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
+        model = build_model(config, first.model)
+        if origin is not None:
+            origin.give_weights(model)
+            self.say(f"starting from {origin.checkpoint.path}")
+        parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
+        self.engine = build_engine(model.to(device), config)
+        self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
+        self.observer = Observer(config, model, first.precision, device, open_tracker, console)
+        self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
+        self.saver = Saver(self.engine, config, self.stream.folder, self.ema, self.say, self.observer.log, self.phase)
+        self.sample_log = SampleLog(self.folder, config.sample_log)
+        self.resume(resumed, origin)
+        self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
+        self.clock = TrainingClock(self.progress.seconds)
+        if self.is_main:
+            write_text(self.folder / "deepspeed.json", json.dumps(self.engine.config, indent=1))
+        self.observer.introduce(parameters, self.stream)
+
+    def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
+        """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""
+        if resumed is not None:
+            self.progress = self.load(resumed)
+            self.say(f"resuming from {resumed.path} at step {self.progress.step}")
+        elif origin is not None and origin.branch:
+            saved = self.load(origin.checkpoint)
+            self.progress = replace(saved, branch=Branch(saved.step, saved.rate), seconds=0.0)
+        elif self.ema is not None:
+            self.ema.start(self.engine)
+        self.saver.saved_step = self.progress.step
+        self.open_stream()
+        self.sample_log.go_on_after(self.progress.step)
+
+    def load(self, checkpoint: Checkpoint) -> Progress:
+        """Take over weights, optimizer states and average; returns the progress that they belong to. A collective."""
+        progress = load_checkpoint(self.engine, self.ema, checkpoint, self.progress, self.folder, self.say)
+        self.observer.meter.restart()  # loading is no part of a step
+        return progress
+
+    def open_stream(self) -> None:
+        """Read on from the run's next sample that has not been left out."""
+        self.progress = replace(self.progress, samples=self.progress.health.past_left_out(self.progress.samples))
+        self.micro_batches = self.stream.micro_batches(self.progress.samples, self.config.micro_batch(self.world_size))
+
+    def say(self, line: str) -> None:
+        """Tell the user, once for all ranks."""
+        if self.is_main:
+            self.console.say(line)
+
+    @contextmanager
+    def phase(self, name: str, doing: str) -> Iterator[None]:
+        """Time a part of a step, and let the watchdog say what this rank is `doing` when it takes too long."""
+        with self.observer.meter.phase(name), self.watchdog.doing(f"{doing} (step {self.progress.step + 1})"):
+            yield
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is used up."""
+        return self.plan.finished(self.progress.step, self.progress.seconds)
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every `every` steps, and at the last one, is due."""
+        return self.finished or (every > 0 and self.progress.step % every == 0)
 
     def fit(self) -> bool:
-        """Train until the budget is used up (True) or a stop is agreed on (False); a checkpoint ends it either way."""
-        config = self.config
+        """Train until the budget is used up (True) or a stop is agreed on (False); a checkpoint ends it either way.
+
+        Raises:
+            UnhealthyError: too many steps were not finite, or the last checkpoint could not be written.
+        """
         stopped = 0
-        with StopRequest(self.folder, config.stop_after_hours) as request, self.watchdog:
+        with StopRequest(self.folder, self.config.stop_after_hours) as request, self.watchdog:
             while not self.finished and not stopped:
                 stopped = self.advance(request)
-            if self.progress.step > self.saved_step:  # resumed past the last step of a shorter configuration otherwise
-                self.save_or_fail()
+            self.saver.save_last(self.progress)
             if stopped and self.is_main:
-                request.clear_file()
+                request.clear_file()  # last: a checkpoint that could not be written leaves the wish to stop
         self.micro_batches.close()
         self.observer.close()
         if stopped:
@@ -78,45 +180,48 @@ class Training(Run):
 
     def advance(self, request: StopRequest) -> int:
         """One optimizer step and whatever is due after it; returns the code of a stop agreed on, or 0."""
-        config = self.config
         self.train_step()
         if self.ema is not None:
             self.ema.update(self.engine, self.progress.step)
-        if self.progress.health.sick_in_a_row >= config.health.patience:
+        # before the rest, so that what is logged, validated and saved is the state that training goes on from
+        if self.recovery.out_of_patience(self.progress.health):
             self.roll_back()
-        if self.due(config.log_every):
-            self.log_training()
-        if self.due(config.validation.every):
+        if self.due(self.config.log_every):
+            self.log()
+        if self.due(self.config.validation.every):
             self.validate()
-        stopped = self.agree(request)
-        self.save_if_due(stopping=bool(stopped))
+        stopped = self.agree_on_stop(request)
+        if not stopped and not self.finished:  # `fit` saves at the end, where a full disk is an error
+            self.saver.save_if_due(self.progress)
         return stopped
 
-    def agree(self, request: StopRequest) -> int:
+    def agree_on_stop(self, request: StopRequest) -> int:
         """The code of the stop that any rank asks for, or 0; and finish a checkpoint that all have written.
 
         A collective, the only one of a step that is not about losses and gradients.
         """
+        # A rank that stopped, or marked a checkpoint, by what it alone knows would leave the others waiting in their
+        # next collective. One exchange answers both questions.
         flags = torch.tensor([request.code(), int(self.saver.busy)], device=self.device)
         with self.watchdog.doing("waiting for the other ranks at the end of a step"):
             dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         code, writing = flags.tolist()
         if not writing:
-            self.finish_saving()
+            self.saver.finish_pending()
         return code
 
     def train_step(self) -> None:
-        """One optimizer step over the global batch."""
-        config, done = self.config, self.progress.step
+        """One optimizer step over the global batch, made by all ranks or left out by all. A collective."""
+        done, blocks = self.progress.step, self.plan.batch(self.progress.step)
         self.observer.begin_step(done + 1, self.plan.expected_steps(done, self.progress.seconds))
-        set_global_batch(self.engine, self.plan.batch(done))
+        set_global_batch(self.engine, blocks)
         with self.phase("data", "waiting for data"):
             batches = [next(self.micro_batches) for _ in range(self.engine.gradient_accumulation_steps())]
         self.progress = replace(self.progress, rate=self.plan.rate(done, self.progress.seconds))
         set_learning_rate(self.engine, self.progress.rate)
-        # dropout is a function of (seed, step, rank): resuming needs no random state
-        torch.manual_seed((config.seed * 1_000_003 + done) * 65_537 + self.rank)
-        share = self.targets_per_micro_batch(batches)
+        # dropout is a function of (seed, step, rank): resuming needs no random state, and no two ranks drop alike
+        torch.manual_seed((self.config.seed * 1_000_003 + done) * 65_537 + self.rank)
+        share = targets_per_micro_batch(batches, self.device)
         losses: list[torch.Tensor] = []
         applied = None
         for batch in batches:
@@ -127,159 +232,65 @@ class Training(Run):
                 self.observer.saw(outputs, labels)
                 loss = outputs.loss
                 losses.append(loss.detach())
-                if len(losses) == len(batches) and self.is_spike(losses):
-                    loss = loss * math.nan  # every rank then drops this step as any gradient that is not finite
+                # only now is the step's loss known, and its last backward pass is the last chance to leave it out
+                if len(losses) == len(batches) and self.recovery.find_spike(losses, self.progress.health):
+                    loss = poison(loss)
                 with self.phase("backward", "in the backward pass or its gradient exchange"):
                     self.engine.backward(loss)
             with self.phase("optimizer", "in the optimizer step or its parameter exchange"):
                 applied = step(self.engine, self.clip_outside)
-        self.observer.end_step(batches, self.plan.batch(done))
-        self.account(batches, losses, bool(applied))
+        self.observer.end_step(batches, blocks)
+        self.count_step(batches, losses, bool(applied))
 
-    def targets_per_micro_batch(self, batches: list[MaskedBatch]) -> torch.Tensor:
-        """What a micro-batch's summed loss is divided by, so that the step's loss is the mean over all its targets.
-
-        DeepSpeed averages over micro-batches and ranks; with the mean number of targets of a micro-batch the result is
-        the global mean, also where documents leave some micro-batches with fewer targets. A collective.
-        """
-        targets = torch.tensor(sum(int((batch.labels != -100).sum()) for batch in batches), device=self.device)
-        dist.all_reduce(targets)
-        return targets.clamp(min=1) / (len(batches) * self.world_size)
-
-    def is_spike(self, losses: list[torch.Tensor]) -> bool:
-        """Whether the step's loss sticks out (`health.spike`, off by default). A collective when on."""
-        health, config = self.progress.health, self.config.health
-        if config.spike is None:
-            return False
-        loss = torch.stack(losses).mean()
-        dist.all_reduce(loss, op=dist.ReduceOp.SUM)
-        self.step_loss = loss.item() / self.world_size
-        return health.is_spike(self.step_loss, config)
-
-    def account(self, batches: list[MaskedBatch], losses: list[torch.Tensor], applied: bool) -> None:
-        """Count the step that has just been made, or left out."""
-        progress, health = self.progress, self.progress.health
+    def count_step(self, batches: Sequence[MaskedBatch], losses: Sequence[torch.Tensor], applied: bool) -> None:
+        """Account for the step that has been made, or left out. A collective."""
+        # A step that was left out counts like any other: its samples are used up and the schedule moves on. The order
+        # of the data and the rates then do not depend on what went wrong.
+        progress = self.progress
+        end = progress.samples + self.plan.batch(progress.step)
+        self.recovery.judge(progress, end, batches, losses, applied)
         if applied:
-            self.loss_sum += torch.stack(losses).mean()
-            self.losses_summed += 1
-            health.healthy(progress.samples, self.step_loss, self.config.health.spike_memory)
-        elif self.is_overflow(losses):
-            health.skipped_steps += 1
-        else:
-            health.sick(progress.step, progress.samples)
-            self.report_sick(batches, losses)
-        if self.sample_log is not None:
-            self.sample_log.add(progress.step + 1, [batch.samples for batch in batches])
-        blocks = self.plan.batch(progress.step)
-        samples = progress.samples + blocks
-        seconds = self.clock.seconds() if self.plan.seconds is None else self.clock.agreed(self.device)
-        self.progress = replace(
-            progress,
-            step=progress.step + 1,
-            samples=samples,
-            applied=progress.applied + int(applied),
-            seconds=seconds,
-        )
-        if health.past_left_out(samples) != samples:
+            self.observer.count_losses(losses)
+        self.sample_log.add(progress.step + 1, [batch.samples for batch in batches])
+        seconds = self.clock.seconds()
+        if self.plan.seconds is not None:  # the schedule follows the clock: all ranks need the same reading
+            seconds = first_rank_value(seconds, self.device)
+        done, moved = progress.step + 1, progress.applied + int(applied)
+        self.progress = replace(progress, step=done, samples=end, applied=moved, seconds=seconds)
+        if progress.health.past_left_out(end) != end:
             self.open_stream()
 
-    def is_overflow(self, losses: list[torch.Tensor]) -> bool:
-        """Whether fp16's loss scale was too high for the gradient, which merely lowers it. A collective."""
-        if self.progress.precision != "fp16":
-            return False
-        finite = torch.stack(losses).isfinite().all().int()
-        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-        return bool(finite.item())
-
-    def report_sick(self, batches: list[MaskedBatch], losses: list[torch.Tensor]) -> None:
-        """Say which samples a left-out step was made of. A collective."""
-        own = [batch.samples.tolist() for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
-        found = sorted(sample for rank in gather_objects(own) for micro_batch in rank for sample in micro_batch)
-        first, end = self.progress.samples, self.progress.samples + self.plan.batch(self.progress.step)
-        which = f"a loss that is not finite came from samples {found}" if found else "no single loss was the cause"
-        self.say(
-            f"WARNING: step {self.progress.step + 1} (samples {first}..{end - 1}) left out: its loss or gradient is "
-            f"not finite or a spike; {which}"
-        )
-
     def roll_back(self) -> None:
-        """Go back to the last checkpoint from before the present sick steps, and then past their samples. A collective.
-
-        Raises:
-            UnhealthyError: there is none, or going back has not helped.
-        """
-        progress, health = self.progress, self.progress.health
-        row = (
-            f"{health.sick_in_a_row} steps in a row, from step {health.first_sick_step + 1}, were not finite or spikes"
-        )
-        if health.rollbacks >= self.config.health.rollbacks:
-            raise UnhealthyError(f"{row}; going back {health.rollbacks} times did not help: lower optim.lr")
-        self.finish_saving()
-        good = newest_sound(self.folder, self.say, at_most=health.first_sick_step)
-        if good is None:
-            raise UnhealthyError(f"{row}, and there is no checkpoint from before them to go back to")
-        self.load(good)
-        now = health.rolled_back_to(self.progress.health, end=progress.samples)
-        self.progress = replace(self.progress, health=now)
+        """Go on from before the present row of sick steps, without their samples. A collective."""
+        self.saver.finish_pending()
+        self.progress = self.recovery.go_back(self.progress, self.load)
         self.micro_batches.close()
         self.open_stream()
-        if self.sample_log is not None:
-            self.sample_log.close()
-            dist.barrier()
-            if self.is_main:
-                forget_after(self.folder, self.progress.step)
-            dist.barrier()
-            self.sample_log = SampleLog(self.folder, self.rank)
-        first, end = now.left_out[-1]
-        self.say(f"WARNING: {row}: back to {good.path}; samples {first}..{end - 1} are left out for good")
+        self.sample_log.go_on_after(self.progress.step)
 
-    def log_training(self) -> None:
+    def log(self) -> None:
         """Report the mean loss since the last call, and the speed. A collective."""
-        local = [self.loss_sum, self.loss_sum.new_tensor(float(self.stream.replaced_blocks))]
-        sums = torch.cat([torch.stack(local), self.observer.take_hits()])
-        dist.all_reduce(sums)
-        steps = self.plan.expected_steps(self.progress.step, self.progress.seconds)
+        progress = self.progress
         metrics = {
-            "train/learning_rate": self.progress.rate,
-            "train/samples": float(self.progress.samples),
-            "train/tokens": float(self.progress.samples * self.stream.seq_length),
-            "train/epoch": self.progress.samples / self.stream.blocks,
-            "train/skipped_steps": float(self.progress.health.skipped_steps),
-            **self.observer.meter.lap(self.progress.step, steps),
+            "train/learning_rate": progress.rate,
+            "train/samples": float(progress.samples),
+            "train/tokens": float(progress.samples * self.stream.seq_length),
+            "train/epoch": progress.samples / self.stream.blocks,
+            "train/skipped_steps": float(progress.health.skipped_steps),
+            **self.observer.meter.lap(progress.step, self.plan.expected_steps(progress.step, progress.seconds)),
+            **self.observer.take_means(self.stream.replaced_blocks),
         }
-        if self.losses_summed:
-            metrics["train/loss"] = sums[0].item() / self.world_size / self.losses_summed
-        if sums[3] > 0:
-            metrics["train/accuracy"] = (sums[2] / sums[3]).item()
-        if self.config.stream.damaged == "skip":
-            metrics["train/replaced_blocks"] = sums[1].item()
-        norm = gradient_norm(self.engine)
-        if norm is not None and math.isfinite(norm):
+        if (norm := gradient_norm(self.engine)) is not None:
             metrics["train/gradient_norm"] = norm
-        if self.progress.precision == "fp16":
+        if progress.precision == "fp16":
             metrics["train/loss_scale"] = float(self.engine.loss_scale())
-        self.loss_sum.zero_()
-        self.losses_summed = 0
-        self.observer.log(metrics, self.progress.step)
+        self.observer.log(metrics, progress.step)
 
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
         with self.phase("validation", "validating"):
-            metrics = validate_depths(self.engine.module, self.validation_batches(), self.device)
+            metrics = validate_depths(self.engine.module, held_out_batches(self.config), self.device)
             if self.ema is not None:
-                averaged = validate_depths(self.ema.model, self.validation_batches(), self.device)
-                metrics |= {name.replace("validation/", "validation_ema/"): value for name, value in averaged.items()}
+                metrics |= validate_depths(self.ema.model, held_out_batches(self.config), self.device, "validation_ema")
             self.observer.log(metrics, self.progress.step)
             self.observer.draw()
-
-    def validation_batches(self) -> Iterator[MaskedBatch]:
-        """This rank's held-out batches."""
-        return validation_batches(
-            self.config.data,
-            self.config.masking,
-            batch_size=self.config.micro_batch_size,
-            max_blocks=self.config.validation.blocks,
-            rank=self.rank,
-            world_size=self.world_size,
-            remote=self.config.stream.remote,
-        )

@@ -1,22 +1,38 @@
 """Held-out loss and masked accuracy at every depth, from one forward pass of the encoder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline.stream import MaskedBatch
+from data_pipeline.stream import MaskedBatch, validation_batches
 from modeling import AcnForMaskedLM
 
-from .batch import model_inputs
+from .config import PretrainConfig
+from .engine import model_inputs
 
 CUT_TOLERANCE = 0.01
 """Accuracy that the best cut may lose against the full model."""
 
 
+def held_out_batches(config: PretrainConfig) -> Iterator[MaskedBatch]:
+    """This rank's batches of the validation split, the same in every validation."""
+    return validation_batches(
+        config.data,
+        config.masking,
+        batch_size=config.micro_batch_size,
+        max_blocks=config.validation.blocks,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        remote=config.stream.remote,
+    )
+
+
 @torch.no_grad()
-def validate_depths(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device) -> dict[str, float]:
+def validate_depths(
+    model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device, prefix: str = "validation"
+) -> dict[str, float]:
     """Loss and masked accuracy at depth 0..L over all ranks' batches, those of the full model, and the best cut.
 
     Collective: every rank passes its own batches, as many as the others (ZeRO 3 gathers weights for each), and gets
@@ -24,7 +40,8 @@ def validate_depths(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], devic
 
     Returns:
         `validation/loss` and `validation/accuracy` of the full model, `validation/loss_depth_XX` and
-        `validation/accuracy_depth_XX`, `validation/cut_depth` (see `best_cut`) and `validation/cut_accuracy` there.
+        `validation/accuracy_depth_XX`, `validation/cut_depth` (see `best_cut`) and `validation/cut_accuracy` there;
+        with another `prefix` for "validation".
     """
     depths = model.config.num_hidden_layers + 1
     correct = torch.zeros(depths, dtype=torch.float64, device=device)
@@ -45,13 +62,13 @@ def validate_depths(model: AcnForMaskedLM, batches: Iterable[MaskedBatch], devic
     accuracies, mean_losses = means[:depths], means[depths:]
     cut = best_cut(accuracies)
     metrics = {
-        "validation/loss": mean_losses[-1],
-        "validation/accuracy": accuracies[-1],
-        "validation/cut_depth": float(cut),
-        "validation/cut_accuracy": accuracies[cut],
+        f"{prefix}/loss": mean_losses[-1],
+        f"{prefix}/accuracy": accuracies[-1],
+        f"{prefix}/cut_depth": float(cut),
+        f"{prefix}/cut_accuracy": accuracies[cut],
     }
-    metrics |= {f"validation/accuracy_depth_{depth:02d}": value for depth, value in enumerate(accuracies)}
-    return metrics | {f"validation/loss_depth_{depth:02d}": value for depth, value in enumerate(mean_losses)}
+    metrics |= {f"{prefix}/accuracy_depth_{depth:02d}": value for depth, value in enumerate(accuracies)}
+    return metrics | {f"{prefix}/loss_depth_{depth:02d}": value for depth, value in enumerate(mean_losses)}
 
 
 def best_cut(accuracies: Sequence[float], tolerance: float = CUT_TOLERANCE) -> int:

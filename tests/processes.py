@@ -34,7 +34,6 @@ MODULES = (
 
 def start_server() -> None:
     """Start the server of all processes of this session, unless it runs."""
-    ranks.stop_server = lambda: None  # `acn` in this process would end it, and the next test wait for another one
     ranks.start_server(MODULES)
 
 

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from eval import Results, read_json
+from eval import TaskResults, TrialResults, read_json
 from eval.glue import aggregate_seeds
 from eval.report import StudyResults, parse_study
 from pretrain.observe import Curves
@@ -95,18 +95,22 @@ class Claim:
         """Those that something was fine-tuned on, in order of importance."""
         return list(dict.fromkeys(cell["task"] for cell in self.done("finetune")))
 
-    def scores(self, arm: Arm, task: str, longer: int = 1) -> Results | None:
+    def scores(self, arm: Arm, task: str, longer: int = 1) -> TaskResults | None:
         """All runs of an arm on a task (pretraining seeds x fine-tuning seeds) as one result; None without any."""
-        cells: list[dict[str, Any]] = []
         found = list(self.done("finetune", **vars(arm), task=task, longer=longer))
-        for cell in found:
-            cells += [one | {"seed": cell["seed"] * _SEEDS + one["seed"]} for one in cell["result"]["seeds"]]
-        if not cells:
+        trials = [
+            # a claim's file has no folders: the model is the cell that made it
+            TrialResults.from_json(
+                trial | {"model": cell["name"], "seed": cell["seed"] * _SEEDS + trial["seed"]}, Path(self.name)
+            )
+            for cell in found
+            for trial in cell["result"]["seeds"]
+        ]
+        if not trials:
             return None
-        together = aggregate_seeds([cast(Results, cell) for cell in cells], cells[0]["tolerance"])
-        about = {"seeds": [cell["seed"] for cell in cells], "aggregate": together}
-        speed = found[0]["result"].get("speed")
-        return cast(Results, cells[0] | about | ({"speed": speed} if speed else {}))
+        together = aggregate_seeds(trials, trials[0].tolerance)
+        seeds, speed = [trial.seed for trial in trials], found[0]["result"].get("speed")
+        return TaskResults(**vars(trials[0]), seeds=seeds, aggregate=together, speed=speed or None)
 
     def cut_depths(self, arm: Arm, task: str, longer: int = 1) -> dict[int, int]:
         """The cut depth of every run by its seed (see `scores`)."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from eval import read_json, read_results
+from eval import read_json, read_results, read_trial
 from eval.report import STUDY_FILE
 from pretrain.observe import Curves, read_metrics
 
@@ -72,14 +72,14 @@ def _short(value: float) -> float:
 def _finetuning(folder: Path) -> dict[str, Any]:
     """Each seed's scores at every depth, and the speed that was measured."""
     together = read_results(folder)
-    seeds = [read_results(folder / f"seed-{seed}") for seed in together["seeds"]]
-    cells = [
-        {name: dict(cell)[name] for name in _KEPT_RESULTS}
-        | {"train": {name: cell["train"][name] for name in _KEPT_TRAINING if name in cell["train"]}}
-        for cell in seeds
+    trials = [read_trial(folder / f"seed-{seed}") for seed in together.all_seeds]
+    seeds = [
+        {name: getattr(trial, name) for name in _KEPT_RESULTS}
+        | {"train": {name: trial.train[name] for name in _KEPT_TRAINING if name in trial.train}}
+        for trial in trials
     ]
-    about = dict(together)
-    return {"seeds": cells, **{name: about[name] for name in ("speed", "selection", "grid") if name in about}}
+    about = together.to_json()
+    return {"seeds": seeds, **{name: about[name] for name in ("speed", "selection", "grid") if name in about}}
 
 
 def _study(folder: Path) -> dict[str, Any]:

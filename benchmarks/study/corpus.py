@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import Manifest
+from data_pipeline import Manifest, new_folder
 from data_pipeline.stream import BlockReader
-from eval import new_folder
 from launch.demo import write_demo_corpus, write_demo_tasks
 
 _BLOCKS = 4096  # of the training split, for the commonest token

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.timing import machine
-from eval import duration, write_json
+from data_pipeline import duration, write_json
 from launch import provenance_tags
 from pretrain import EXIT_STOPPED
 

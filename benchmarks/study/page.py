@@ -153,7 +153,7 @@ def _task(claim: Claim, task: str) -> Iterator[str]:
     yield f"### {task}\n"
     if runs:
         yield (
-            f"At equal tokens. A constant answer scores {runs[0].results['majority_score']:.4f}. A run's seed is 1000 "
+            f"At equal tokens. A constant answer scores {runs[0].results.majority_score:.4f}. A run's seed is 1000 "
             "times that of its pretraining plus that of its fine-tuning.\n"
         )
         yield from shown(paper_table(runs))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from eval import read_json, write_json
+from data_pipeline import write_json
+from eval import read_json
 from launch import LaunchError
 
 from .budgets import Budget

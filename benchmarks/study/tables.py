@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.timing import table as markdown
-from eval import Results
+from eval import TaskResults
 from eval.report import Run as TaskRun
 from eval.report import Table, mean_and_std, study_table
 
@@ -126,7 +126,7 @@ def equal_loss(claim: Claim) -> Table | None:
 
 def task_runs(claim: Claim, task: str, arms: Sequence[tuple[Arm, int]]) -> list[TaskRun]:
     """The fine-tunings of some arms on a task, as the report's tables take them."""
-    found: list[tuple[Arm, int, Results | None]] = [
+    found: list[tuple[Arm, int, TaskResults | None]] = [
         (arm, longer, claim.scores(arm, task, longer)) for arm, longer in arms
     ]
     return [TaskRun(Path(), label(arm, longer), results) for arm, longer, results in found if results is not None]

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval import Results
+from eval import TaskResults
 
 FEWEST_PAIRS = 3
 ERRORS = 2.0
@@ -106,10 +106,12 @@ def few_pretrainings(counts: Mapping[str, int]) -> str | None:
     )
 
 
-def at_chance(results: Results) -> bool:
+def at_chance(results: TaskResults) -> bool:
     """Whether the mean full score is no better than a constant answer's, within two standard errors."""
-    together = results["aggregate"]
-    return together["depth_mean"][-1] - results["majority_score"] <= ERRORS * together["standard_error"]
+    together, majority = results.aggregate, results.majority_score
+    assert together is not None, "the results of a study are put together"
+    assert majority is not None, "a claim keeps it"
+    return together.depth_mean[-1] - majority <= ERRORS * together.standard_error
 
 
 def masked_accuracy(name: str, accuracies: Sequence[float], baseline: float) -> str:

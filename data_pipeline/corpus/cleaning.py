@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import DataError
+from ..problems import Problem
 
 Clean = Callable[[str], str | None]
 """Document -> what to keep of it; None drops it."""
@@ -24,15 +25,14 @@ class CleaningConfig:
     min_characters: int = 1
     """Documents with fewer characters are dropped."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if self.min_characters < 1:
-            found.append(f"corpus.cleaning.min_characters={self.min_characters} must be at least 1")
+            found.append(Problem("corpus.cleaning.min_characters", self.min_characters, "must be at least 1"))
         try:
             self.function()
         except DataError as error:
-            found.append(str(error))
+            found += error.problems
         return found
 
     def function(self) -> Clean:
@@ -60,7 +60,11 @@ def _imported(name: str) -> Clean:
         found: Clean = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(
-            f"corpus.cleaning.hook={name!r} cannot be imported ({error}): write 'package.module:function' and put the "
-            "package on PYTHONPATH"
+            Problem(
+                "corpus.cleaning.hook",
+                repr(name),
+                f"cannot be imported ({error})",
+                "write 'package.module:function' and put the package on PYTHONPATH",
+            )
         ) from error
     return found

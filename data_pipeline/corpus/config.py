@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..problems import Problem
 from .sources import CorpusConfig
 
 Packing = Literal["blocks", "documents"]
@@ -48,26 +49,26 @@ class PrepareConfig:
     """For several machines that share `output`: 'i/n' does the i-th of n parts of the work, and when all are done
     'merge' writes the manifest. The result is the same as that of one machine."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, missing files included, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
+        """Missing files count too."""
         least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1, "workers": 1}
         found = [
-            f"{name}={getattr(self, name)} must be at least {minimum}"
+            Problem(name, getattr(self, name), f"must be at least {minimum}")
             for name, minimum in least.items()
             if getattr(self, name) < minimum
         ]
         if self.tokenizer_kind == "bpe" and self.tokenizer is None and self.vocab_size < 512:
-            found.append(f"vocab_size={self.vocab_size} must be at least 512 for a byte-level BPE")
+            found.append(Problem("vocab_size", self.vocab_size, "must be at least 512 for a byte-level BPE"))
         if self.tokenizer_sample_mb <= 0:
-            found.append(f"tokenizer_sample_mb={self.tokenizer_sample_mb} must be above 0")
+            found.append(Problem("tokenizer_sample_mb", self.tokenizer_sample_mb, "must be above 0"))
         if self.unit_mb < 0:
-            found.append(f"unit_mb={self.unit_mb} must be at least 0")
+            found.append(Problem("unit_mb", self.unit_mb, "must be at least 0"))
         if not self.output:
-            found.append("output is empty: name a folder to write")
+            found.append(Problem("output", wrong="is empty", fix="name a folder to write"))
         if self.part is not None and self.part != "merge":
             match = _PART.fullmatch(self.part)
             if not match or not 1 <= int(match[1]) <= int(match[2]):
-                found.append(f"part={self.part!r} must be 'i/n' with i from 1 to n, or 'merge'")
+                found.append(Problem("part", repr(self.part), "must be 'i/n' with i from 1 to n, or 'merge'"))
         return found + self.corpus.problems()
 
     def settings(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from ..errors import DataError, UnfinishedError
 from ..tokenizer import Vocabulary
-from .encode import Job, Worker
+from .encode import Worker
+from .job import Job
 from .progress import Progress, Step
 from .units import Unit
 
@@ -25,7 +26,7 @@ _WAITS = (1.0, 4.0, 16.0)  # seconds before a unit is tried again after the netw
 def do_units(job: Job, vocabulary: Vocabulary | None, units: list[Unit], workers: int, progress: Progress) -> None:
     """Do the units with `workers` processes; 1 works in this one, with the tokenizer's own threads.
 
-    Without a vocabulary the units are hashed only. Raises DataError for what a user can mend, UnfinishedError when a
+    Without a vocabulary the units are hashed only. Raises DataError for what a user can fix, UnfinishedError when a
     worker was killed or the network stays away; finished units stay finished.
     """
     if workers == 1 or len(units) < 2:

@@ -13,16 +13,14 @@ from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER
 from ..shards import Manifest
 from ..tokenizer import Vocabulary, load_tokenizer, train_tokenizer, vocabulary_of
 from .config import PrepareConfig
-from .encode import Job, finished_units
-from .merge import merge_units, write_json
-from .plan import CONFIG_FILE, Plan, finished_manifest, open_plan
+from .job import Job, finished_units
+from .merge import merge_units, report_lines
 from .pool import do_units
 from .progress import Progress, Say
-from .selection import unit_duplicates, write_duplicates
+from .selection import unit_duplicates, used_documents, write_duplicates
 from .sources import CorpusConfig, no_documents
-from .statistics import report_lines
-from .store import Store
-from .units import Unit, used_documents
+from .store import Store, write_json
+from .units import CONFIG_FILE, Plan, Unit, finished_manifest, open_plan
 
 _TOKENIZER_RECORD = f"{WORK_FOLDER}/tokenizer.json"
 
@@ -38,7 +36,7 @@ def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
     """
     problems = config.problems()
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(*problems)
     store, corpus = Store(config.output), config.corpus.pinned()
     manifest = finished_manifest(store, config.settings(), corpus)
     if manifest is not None:

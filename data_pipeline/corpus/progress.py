@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
+from ..wording import duration
+
 _REPORT_SECONDS = 5.0
 
 Say = Callable[[str], None]
@@ -85,11 +87,6 @@ class Progress:
             f"{size / 1e6:,.1f} MB at {size / 1e6 / seconds:.1f} MB/s",
             f"{tokens:,} tokens" if tokens else "",
             f"{share:.0%} done",
-            f"{_clock(seconds * (1 - share) / share)} left" if 0 < share < 1 else "",
+            f"{duration(seconds * (1 - share) / share)} left" if 0 < share < 1 else "",
         ]
         return f"{self._verb}: {', '.join(filter(None, counts))}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,27 +1,38 @@
-"""Exact-duplicate removal: which documents of which unit are copies of earlier ones.
+"""Which documents of a unit go into the shards, and into which split: cleaned, drawn by weight, no exact duplicates.
 
-The corpus is read once to hash every document (16 bytes of BLAKE2b, so that two different texts of a corpus of 10^12
-documents are mistaken for each other with probability 10^-15). The hashes are then sorted in partitions of at most
-_PARTITION documents: memory is bounded by one partition, about 1 GB, plus 8 bytes per duplicate found. The first
-occurrence counts as the original: validation sources before training sources, then the order of the units.
+For duplicates the corpus is read once to hash every document (16 bytes of BLAKE2b, so that two different texts of a
+corpus of 10^12 documents are mistaken for each other with probability 10^-15). The hashes are then sorted in partitions
+of at most _PARTITION documents: memory is bounded by one partition, about 1 GB, plus 8 bytes per duplicate found. The
+first occurrence counts as the original: validation sources before training sources, then the order of the units.
 """
 
+from __future__ import annotations
+
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..folder import WORK_FOLDER
-from .sources import CorpusConfig
+from .cleaning import Clean
+from .sources import CorpusConfig, checked, unit_hash
 from .store import Store
-from .units import Unit, candidates, content_hash
+
+if TYPE_CHECKING:
+    from .units import Unit
 
 _PARTITION = 1 << 24  # documents whose hashes are held at once
 _HASH_BYTES = 16
 Hashes = npt.NDArray[np.uint64]
+
+
+Kept = tuple[str, str]
+"""(split, text) of a document that is used."""
 
 
 def hashes_file(unit: int) -> str:
@@ -102,3 +113,57 @@ def unit_duplicates(corpus: CorpusConfig, unit: Unit, store: Store) -> npt.NDArr
     if not corpus.deduplicate:
         return np.empty(0, dtype=np.int64)
     return read_array(store, duplicates_file(unit.original)).astype(np.int64)
+
+
+def candidates(
+    corpus: CorpusConfig, unit: Unit, clean: Clean, tally: Counter[str]
+) -> Iterator[tuple[list[str], float]]:
+    """The cleaned documents of a unit, and the share of it that has been read; what is left out is tallied."""
+    source = corpus.sources(unit.field)[unit.source]
+    before = 0
+    for part in unit.slices:
+        for values, share in source.read(part):
+            texts = []
+            for value in checked(values, source):
+                if not value or value.isspace():
+                    tally["blank"] += 1
+                elif (text := clean(value)) is None:
+                    tally["cleaned_away"] += 1
+                else:
+                    texts.append(text)
+            yield texts, (before + share * part.bytes) / unit.bytes
+        before += part.bytes
+
+
+def content_hash(text: str) -> bytes:
+    """16 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def used_documents(
+    corpus: CorpusConfig, unit: Unit, duplicates: npt.NDArray[np.int64], tally: Counter[str]
+) -> Iterator[tuple[list[Kept], float]]:
+    """The documents of a unit that go into the shards, with their split, and the share of it that has been read.
+
+    `duplicates` are the numbers of those candidates that are copies of others, ascending.
+    """
+    weight = corpus.sources(unit.field)[unit.source].weight
+    number = 0
+    for texts, share in candidates(corpus, unit, corpus.cleaning.function(), tally):
+        repeated = set(duplicates[slice(*np.searchsorted(duplicates, [number, number + len(texts)]))].tolist())
+        kept: list[Kept] = []
+        for index, text in enumerate(texts, start=number):
+            split = corpus.split_of(text) if unit.field == "train" else "validation"
+            if index in repeated:
+                tally["duplicates"] += 1
+            elif not _drawn(text, weight, unit.copy):
+                tally["not_drawn"] += 1
+            elif split == "train" or unit.copy == 0:  # held-out documents are never repeated
+                kept.append((split, text))
+        number += len(texts)
+        yield kept, share
+
+
+def _drawn(text: str, weight: float, copy: int) -> bool:
+    """Whether a copy of a document is among the `weight` times that documents of its source are used."""
+    return copy + 1 <= weight or copy + unit_hash(text, b"weight") < weight

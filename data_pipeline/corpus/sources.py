@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import DataError, UnfinishedError
 from ..filesystem import is_url, open_filesystem
+from ..problems import Problem
 from .cleaning import CleaningConfig
 from .formats import FORMATS, UNKNOWN_BYTES, Batch, Slice, no_column, read_slice, reading, suffix_format
 
@@ -75,16 +76,19 @@ class Source:
             (file, Path(file).stat().st_size, "") for file in files if file == pattern or Path(file).is_file()
         )
 
-    def problems(self) -> list[str]:
-        """Every problem of this source, each naming it and the mend."""
-        weight = [f"{self.path!r} has weight {self.weight}: set it above 0"] if not self.weight > 0 else []
+    def problems(self) -> list[Problem]:
+        """What they are about is the path, for the corpus knows the option."""
+        path, found = repr(self.path), []
+        if not self.weight > 0:
+            found.append(Problem(path, wrong=f"has weight {self.weight}", fix="set it above 0"))
         if self.is_hub:
-            if _HUB_NAME.fullmatch(self.path):
-                return weight
-            return [f"{self.path!r} is neither a local file or glob nor a Hub dataset: correct the path", *weight]
+            if not _HUB_NAME.fullmatch(self.path):
+                strange = "is neither a local file or glob nor a Hub dataset"
+                found.insert(0, Problem(path, wrong=strange, fix="correct the path"))
+            return found
         kind = "local" if self.is_local else "a URL"
-        found = weight + [
-            f"{self.path!r} is {kind}, but {name} is set: leave it out, it is for Hub datasets"
+        found += [
+            Problem(path, wrong=f"is {kind}, but {name} is set", fix="leave it out, it is for Hub datasets")
             for name, is_set in (
                 ("name", self.name is not None),
                 ("split", self.split != "train"),
@@ -95,22 +99,24 @@ class Source:
         try:
             return found + self._file_problems(self.files())
         except DataError as error:
-            return [*found, str(error)]
+            return found + error.problems
 
-    def _file_problems(self, files: list[str]) -> list[str]:
+    def _file_problems(self, files: list[str]) -> list[Problem]:
+        path = repr(self.path)
         if not files:
             where = f" (it is relative to {Path.cwd()})" if self.is_local else ""
-            return [f"{self.path!r} matches no file: correct the path{where}"]
+            return [Problem(path, wrong="matches no file", fix=f"correct the path{where}")]
         folders = [file for file in files if self.is_local and Path(file).is_dir()]
         if folders:
-            return [f"{self.path!r} is a folder: name its files with a glob such as '{folders[0]}/*.parquet'"]
+            fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
+            return [Problem(path, wrong="is a folder", fix=fix)]
         suffixes = {file: suffix_format(file)[0] for file in files}
         strange = [file for file, kind in suffixes.items() if kind is None]
         if strange:
-            return [f"{strange[0]!r} is of no known format: use {', '.join(FORMATS)}"]
+            return [Problem(repr(strange[0]), wrong="is of no known format", fix=f"use {', '.join(FORMATS)}")]
         if len(set(suffixes.values())) > 1:
             kinds = ", ".join(sorted({str(kind) for kind in suffixes.values()}))
-            return [f"{self.path!r} mixes formats ({kinds}): give one source per format"]
+            return [Problem(path, wrong=f"mixes formats ({kinds})", fix="give one source per format")]
         return []
 
     def pinned(self) -> "Source":
@@ -170,23 +176,31 @@ class CorpusConfig:
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     """What happens to a document before anything else."""
 
-    def problems(self) -> list[str]:
-        """Every problem of the corpus, missing files included, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
+        """Missing files count too."""
         found = []
         for name in ("train", "validation"):
             sources = self.sources(name)
             if not sources and getattr(self, name) is not None:
-                found.append(f"corpus.{name} is empty: name at least one file or dataset")
-            found += [f"corpus.{name}: {problem}" for source in sources for problem in source.problems()]
+                found.append(Problem(f"corpus.{name}", wrong="is empty", fix="name at least one file or dataset"))
+            of_sources = [problem for source in sources for problem in source.problems()]
+            found += [replace(one, field=f"corpus.{name}", wrong=f": {one.seen}") for one in of_sources]
         found += [
-            f"corpus.validation: {source.path!r} has weight {source.weight}: weights are for training sources"
+            Problem(
+                "corpus.validation",
+                wrong=f": {source.path!r} has weight {source.weight}",
+                fix="weights are for training sources",
+            )
             for source in self.sources("validation")
             if source.weight != 1
         ]
         if self.validation is None and not 0 < self.validation_fraction < 1:
             found.append(
-                f"corpus.validation_fraction is {self.validation_fraction}: set it between 0 and 1, "
-                "or give corpus.validation"
+                Problem(
+                    "corpus.validation_fraction",
+                    wrong=f"is {self.validation_fraction}",
+                    fix="set it between 0 and 1, or give corpus.validation",
+                )
             )
         return found + self.cleaning.problems()
 
@@ -267,8 +281,8 @@ def reading_dataset(source: Source) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        mend = "check the dataset's name, configuration, split and your network"
-        raise UnfinishedError(f"{source.path!r} cannot be read ({reason}): {mend}") from error
+        fix = "check the dataset's name, configuration, split and your network"
+        raise UnfinishedError(Problem(repr(source.path), wrong=f"cannot be read ({reason})", fix=fix)) from error
 
 
 def _dataset(source: Source) -> Any:

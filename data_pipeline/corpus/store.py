@@ -4,6 +4,7 @@ Every file appears whole or not at all. Locally that is a rename; object stores 
 complete. Names are relative, with '/' between their parts.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..filesystem import is_url, open_filesystem
-from ..folder import WORK_FOLDER
+from ..filesystem import is_url, open_filesystem, write_bytes
+from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..shards import Manifest
 
 
 class Store:
@@ -66,10 +68,7 @@ class Store:
         if not self.is_local:
             self._remote(self._filesystem.pipe_file, self._path(name), content)
             return
-        target = self._prepare_parent(name)
-        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
-        aside.write_bytes(content)
-        os.replace(aside, target)
+        write_bytes(self._prepare_parent(name), content)
 
     def put(self, file: Path, name: str) -> None:
         """Move a file from a `scratch` folder to its place."""
@@ -130,7 +129,7 @@ class Store:
         return target
 
     def _remote(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call the file system, turning what a user can mend into a DataError; a missing file stays an OSError."""
+        """Call the file system, turning what a user can fix into a DataError; a missing file stays an OSError."""
         try:
             return function(*args, **options)
         except FileNotFoundError:
@@ -142,3 +141,13 @@ class Store:
 
     def _cannot(self, what: str, reason: object) -> DataError:
         return DataError(f"output: {self.url} cannot {what} ({reason}): choose another folder")
+
+
+def read_manifest(store: Store) -> Manifest:
+    """The manifest of a finished store."""
+    return Manifest.from_bytes(store.read(MANIFEST_FILE), f"{store.url}/{MANIFEST_FILE}")
+
+
+def write_json(store: Store, name: str, content: Any) -> None:
+    """Write JSON values as a file."""
+    store.write(name, (json.dumps(content, indent=1) + "\n").encode())

@@ -2,28 +2,31 @@
 
 A unit is some slices of one source, about `target` stored bytes of them; a source with a weight above 1 has its units
 once per copy. The cuts depend on the files alone, and every unit is read, tokenized and packed by itself, so who does
-it, and when, cannot be seen in the result.
+it, and when, cannot be seen in the result. The plan of a prepared folder, its settings, sources and units, is kept
+there so that interrupted work is found again.
 """
 
-import hashlib
+import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import yaml
 
-from .cleaning import Clean
+from ..errors import DataError
+from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..shards import Manifest
 from .formats import Slice, cut_file
-from .sources import CorpusConfig, Source, checked, unit_hash
+from .sources import CorpusConfig, Source
+from .store import Store, read_manifest, write_json
 
 _UNITS = 256  # aimed at in a large corpus: enough for many workers, few enough to keep their tails short
 _SMALLEST, _LARGEST = 4 << 20, 256 << 20  # bytes
 
-Kept = tuple[str, str]
-"""(split, text) of a document that is used."""
+CONFIG_FILE = "config.yaml"
+_PLAN_FILE = f"{WORK_FOLDER}/plan.json"
+_FIX = "choose another output, or remove it"
 
 
 @dataclass(frozen=True)
@@ -89,55 +92,67 @@ def _grouped(parts: list[Slice], target: int) -> Iterator[list[Slice]]:
         yield group
 
 
-def candidates(
-    corpus: CorpusConfig, unit: Unit, clean: Clean, tally: Counter[str]
-) -> Iterator[tuple[list[str], float]]:
-    """The cleaned documents of a unit, and the share of it that has been read; what is left out is tallied."""
-    source = corpus.sources(unit.field)[unit.source]
-    before = 0
-    for part in unit.slices:
-        for values, share in source.read(part):
-            texts = []
-            for value in checked(values, source):
-                if not value or value.isspace():
-                    tally["blank"] += 1
-                elif (text := clean(value)) is None:
-                    tally["cleaned_away"] += 1
-                else:
-                    texts.append(text)
-            yield texts, (before + share * part.bytes) / unit.bytes
-        before += part.bytes
+@dataclass
+class Plan:
+    """What is to be done."""
+
+    settings: dict[str, Any]
+    """The configuration, without what does not change the result."""
+    source: dict[str, Any]
+    """The sources with their files, as the manifest describes them."""
+    units: list[Unit]
 
 
-def content_hash(text: str) -> bytes:
-    """16 bytes that stand for a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def source_description(corpus: CorpusConfig) -> dict[str, Any]:
+    """Where the text comes from, per field of the corpus configuration."""
+    return {name: [source.describe() for source in corpus.sources(name)] for name in ("train", "validation")}
 
 
-def used_documents(
-    corpus: CorpusConfig, unit: Unit, duplicates: npt.NDArray[np.int64], tally: Counter[str]
-) -> Iterator[tuple[list[Kept], float]]:
-    """The documents of a unit that go into the shards, with their split, and the share of it that has been read.
+def open_plan(store: Store, settings: dict[str, Any], corpus: CorpusConfig, unit_bytes: int) -> Plan:
+    """The plan an earlier run left in the store, or a new one, written there.
 
-    `duplicates` are the numbers of those candidates that are copies of others, ascending.
+    Raises DataError when the store holds something else, or the plan of other settings or corpus files.
     """
-    weight = corpus.sources(unit.field)[unit.source].weight
-    number = 0
-    for texts, share in candidates(corpus, unit, corpus.cleaning.function(), tally):
-        repeated = set(duplicates[slice(*np.searchsorted(duplicates, [number, number + len(texts)]))].tolist())
-        kept: list[Kept] = []
-        for index, text in enumerate(texts, start=number):
-            split = corpus.split_of(text) if unit.field == "train" else "validation"
-            if index in repeated:
-                tally["duplicates"] += 1
-            elif not _drawn(text, weight, unit.copy):
-                tally["not_drawn"] += 1
-            elif split == "train" or unit.copy == 0:  # held-out documents are never repeated
-                kept.append((split, text))
-        number += len(texts)
-        yield kept, share
+    source = source_description(corpus)
+    found = store.names()
+    if WORK_FOLDER in found and store.size(_PLAN_FILE) is not None:
+        before = json.loads(store.read(_PLAN_FILE))
+        _compare(store, before["settings"], settings, before["source"], source, "holds unfinished work")
+        return Plan(settings, source, [Unit.from_json(unit) for unit in before["units"]])
+    if found - {WORK_FOLDER} or store.is_file():
+        raise DataError(f"output: {store.url} exists and was not written by `acn prepare`: {_FIX}")
+    units = plan_units(corpus, unit_bytes)
+    content = {"settings": settings, "source": source, "units": [unit.to_json() for unit in units]}
+    write_json(store, _PLAN_FILE, content)
+    return Plan(settings, source, units)
 
 
-def _drawn(text: str, weight: float, copy: int) -> bool:
-    """Whether a copy of a document is among the `weight` times that documents of its source are used."""
-    return copy + 1 <= weight or copy + unit_hash(text, b"weight") < weight
+def finished_manifest(store: Store, settings: dict[str, Any], corpus: CorpusConfig) -> Manifest | None:
+    """The manifest of an output that needs no work, None where there is work to do.
+
+    Raises DataError for an output that was prepared with other settings or from other files.
+    """
+    found = store.names()
+    if MANIFEST_FILE not in found:
+        return None
+    if CONFIG_FILE not in found:
+        raise DataError(f"output: {store.url} exists and was not written by `acn prepare`: {_FIX}")
+    before = yaml.safe_load(store.read(CONFIG_FILE)) or {}
+    manifest = read_manifest(store)
+    _compare(store, before, settings, manifest.source, source_description(corpus), "exists")
+    return manifest
+
+
+def _compare(
+    store: Store,
+    before: dict[str, Any],
+    now: dict[str, Any],
+    source_before: dict[str, Any],
+    source: dict[str, Any],
+    state: str,
+) -> None:
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        raise DataError(f"output: {store.url} {state} with other settings of {', '.join(changed)}: {_FIX}")
+    if source_before != source:
+        raise DataError(f"output: {store.url} was prepared from other versions of the corpus files: {_FIX}")

@@ -1,4 +1,4 @@
-"""`acn prepare --verify`: is a prepared folder still what its manifest says?"""
+"""`acn data verify`: is a prepared folder still what its manifest says?"""
 
 import hashlib
 import io
@@ -15,9 +15,8 @@ from ..errors import DataError
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
 from ..shards import COLUMN, Manifest, Shard, TokenArray, block_type
 from ..tokenizer import fingerprint
-from .merge import read_manifest
 from .progress import Progress, Say, Step
-from .store import Store
+from .store import Store, read_manifest
 
 _NAMED_ROWS = 3  # so many blocks of a shard are named when they are at fault
 

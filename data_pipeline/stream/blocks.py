@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, ShardFault
+from ..problems import Problem
 from ..shards import Manifest, Shard, TokenArray
 from .counter_random import Int64Array
 from .shard_files import LocalFiles, ShardFiles
@@ -167,4 +168,5 @@ class BlockReader:
             raise self._fault(shard, f"does not hold what the manifest says ({kind})")
 
     def _fault(self, shard: Shard, what: str) -> ShardFault:
-        return ShardFault(f"shard {self._files.name(shard)} {what}: restore the file or run `acn prepare` again")
+        fix = "restore the file or run `acn prepare` again"
+        return ShardFault(Problem(f"shard {self._files.name(shard)}", wrong=what, fix=fix))

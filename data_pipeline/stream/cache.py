@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..errors import DataError, ShardFault
+from ..problems import Problem
 
 _LOCKS = 256
 _EVICT_TO = 0.9  # evicting a little more than needed makes scanning the folder rare
@@ -127,5 +128,9 @@ def _checked(sha256: str, name: str, fetch: Callable[[], bytes]) -> bytes:
         if hashlib.sha256(content).hexdigest() == sha256:
             return content
     raise ShardFault(
-        f"shard {name} has other content than the manifest's sha256 says: restore the file or run `acn prepare` again"
+        Problem(
+            f"shard {name}",
+            wrong="has other content than the manifest's sha256 says",
+            fix="restore the file or run `acn prepare` again",
+        )
     )

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..problems import Problem
+
 SPAN_LENGTH = 3.8
 """Mean tokens of a span where nothing is given: SpanBERT's (Joshi et al., arXiv 1907.10529)."""
 
@@ -23,27 +25,34 @@ class MaskingConfig:
     span_length: float | None = None
     """Mean tokens of a span, whose lengths are geometric; 3.8 when not given. Only with masking.unit=span."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if not 0 < self.probability < 1:
-            found.append(f"masking.probability={self.probability} must lie between 0 and 1")
+            found.append(Problem("masking.probability", self.probability, "must lie between 0 and 1"))
         found += [
-            f"masking.{name}={getattr(self, name)} must lie from 0 to 1"
+            Problem(f"masking.{name}", getattr(self, name), "must lie from 0 to 1")
             for name in ("mask_fraction", "random_fraction")
             if not 0 <= getattr(self, name) <= 1
         ]
         if self.mask_fraction + self.random_fraction > 1 + 1e-9:
-            found.append("masking.mask_fraction and masking.random_fraction add up to more than 1: lower one of them")
+            found.append(
+                Problem(
+                    "masking.mask_fraction",
+                    wrong="and masking.random_fraction add up to more than 1",
+                    fix="lower one of them",
+                )
+            )
         if self.unit not in ("token", "word", "span"):
-            found.append(f"masking.unit={self.unit} is unknown: use token, word or span")
+            found.append(Problem("masking.unit", self.unit, "is unknown", "use token, word or span"))
         if self.span_length is not None:
             if self.unit != "span":
                 found.append(
-                    f"masking.span_length={self.span_length} needs masking.unit=span: set that, or leave it out"
+                    Problem(
+                        "masking.span_length", self.span_length, "needs masking.unit=span", "set that, or leave it out"
+                    )
                 )
             if not self.span_length >= 1:
-                found.append(f"masking.span_length={self.span_length} must be at least 1")
+                found.append(Problem("masking.span_length", self.span_length, "must be at least 1"))
         return found
 
     def targets(self, seq_length: int) -> int:
@@ -79,17 +88,16 @@ class RemoteConfig:
     timeout: float = 60.0
     """Seconds that a request (of at most 16 MiB) may take."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
-        found = [] if self.cache else ["stream.remote.cache is empty: name a folder"]
+    def problems(self) -> list[Problem]:
+        found = [] if self.cache else [Problem("stream.remote.cache", wrong="is empty", fix="name a folder")]
         found += [
-            f"stream.remote.{name}={getattr(self, name)} must be above 0"
+            Problem(f"stream.remote.{name}", getattr(self, name), "must be above 0")
             for name in ("cache_gb", "backoff", "timeout")
             if not getattr(self, name) > 0
         ]
         least = {"connections": 1, "retries": 0}
         return found + [
-            f"stream.remote.{name}={getattr(self, name)} must be at least {minimum}"
+            Problem(f"stream.remote.{name}", getattr(self, name), f"must be at least {minimum}")
             for name, minimum in least.items()
             if getattr(self, name) < minimum
         ]
@@ -114,14 +122,13 @@ class StreamConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     """Cache and patience for a prepared folder behind a URL (s3://, gs://, https://, hf://)."""
 
-    def problems(self) -> list[str]:
-        """Every problem of these settings, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
         least = {"lanes": 0, "window": 1, "prefetch": 1, "seed": 0}
         found = [
-            f"stream.{name}={getattr(self, name)} must be at least {minimum}"
+            Problem(f"stream.{name}", getattr(self, name), f"must be at least {minimum}")
             for name, minimum in least.items()
             if getattr(self, name) < minimum
         ]
         if self.damaged not in ("stop", "skip"):
-            found.append(f"stream.damaged={self.damaged} is unknown: use stop or skip")
+            found.append(Problem("stream.damaged", self.damaged, "is unknown", "use stop or skip"))
         return found + self.remote.problems()

@@ -15,8 +15,7 @@ import torch
 
 from ..folder import TOKENIZER_FOLDER
 from ..shards import Manifest
-from ..tokenizer import Vocabulary
-from ..words import continuations
+from ..tokenizer import Vocabulary, continuations
 from .counter_random import Int64Array
 from .masking import MaskedBatch, MaskingConfig, mask_blocks
 

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from ..errors import DataError, ShardFault
+from ..problems import Problem
 from .config import RemoteConfig
 
 _CHUNK = 16 << 20  # bytes per request
@@ -33,8 +34,11 @@ class RemoteFolder:
             self._fs, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise DataError(
-                f"{url} cannot be opened ({error}): install the file system it needs (for s3:// `pip install s3fs`), "
-                "or correct the URL"
+                Problem(
+                    url,
+                    wrong=f"cannot be opened ({error})",
+                    fix="install the file system it needs (for s3:// `pip install s3fs`), or correct the URL",
+                )
             ) from error
 
     def read(self, name: str, size: int | None = None) -> bytes:
@@ -71,20 +75,29 @@ class RemoteFolder:
             try:
                 return attempt()
             except FileNotFoundError as error:
-                raise ShardFault(f"{self.url}/{name} is missing: restore it or run `acn prepare` again") from error
+                fix = "restore it or run `acn prepare` again"
+                raise ShardFault(Problem(f"{self.url}/{name}", wrong="is missing", fix=fix)) from error
             except Exception as error:  # every file system has exception classes of its own
                 reason = " ".join(str(error).split()) or type(error).__name__
                 if _is_final(error):
                     raise DataError(
-                        f"{self.url}/{name} may not be read ({reason}): check the URL and your credentials"
+                        Problem(
+                            f"{self.url}/{name}",
+                            wrong=f"may not be read ({reason})",
+                            fix="check the URL and your credentials",
+                        )
                     ) from error
                 # spread out, so that thousands of ranks do not all come back at the same moment
                 last = number == self._config.retries
                 if last or self._closed.wait(min(pause, _LONGEST_PAUSE) * random.uniform(0.5, 1)):
                     raise DataError(
-                        f"{self.url}/{name} could not be fetched in {number + 1} attempts over "
-                        f"{time.monotonic() - began:.0f} s (the last: {reason}): check the network and start the run "
-                        "again, it goes on where it was; or raise stream.remote.retries or stream.remote.timeout"
+                        Problem(
+                            f"{self.url}/{name}",
+                            wrong=f"could not be fetched in {number + 1} attempts over "
+                            f"{time.monotonic() - began:.0f} s (the last: {reason})",
+                            fix="check the network and start the run again, it goes on where it was; or raise "
+                            "stream.remote.retries or stream.remote.timeout",
+                        )
                     ) from error
                 pause *= 2
         raise AssertionError("the last attempt returns or raises")

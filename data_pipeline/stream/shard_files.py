@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,13 +11,15 @@ from typing import Protocol
 import pyarrow as pa
 
 from ..errors import DataError, ShardFault
+from ..filesystem import write_bytes
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
+from ..problems import Problem
 from ..shards import Shard
 from .cache import ShardCache
 from .remote import RemoteConfig, RemoteFolder
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_MEND = "restore the file or run `acn prepare` again"
+_FIX = "restore the file or run `acn prepare` again"
 
 
 class ShardFiles(Protocol):
@@ -79,7 +80,7 @@ class LocalFiles:
         """Nothing goes on in the background."""
 
     def _fault(self, shard: Shard, what: str) -> ShardFault:
-        return ShardFault(f"shard {self.name(shard)} {what}: {_MEND}")
+        return ShardFault(Problem(f"shard {self.name(shard)}", wrong=what, fix=_FIX))
 
 
 class RemoteFiles:
@@ -158,18 +159,15 @@ def _mirror(url: str, config: RemoteConfig) -> Path:
     try:
         files = {MANIFEST_FILE: _json(remote, MANIFEST_FILE)}
     except ShardFault as error:
-        raise DataError(f"{url} is not a prepared folder (no {MANIFEST_FILE}): give one of `acn prepare`") from error
+        what = f"is not a prepared folder (no {MANIFEST_FILE})"
+        raise DataError(Problem(url, wrong=what, fix="give one of `acn prepare`")) from error
     for name in _TOKENIZER_FILES:
         try:
             files[f"{TOKENIZER_FOLDER}/{name}"] = _json(remote, f"{TOKENIZER_FOLDER}/{name}")
         except ShardFault:  # loading the manifest says so where it matters
             continue
     for name, content in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-        aside.write_bytes(content)
-        os.replace(aside, target)
+        write_bytes(folder / name, content)
     return folder
 
 
@@ -182,4 +180,4 @@ def _json(remote: RemoteFolder, name: str) -> bytes:
         except ValueError:
             continue
         return content
-    raise DataError(f"{remote.url}/{name} is damaged: run `acn prepare` again")
+    raise DataError(Problem(f"{remote.url}/{name}", wrong="is damaged", fix="run `acn prepare` again"))

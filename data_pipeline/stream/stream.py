@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..problems import Problem
 from ..shards import Manifest
 from .blocks import BlockReader
 from .config import MaskingConfig, RemoteConfig, StreamConfig
@@ -37,7 +38,7 @@ class TokenStream:
     ) -> None:
         problems = config.problems() + masking.problems()
         if problems:
-            raise DataError("\n".join(problems))
+            raise DataError(*problems)
         self._prepared = PreparedFolder(directory, config.remote)
         self.folder = self._prepared.path
         """Local folder with the manifest and the tokenizer."""
@@ -53,7 +54,7 @@ class TokenStream:
             raise ValueError(f"rank {rank} is outside 0..{world_size - 1}")
         problems = world_problems(lanes, world_size, global_batch_size=world_size)
         if problems:
-            raise DataError("\n".join(problems))
+            raise DataError(*problems)
 
     @property
     def blocks(self) -> int:
@@ -130,23 +131,31 @@ class TokenStream:
             reader.close()
 
 
-def world_problems(lanes: int, world_size: int, global_batch_size: int) -> list[str]:
-    """Why this many ranks cannot share the lanes or the global batch, each with the mend; empty when they can."""
+def world_problems(lanes: int, world_size: int, global_batch_size: int) -> list[Problem]:
+    """Why this many ranks cannot share the lanes or the global batch, each with the fix; empty when they can."""
     found = []
     if lanes % world_size:
         fitting = [count for count in range(1, lanes + 1) if lanes % count == 0]
         below = max(count for count in fitting if count <= world_size)
         above = [str(count) for count in fitting if count > world_size][:1]
         found.append(
-            f"{world_size} ranks do not divide the {lanes} lanes: use {' or '.join([str(below), *above])} ranks, "
-            f"or for a new run set stream.lanes to a multiple of {world_size}"
+            Problem(
+                "",
+                wrong=f"{world_size} ranks do not divide the {lanes} lanes",
+                fix=f"use {' or '.join([str(below), *above])} ranks, or for a new run set stream.lanes to a "
+                f"multiple of {world_size}",
+            )
         )
     if global_batch_size % world_size:
         lower = global_batch_size // world_size * world_size
         choices = [str(choice) for choice in (lower, lower + world_size) if choice]
         found.append(
-            f"global_batch_size={global_batch_size} is not a multiple of the {world_size} ranks: "
-            f"set it to {' or '.join(choices)}"
+            Problem(
+                "global_batch_size",
+                global_batch_size,
+                f"is not a multiple of the {world_size} ranks",
+                f"set it to {' or '.join(choices)}",
+            )
         )
     return found
 
@@ -171,7 +180,7 @@ def validation_batches(
     remote = remote or RemoteConfig()
     problems = masking.problems() + remote.problems()
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(*problems)
     prepared = PreparedFolder(directory, remote)
     manifest = Manifest.load(prepared.path)
     reader = BlockReader(prepared.path, "validation", manifest, files=prepared.files())

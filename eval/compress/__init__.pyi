@@ -1,4 +1,12 @@
-from .card import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
+from .card import (
+    classifier_front,
+    cut_body,
+    depth_table,
+    markdown_table,
+    read_templates,
+    score_entry,
+    suite_table,
+)
 from .compress import CutSummary, compress_model
 from .config import CompressConfig
 from .onnx_model import INPUTS, ONNX_FILE, check_installed, export_onnx, open_session, quantize_int8
@@ -19,6 +27,7 @@ __all__ = [
     "measure_speed",
     "open_session",
     "quantize_int8",
+    "read_templates",
     "score_entry",
     "suite_table",
 ]

@@ -5,31 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..report import format_cell, mean_and_std
-from ..results import Results, size_mb
-from ..tasks import HUB_DATASET, TASKS
+from ..results import CutResults, TaskResults, size_mb
+from ..tasks import GLUE_TASKS, TASKS
 
 CARD_FILE = "README.md"
 # names of our metrics on the Hub, where they differ
 _HUB_METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
 
-_BODY = """# {task}, {depth} of {layers} layers
 
-A text classifier of the Auto-Compressing Network family ([arXiv 2506.09714](https://arxiv.org/abs/2506.09714),
-connectivity `{connectivity}`), fine-tuned on {task} and cut after layer {depth}: {rule}.
-
-| | {layers} layers | {depth} layers |
-|---|---|---|
-| {metric}, validation | {full_score:.4f} | {score:.4f} |
-| parameters | {full_params:,} | {params:,} |
-| forward GFLOPs, {seq_length} tokens | {full_gflops:.3f} | {gflops:.3f} |
-| MB (float32) | {full_mb:.1f} | {mb:.1f} |
-{speed_rows}
-The scores are those of one model: {selection}. {all_seeds}{checked}
-
-Fine-tuned from `{base}`, source of the cut `{source}`.
-{variant_rows}"""
+def _hub_dataset(task: str) -> str | None:
+    """The data set on the Hub that a task is from; None for a task of the user's."""
+    return TASKS[task].hub_dataset if task in TASKS else None
 
 
 def score_entry(task: str, metric: str, score: float, name: str | None = None) -> EvalResult:
@@ -38,13 +27,13 @@ def score_entry(task: str, metric: str, score: float, name: str | None = None) -
     Args:
         name: what is special about this score, a depth for instance.
     """
-    ours = task in TASKS
+    known = TASKS.get(task)
     return EvalResult(
         task_type="text-classification",
-        dataset_type=HUB_DATASET if ours else task,
-        dataset_name=f"GLUE {task}" if ours else task,
-        dataset_config=task if ours else None,
-        dataset_split="validation_matched" if task == "mnli" else "validation",
+        dataset_type=_hub_dataset(task) or task,
+        dataset_name=f"GLUE {task}" if task in GLUE_TASKS else task,
+        dataset_config=known.hub_config if known is not None else None,
+        dataset_split=known.validation_splits[0] if known is not None else "validation",
         metric_type=_HUB_METRICS.get(metric, metric),
         metric_value=round(score, 4),
         metric_name=name,
@@ -58,76 +47,49 @@ def classifier_front(task: str, scores: list[EvalResult], name: str) -> ModelCar
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["acn", "auto-compressing-networks"],
-        datasets=[HUB_DATASET] if task in TASKS else [],
+        datasets=[path] if (path := _hub_dataset(task)) is not None else [],
         metrics=sorted({score.metric_type for score in scores}),
         eval_results=scores,
     )
 
 
-def cut_front(cut: dict[str, Any]) -> ModelCardData:
+def cut_front(cut: CutResults) -> ModelCardData:
     """The Hub's metadata of a cut classifier."""
-    name = f"{cut['task']}-{cut['connectivity']}-depth{cut['depth']}"
-    front = classifier_front(cut["task"], [score_entry(cut["task"], cut["metric"], cut["score"])], name)
+    name = f"{cut.task}-{cut.connectivity}-depth{cut.depth}"
+    front = classifier_front(cut.task, [score_entry(cut.task, cut.metric, cut.score)], name)
     front.tags = [*(front.tags or []), "layer-pruning"]
-    base = cut["model"]
+    base = cut.model
     # the Hub takes names of its repositories only; a local folder is named in the text
     front.base_model = base if base.count("/") == 1 and not Path(base).exists() else None
     return front
 
 
-def _speed_rows(cut: dict[str, Any]) -> str:
-    speed = cut.get("speed")
-    if not speed:
-        return ""
-    full, small = speed["depths"][str(cut["layers"])], speed["depths"][str(cut["depth"])]
-    where = f"{speed['device']}, {speed['threads']} threads"
-    return (
-        f"| latency of one sequence, ms ({where}) | {full['latency_ms']:.2f} | {small['latency_ms']:.2f} |\n"
-        f"| sequences/s in batches of 32 ({where}) | {full['sequences_per_second']:.1f} "
-        f"| {small['sequences_per_second']:.1f} |\n"
+def cut_body(cut: CutResults) -> str:
+    """The card of a cut classifier without the Hub's metadata."""
+    return _render(cut, None)
+
+
+def card(cut: CutResults) -> str:
+    """README.md of a cut classifier."""
+    return _render(cut, cut_front(cut).to_yaml())
+
+
+def _render(cut: CutResults, metadata: str | None) -> str:
+    return read_templates(Path(__file__).parent).get_template("card.md").render(cut=cut, metadata=metadata)
+
+
+def read_templates(folder: Path) -> Environment:
+    """The cards in `folder`, Markdown with `value | number(FORMAT)` and `size_mb` for what is computed."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _all_seeds(cut: dict[str, Any]) -> str:
-    if not cut.get("seed_mean"):
-        return ""
-    return (
-        f"Over the seeds {', '.join(map(str, cut['seeds']))} depth {cut['depth']} scores {cut['seed_mean']:.4f} "
-        f"± {cut['seed_std']:.4f} (mean, standard deviation). "
-    )
-
-
-def _variants(cut: dict[str, Any]) -> str:
-    rows = [
-        f"| `{name}` | {format(value['score'], '.4f') if 'score' in value else 'not measured'} "
-        f"| {value['mb']:.1f} | {value['latency_ms']:.2f} |"
-        for name, value in cut.get("variants", {}).items()
-    ]
-    if not rows:
-        return ""
-    return "\n".join(["", f"| file | {cut['metric']} | MB | ms for one sequence |", "|---|---|---|---|", *rows, ""])
-
-
-def cut_body(cut: dict[str, Any]) -> str:
-    """The text below the metadata, from the content of the cut model's results.json."""
-    checked = cut.get("checked_score")
-    return _BODY.format(
-        **cut | {"seq_length": cut["seq_length"] or "an unstated number of"},
-        base=cut["model"],
-        full_gflops=cut["full_flops"] / 1e9,
-        gflops=cut["flops"] / 1e9,
-        full_mb=size_mb(cut["full_params"]),
-        mb=size_mb(cut["params"]),
-        speed_rows=_speed_rows(cut),
-        variant_rows=_variants(cut),
-        all_seeds=_all_seeds(cut),
-        checked="" if checked is None else f"The written model was run again on that split: {checked:.4f}.",
-    )
-
-
-def card(cut: dict[str, Any]) -> str:
-    """The text of README.md, from the content of the cut model's results.json."""
-    return f"---\n{cut_front(cut).to_yaml()}\n---\n\n{cut_body(cut)}"
+    environment.filters["number"] = format
+    environment.globals["size_mb"] = size_mb
+    return environment
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -136,39 +98,39 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def depth_table(results: Results) -> str:
+def depth_table(results: TaskResults) -> str:
     """What every depth of a fine-tuned model scores and costs."""
-    together = results.get("aggregate")
-    columns = ["depth", results["metric"], "parameters", "MB (float32)", "forward GFLOPs"]
-    several = together is not None and together["depth_std"] is not None
-    if several:
-        columns.insert(2, f"mean of {len(results['seeds'])} seeds")
+    together = results.aggregate
+    columns = ["depth", results.metric, "parameters", "MB (float32)", "forward GFLOPs"]
+    deviations = together.depth_std if together is not None else None
+    if deviations is not None:
+        columns.insert(2, f"mean of {len(results.all_seeds)} seeds")
     rows = []
-    for depth, score in enumerate(results["depth_scores"]):
-        params, flops = results["params_by_depth"][depth], results["flops_by_depth"][depth]
+    for depth, score in enumerate(results.depth_scores):
+        params, flops = results.params_by_depth[depth], results.flops_by_depth[depth]
         row = [depth, f"{score:.4f}", f"{params:,}", f"{size_mb(params):.2f}", f"{flops / 1e9:.4g}"]
-        if several:
-            row.insert(2, mean_and_std(together["depth_mean"][depth], together["depth_std"][depth]))  # type: ignore[index]
+        if together is not None and deviations is not None:
+            row.insert(2, mean_and_std(together.depth_mean[depth], deviations[depth]))
         rows.append(row)
     return markdown_table(columns, rows)
 
 
-def suite_table(tasks: Sequence[Results]) -> str:
+def suite_table(tasks: Sequence[TaskResults]) -> str:
     """A row for every task: mean and deviation over its seeds, each seed's score, and where the mean may be cut."""
     rows = []
     for results in tasks:
-        together = results.get("aggregate")
+        together = results.aggregate
         if together is None:  # written before seeds were put together
-            by_seed, full, deviation = {str(results["seed"]): results["depth_scores"]}, results["full_score"], None
-            cut, at_cut = results["cut_depth"], results["depth_scores"][results["cut_depth"]]
+            by_seed, full, deviation = {str(results.seed): results.depth_scores}, results.full_score, None
+            cut, at_cut = results.cut_depth, results.depth_scores[results.cut_depth]
         else:
-            by_seed, deviations = together["by_seed"], together["depth_std"]
-            full, deviation = together["depth_mean"][-1], None if deviations is None else deviations[-1]
-            cut = together["cut_depth_tolerance"]
-            at_cut = together["depth_mean"][cut]
-        layers = len(results["depth_scores"]) - 1
+            by_seed, deviations = together.by_seed, together.depth_std
+            full, deviation = together.depth_mean[-1], None if deviations is None else deviations[-1]
+            cut = together.cut_depth_tolerance
+            at_cut = together.depth_mean[cut]
+        layers = len(results.depth_scores) - 1
         seeds = ", ".join(f"{seed}: {scores[-1]:.4f}" for seed, scores in by_seed.items())
         cut_text = f"{at_cut:.4f} with {cut} of {layers}"
-        majority = results.get("majority_score")
-        rows.append([results["task"], results["metric"], mean_and_std(full, deviation), seeds, cut_text, majority])
+        majority = results.majority_score
+        rows.append([results.task, results.metric, mean_and_std(full, deviation), seeds, cut_text, majority])
     return markdown_table(["task", "metric", "all layers", "each seed", "cut", "majority class"], rows)

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..depth import cut_depth
 from ..errors import EvalError
-from ..files import check_absent, new_folder, write_json
+from ..files import check_absent
 from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
-from ..results import RESULTS_FILE, Results, read_results, size_mb
+from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, read_results, size_mb
 from .card import CARD_FILE, card
 from .config import TARGETS, CompressConfig
 from .onnx_model import check_installed
@@ -20,26 +21,11 @@ from .rescore import Rescorer, check_score, onnx_variants, rescorer
 from .speed import measure_speed
 
 
-@dataclass(frozen=True)
-class CutSummary:
-    """What a cut did. FLOPs are forward, for one sequence of the length that results.json states."""
+@dataclass(frozen=True, kw_only=True)
+class CutSummary(CutResults):
+    """What a cut did, and where the small model is."""
 
-    task: str
-    metric: str
-    layers: int
-    depth: int
-    full_score: float
-    score: float
-    full_params: int
-    params: int
-    full_flops: int
-    flops: int
     output: str
-    rule: str = ""
-    checked_score: float | None = None
-    """What the written model scored when it was run again; None where that was not done."""
-    speed: Mapping[str, Any] | None = None
-    variants: Mapping[str, Mapping[str, float]] | None = None
 
     def lines(self) -> list[str]:
         """For a person: before and after."""
@@ -67,15 +53,15 @@ class CutSummary:
         return [*lines, f"the small model is in {self.output}"]
 
 
-def _best_within(config: CompressConfig, results: Results, latencies: Mapping[int, float]) -> int:
+def _best_within(config: CompressConfig, results: TaskResults, latencies: Mapping[int, float]) -> int:
     """The depth with the best score that keeps all limits; of equal scores the smallest depth."""
     costs: dict[str, Sequence[float]] = {
-        "max_params": results["params_by_depth"],
-        "max_mb": [size_mb(params) for params in results["params_by_depth"]],
-        "max_gflops": [flops / 1e9 for flops in results["flops_by_depth"]],
-        "max_latency_ms": [latencies.get(depth, math.inf) for depth in range(len(results["depth_scores"]))],
+        "max_params": results.params_by_depth,
+        "max_mb": [size_mb(params) for params in results.params_by_depth],
+        "max_gflops": [flops / 1e9 for flops in results.flops_by_depth],
+        "max_latency_ms": [latencies.get(depth, math.inf) for depth in range(len(results.depth_scores))],
     }
-    scores = results["depth_scores"]
+    scores = results.depth_scores
     fit = [d for d in range(len(scores)) if all(costs[name][d] <= limit for name, limit in config.targets.items())]
     if not fit:
         least = "; ".join(f"depth 0 has {costs[name][0]:.4g} {TARGETS[name]}" for name in config.targets)
@@ -83,9 +69,9 @@ def _best_within(config: CompressConfig, results: Results, latencies: Mapping[in
     return max(fit, key=lambda depth: (scores[depth], -depth))
 
 
-def _pick_depth(config: CompressConfig, results: Results, model: AcnForSequenceClassification) -> tuple[int, str]:
+def _pick_depth(config: CompressConfig, results: TaskResults, model: AcnForSequenceClassification) -> tuple[int, str]:
     """The depth, and the rule in words."""
-    layers = len(results["depth_scores"]) - 1
+    layers = len(results.depth_scores) - 1
     if config.depth is not None:
         if config.depth > layers:
             raise EvalError(
@@ -93,10 +79,10 @@ def _pick_depth(config: CompressConfig, results: Results, model: AcnForSequenceC
             )
         return config.depth, "the depth that was asked for"
     if config.one_standard_error:
-        error = results["aggregate"]["standard_error"] if "aggregate" in results else results.get("standard_error")
+        error = results.standard_error if results.aggregate is None else results.aggregate.standard_error
         if error is None:
             raise EvalError(f"one_standard_error: {config.model} states no standard error: run `acn glue` again")
-        depth = cut_depth(results["depth_scores"], results["full_score"], error)
+        depth = cut_depth(results.depth_scores, results.full_score, error)
         return depth, f"the smallest depth within one standard error ({error:.4f}) of the full score"
     if config.targets:
         latencies: dict[int, float] = {}
@@ -105,46 +91,50 @@ def _pick_depth(config: CompressConfig, results: Results, model: AcnForSequenceC
             latencies = {int(depth): value["latency_ms"] for depth, value in measured.items()}
         limits = ", ".join(f"{value:g} {TARGETS[name]}" for name, value in config.targets.items())
         return _best_within(config, results, latencies), f"the best depth within {limits}"
-    depth = cut_depth(results["depth_scores"], results["full_score"], config.tolerance)
+    depth = cut_depth(results.depth_scores, results.full_score, config.tolerance)
     return depth, f"the smallest depth that loses at most {config.tolerance:g}"
 
 
-def _seq_length(results: Results, model: AcnForSequenceClassification) -> int:
-    return results.get("seq_length") or model.config.max_position_embeddings
+def _seq_length(results: TaskResults, model: AcnForSequenceClassification) -> int:
+    return results.seq_length or model.config.max_position_embeddings
 
 
-def _cut_results(config: CompressConfig, results: Results, depth: int, rule: str) -> dict[str, Any]:
-    kept = {name: results[name] for name in ("task", "metric", "seed", "model", "connectivity")}
-    together = results.get("aggregate")
-    several = together is not None and together["depth_std"] is not None
-    return kept | {
-        "source": config.model,
-        "depth": depth,
-        "layers": len(results["depth_scores"]) - 1,
-        "rule": rule,
-        "selection": results.get("selection", f"seed {results['seed']}"),
-        "tolerance": config.tolerance if rule.startswith("the smallest depth that loses") else None,
-        "score": results["depth_scores"][depth],
-        "full_score": results["full_score"],
-        "seeds": results.get("seeds", [results["seed"]]),
-        "seed_mean": together["depth_mean"][depth] if several else None,  # type: ignore[index]
-        "seed_std": together["depth_std"][depth] if several else None,  # type: ignore[index]
-        "params": results["params_by_depth"][depth],
-        "full_params": results["params_by_depth"][-1],
-        "flops": results["flops_by_depth"][depth],
-        "full_flops": results["flops_by_depth"][-1],
-        "seq_length": results.get("seq_length"),
-    }
+def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule: str) -> CutResults:
+    together = results.aggregate
+    deviations = together.depth_std if together is not None else None
+    return CutResults(
+        task=results.task,
+        metric=results.metric,
+        seed=results.seed,
+        model=results.model,
+        connectivity=results.connectivity,
+        source=config.model,
+        depth=depth,
+        layers=len(results.depth_scores) - 1,
+        rule=rule,
+        selection=results.how_selected,
+        tolerance=config.tolerance if rule.startswith("the smallest depth that loses") else None,
+        score=results.depth_scores[depth],
+        full_score=results.full_score,
+        seeds=results.all_seeds,
+        seed_mean=together.depth_mean[depth] if together is not None and deviations is not None else None,
+        seed_std=deviations[depth] if deviations is not None else None,
+        params=results.params_by_depth[depth],
+        full_params=results.params_by_depth[-1],
+        flops=results.flops_by_depth[depth],
+        full_flops=results.flops_by_depth[-1],
+        seq_length=results.seq_length,
+    )
 
 
-def _load(config: CompressConfig) -> tuple[Results, AcnForSequenceClassification, Any]:
+def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     check_absent(Path(config.output), "output")
     results = read_results(Path(config.model))
     model_config = read_model_config(config.model)
-    layers = len(results["depth_scores"]) - 1
+    layers = len(results.depth_scores) - 1
     if model_config.num_hidden_layers != layers:
         raise EvalError(
             f"{config.model}: {RESULTS_FILE} speaks of {layers} layers, config.json of "
@@ -156,23 +146,25 @@ def _load(config: CompressConfig) -> tuple[Results, AcnForSequenceClassification
 
 
 def _write(
-    folder: Path, config: CompressConfig, cut: dict[str, Any], model: AcnForSequenceClassification, tokenizer: Any,
+    folder: Path, config: CompressConfig, cut: CutResults, model: AcnForSequenceClassification, tokenizer: Any,
     scoring: Rescorer | None,
-) -> None:  # fmt: skip
-    """The small model with everything that belongs to it; `cut` is completed by what was measured."""
+) -> CutResults:  # fmt: skip
+    """The small model with everything that belongs to it; returns `cut` with what was measured."""
     save_model(folder, model, tokenizer)
     if config.check and scoring is not None:
-        cut["checked_score"] = scoring.score(folder)
-        check_score(cut["checked_score"], cut["score"], config.model)
+        score = scoring.score(folder)
+        check_score(score, cut.score, config.model)
+        cut = replace(cut, checked_score=score)
     if config.onnx or config.int8:
-        length = cut["seq_length"] or model.config.max_position_embeddings
-        cut["variants"] = onnx_variants(folder, model.cpu(), scoring, length, config.int8)
+        length = cut.seq_length or model.config.max_position_embeddings
+        cut = replace(cut, variants=onnx_variants(folder, model.cpu(), scoring, length, config.int8))
     (folder / CARD_FILE).write_text(card(cut), encoding="utf-8")
-    write_json(folder / RESULTS_FILE, cut)
+    write_json(folder / CUT_FILE, cut.to_json())
+    return cut
 
 
 def compress_model(config: CompressConfig) -> CutSummary:
-    """Write `config.model` cut at the picked depth into `config.output`: weights, tokenizer, card, results.json.
+    """Write `config.model` cut at the picked depth into `config.output`: weights, tokenizer, card, cut.json.
 
     The written model computes, bit for bit, what the source computes at that depth.
 
@@ -186,11 +178,8 @@ def compress_model(config: CompressConfig) -> CutSummary:
     cut = _cut_results(config, results, depth, rule)
     needed = config.check or config.onnx or config.int8
     scoring = rescorer(results, tokenizer, config.glue_dir) if needed else None
-    cut["speed"] = measure_speed(model, sorted({depth, cut["layers"]}), _seq_length(results, model))
+    cut = replace(cut, speed=measure_speed(model, sorted({depth, cut.layers}), _seq_length(results, model)))
     with new_folder(Path(config.output)) as aside:
         model.truncate(depth)
-        _write(aside, config, cut, model, tokenizer, scoring)
-    shared = ("task", "metric", "layers", "depth", "full_score", "score", "full_params", "params", "full_flops",
-              "flops", "rule", "speed")  # fmt: skip
-    measured: dict[str, Any] = {name: cut.get(name) for name in ("checked_score", "variants")}
-    return CutSummary(**{name: cut[name] for name in shared}, **measured, output=config.output)
+        cut = _write(aside, config, cut, model, tokenizer, scoring)
+    return CutSummary(**vars(cut), output=config.output)

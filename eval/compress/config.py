@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from data_pipeline import Problem
+
 # the limits that a depth can be picked by, and their units
 TARGETS = {"max_params": "parameters", "max_mb": "MB", "max_gflops": "GFLOPs", "max_latency_ms": "ms"}
 
@@ -46,19 +48,22 @@ class CompressConfig:
         """The limits that were given."""
         return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = []
         if not self.tolerance >= 0:
-            problems.append(f"tolerance={self.tolerance}: give 0 or more, the score that may be lost")
+            problems.append(Problem("tolerance", self.tolerance, fix="give 0 or more, the score that may be lost"))
         if self.depth is not None and self.depth < 0:
-            problems.append(f"depth={self.depth}: give 0 or more, or leave it out to cut by tolerance")
+            problems.append(Problem("depth", self.depth, fix="give 0 or more, or leave it out to cut by tolerance"))
         problems += [
-            f"{name}={value}: give more than 0" for name, value in self.targets.items() if not 0 < value < math.inf
+            Problem(name, value, fix="give more than 0")
+            for name, value in self.targets.items()
+            if not 0 < value < math.inf
         ]
         rules = [name for name, given in (("depth", self.depth is not None),
                  ("one_standard_error", self.one_standard_error), (" and ".join(self.targets), self.targets))
                  if given]  # fmt: skip
         if len(rules) > 1:
-            problems.append(f"{', '.join(rules)} exclude each other: give one way to pick the depth")
+            problems.append(
+                Problem("", wrong=f"{', '.join(rules)} exclude each other", fix="give one way to pick the depth")
+            )
         return problems

@@ -15,8 +15,8 @@ from ..depth import depth_sweep, predict
 from ..errors import EvalError
 from ..glue import EVAL_SUBSET_SEED, encode, subset
 from ..models import best_device, load_finetuned
-from ..results import Results
-from ..tasks import DatasetConfig, GlueTask, compute_metrics, find_task, load_custom, load_task
+from ..results import TaskResults
+from ..tasks import DatasetConfig, Task, compute_metrics, find_task, load_custom, load_task
 from .onnx_model import INT8_FILE, ONNX_FILE, export_onnx, onnx_logits, open_session, quantize_int8
 from .speed import ROUNDS, median_seconds, random_batch
 
@@ -28,7 +28,7 @@ RESCORE_SLACK = 0.005
 class Rescorer:
     """The validation examples behind a results.json, tokenized."""
 
-    task: GlueTask
+    task: Task
     data: datasets.Dataset
     collate: DataCollatorWithPadding
 
@@ -43,7 +43,7 @@ class Rescorer:
         return compute_metrics(self.task, predictions, np.asarray(self.data["labels"]))[self.task.metric]
 
 
-def rescorer(results: Results, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
+def rescorer(results: TaskResults, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
     """What scores models as `results` were scored; None where they do not say on what that was.
 
     Args:
@@ -52,17 +52,17 @@ def rescorer(results: Results, tokenizer: Any, glue_dir: str | None) -> Rescorer
     Raises:
         EvalError: the data is not there any more.
     """
-    settings = results.get("settings")
-    if settings is None:
+    settings = results.settings
+    if settings is None or results.seq_length is None:
         return None
     if settings["dataset"] is not None:
-        task, splits = load_custom(results["task"], DatasetConfig(**settings["dataset"]))
+        task, splits = load_custom(results.task, DatasetConfig(**settings["dataset"]))
     else:
         glue_dir = glue_dir or settings["glue_dir"]
-        task = find_task(results["task"], glue_dir)
+        task = find_task(results.task, glue_dir)
         splits = load_task(task, glue_dir)
     rows = subset(splits[task.validation_splits[0]], settings["max_eval_samples"], EVAL_SUBSET_SEED)
-    return Rescorer(task, encode(task, rows, tokenizer, results["seq_length"]), DataCollatorWithPadding(tokenizer))
+    return Rescorer(task, encode(task, rows, tokenizer, results.seq_length), DataCollatorWithPadding(tokenizer))
 
 
 def check_score(measured: float, expected: float, folder: str) -> None:

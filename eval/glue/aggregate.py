@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..depth import cut_depth
-from ..results import Aggregate, Results
-from ..tasks import TASKS, GlueTask, compute_metrics
+from ..errors import EvalError
+from ..results import Aggregate, TaskResults, TrialResults
+from ..tasks import GLUE_TASKS, Task, compute_metrics
 
 BOOTSTRAP_SAMPLES = 200
 
 
-def standard_error(task: GlueTask, predictions: np.ndarray, labels: np.ndarray) -> float:
+def standard_error(task: Task, predictions: np.ndarray, labels: np.ndarray) -> float:
     """Standard error of the task's primary metric over the N examples it was measured on.
 
     The binomial one for accuracy, else by bootstrap (Efron 1979) with 200 seeded samples.
@@ -33,37 +34,46 @@ def standard_error(task: GlueTask, predictions: np.ndarray, labels: np.ndarray) 
     return statistics.stdev(scores)
 
 
-def glue_score(results: Results) -> float:
+def glue_score(results: TrialResults) -> float:
     """The task's score as GLUE counts it: the mean of its metrics, and of MNLI's matched and mismatched split."""
-    full = [by_depth[-1] for by_metric in results["metrics"].values() for by_depth in by_metric.values()]
+    assert results.metrics is not None, "aggregate_seeds has looked"
+    full = [by_depth[-1] for by_metric in results.metrics.values() for by_depth in by_metric.values()]
     return statistics.fmean(full)
 
 
-def aggregate_seeds(cells: Sequence[Results], tolerance: float) -> Aggregate:
-    """The seeds of one task together."""
-    by_depth = list(zip(*(cell["depth_scores"] for cell in cells), strict=True))
+def aggregate_seeds(cells: Sequence[TrialResults], tolerance: float) -> Aggregate:
+    """The seeds of one task together.
+
+    Raises:
+        EvalError: a trial states no metrics or no standard error, as those of old versions do.
+    """
+    errors = [cell.standard_error for cell in cells if cell.standard_error is not None]
+    if old := [cell.seed for cell in cells if cell.metrics is None or cell.standard_error is None]:
+        seeds = ", ".join(map(str, old))
+        raise EvalError(f"{cells[0].task}: seed {seeds} has no metrics or no standard error: run `acn glue` again")
+    by_depth = list(zip(*(cell.depth_scores for cell in cells), strict=True))
     mean = [statistics.fmean(scores) for scores in by_depth]
     deviation = [statistics.stdev(scores) for scores in by_depth] if len(cells) > 1 else None
     # every seed is measured on the same examples, so more seeds do not make their share of the error smaller
-    examples = statistics.fmean(cell["standard_error"] for cell in cells)
-    seeds = deviation[-1] / math.sqrt(len(cells)) if deviation is not None else 0.0
-    error = math.hypot(examples, seeds)
-    return {
-        "by_seed": {str(cell["seed"]): cell["depth_scores"] for cell in cells},
-        "depth_mean": mean,
-        "depth_std": deviation,
-        "standard_error": error,
-        "cut_depth_tolerance": cut_depth(mean, mean[-1], tolerance),
-        "cut_depth_one_standard_error": cut_depth(mean, mean[-1], error),
-        "glue_scores": [glue_score(cell) for cell in cells],
-    }
+    examples = statistics.fmean(errors)
+    between = deviation[-1] / math.sqrt(len(cells)) if deviation is not None else 0.0
+    error = math.hypot(examples, between)
+    return Aggregate(
+        by_seed={str(cell.seed): cell.depth_scores for cell in cells},
+        depth_mean=mean,
+        depth_std=deviation,
+        standard_error=error,
+        cut_depth_tolerance=cut_depth(mean, mean[-1], tolerance),
+        cut_depth_one_standard_error=cut_depth(mean, mean[-1], error),
+        glue_scores=[glue_score(cell) for cell in cells],
+    )
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
 
-def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
+def glue_average(tasks: Mapping[str, TaskResults]) -> dict[str, Any] | None:
     """GLUE's average: the mean over tasks of each task's mean metric (macro average), for every seed, then over seeds.
 
     Tasks that are not GLUE's do not count. WNLI, which most papers leave out, is in `average` and not in
@@ -73,7 +83,7 @@ def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
         None when there is no GLUE task. `missing` names the GLUE tasks without results: an average over fewer than nine
         is not GLUE's score.
     """
-    here = [name for name in TASKS if name in tasks]
+    here = [name for name in GLUE_TASKS if name in tasks]
     if not here:
         return None
     by_task = {name: _glue_scores(tasks[name]) for name in here}
@@ -86,12 +96,13 @@ def glue_average(tasks: Mapping[str, Results]) -> dict[str, Any] | None:
     return averages | {
         "seeds": seeds,
         "tasks": {name: _mean_and_std(list(scores.values())) for name, scores in by_task.items()},
-        "missing": [name for name in TASKS if name not in tasks],
-        "absent_splits": {name: tasks[name]["absent_splits"] for name in here if tasks[name].get("absent_splits")},
+        "missing": [name for name in GLUE_TASKS if name not in tasks],
+        "absent_splits": {name: tasks[name].absent_splits for name in here if tasks[name].absent_splits},
         "by": "validation splits; the mean of a task's metrics, then of the tasks",
     }
 
 
-def _glue_scores(results: Results) -> dict[int, float]:
+def _glue_scores(results: TaskResults) -> dict[int, float]:
     """By seed."""
-    return dict(zip(results["seeds"], results["aggregate"]["glue_scores"], strict=True))
+    assert results.aggregate is not None, "only tasks whose seeds stand together are averaged"
+    return dict(zip(results.all_seeds, results.aggregate.glue_scores, strict=True))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import Problem
+
 from ..tasks import FIELDS, DatasetConfig, GridConfig, read_table, value_problems
 
 
@@ -83,36 +85,35 @@ class FinetuneConfig:
         """The hyperparameters that were given as options, None for the others."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = []
         names = self.task_names
         if not names:
-            problems.append("tasks is empty: name at least one, for example sst2")
+            problems.append(Problem("tasks", wrong="is empty", fix="name at least one, for example sst2"))
         if len(set(names)) < len(names):
-            problems.append(f"tasks={','.join(names)} names a task twice: name each once")
+            problems.append(Problem("tasks", ",".join(names), "names a task twice", "name each once"))
         problems += value_problems(self.given())
         for name in ("max_train_samples", "max_eval_samples", "cut_then_finetune"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 unit = "more than 0" if name == "cut_then_finetune" else "1 or more"
-                problems.append(f"{name}={value}: give {unit}, or leave it out")
+                problems.append(Problem(name, value, fix=f"give {unit}, or leave it out"))
         if not 0 <= self.tolerance < math.inf:
-            problems.append(f"tolerance={self.tolerance}: give 0 or more")
+            problems.append(Problem("tolerance", self.tolerance, fix="give 0 or more"))
         problems += self._seed_problems() + self.grid.problems() + self.dataset.problems(names)
         if self.hyperparameters is not None:
             read_table(Path(self.hyperparameters))
         return problems
 
-    def _seed_problems(self) -> list[str]:
+    def _seed_problems(self) -> list[Problem]:
         name = "seed" if self.seeds is None else "seeds"
         try:
             seeds = self.seed_list
         except ValueError:
-            return [f"seeds={self.seeds}: give whole numbers with commas between, for example 1,2,3"]
-        problems = [f"{name}={seed}: give 0 to 2**32 - 1" for seed in seeds if not 0 <= seed < 2**32]
+            return [Problem("seeds", self.seeds, fix="give whole numbers with commas between, for example 1,2,3")]
+        problems = [Problem(name, seed, fix="give 0 to 2**32 - 1") for seed in seeds if not 0 <= seed < 2**32]
         if not seeds:
-            problems.append("seeds is empty: name at least one, or leave it out")
+            problems.append(Problem("seeds", wrong="is empty", fix="name at least one, or leave it out"))
         if len(set(seeds)) < len(seeds):
-            problems.append(f"seeds={self.seeds} names a seed twice: name each once")
+            problems.append(Problem("seeds", self.seeds, "names a seed twice", "name each once"))
         return problems

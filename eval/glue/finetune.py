@@ -22,15 +22,15 @@ from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
 from ..tasks import (
     LABEL,
-    GlueTask,
     Hyperparameters,
+    Task,
     as_dict,
 )
 
 MAX_GRAD_NORM = 1.0
 
 
-def encode(task: GlueTask, data: datasets.Dataset, tokenizer: Any, max_length: int) -> datasets.Dataset:
+def encode(task: Task, data: datasets.Dataset, tokenizer: Any, max_length: int) -> datasets.Dataset:
     """Tokenize a split: the tokenizer's outputs, unpadded, and `labels` (floats for regression), in the same order."""
     tables = []
     for batch in data.iter(batch_size=1000):
@@ -89,7 +89,7 @@ def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder
 class Training:
     """What a model is trained on, and what is told meanwhile."""
 
-    task: GlueTask
+    task: Task
     data: datasets.Dataset
     """Tokenized."""
     collate: DataCollatorWithPadding

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EvalError
-from ..files import read_json
-from ..results import RESULTS_FILE, Results, read_results
+from ..results import RESULTS_FILE, TrialResults, read_results, read_trial
 
 _CELL = re.compile(r"seed-(\d+)")
 _OURS = re.compile(r"\.?seed-\d+(\.partial-\d+)?|grid")
@@ -57,9 +56,9 @@ class TaskFolder:
         found = [(int(m[1]), path) for path in self.path.iterdir() if (m := _CELL.fullmatch(path.name))]
         return [cell for _, path in sorted(found) if (cell := CellFolder(path)).is_done()]
 
-    def finished_cells(self) -> list[Results]:
+    def finished_cells(self) -> list[TrialResults]:
         """The results of every finished seed, by seed."""
-        return [read_results(cell.path) for cell in self._cells()]
+        return [read_trial(cell.path) for cell in self._cells()]
 
     def check_ours(self) -> None:
         """Refuse a folder that is not of an earlier run of the suite.
@@ -84,8 +83,8 @@ class TaskFolder:
         for path in sorted(self.path.glob(f"seed-*/{RESULTS_FILE}")) + sorted(
             self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
         ):
-            results = read_json(path)
-            there = results.get("settings", {}) | {name: results.get("train", {}).get(name) for name in values}
+            trial = read_trial(path.parent)
+            there = (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
             changed = [name for name in wanted if there.get(name) != wanted[name]]
             if changed:
@@ -99,11 +98,10 @@ class TaskFolder:
         """Whether the task is complete: all of `seeds` are finished and stand together in results.json."""
         if not (self.path / RESULTS_FILE).is_file():
             return False
-        together = read_results(self.path).get("seeds", [])
-        return set(seeds) <= set(together)
+        return set(seeds) <= set(read_results(self.path).seeds or [])
 
     def _best(self) -> CellFolder:
-        return max(self._cells(), key=lambda cell: read_results(cell.path)["full_score"])
+        return max(self._cells(), key=lambda cell: read_trial(cell.path).full_score)
 
     def drop_lesser_weights(self) -> None:
         """Free the weights of every finished cell but the best: several seeds of a large model fill a disk."""

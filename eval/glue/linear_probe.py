@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from modeling import AcnForSequenceClassification
 
 from ..depth import Collate
-from ..tasks import GlueTask, compute_metrics
+from ..tasks import Task, compute_metrics
 
 PROBE_SAMPLES = 2000
 
@@ -40,7 +40,7 @@ def depth_features(
 
 def probe_scores(
     model: AcnForSequenceClassification,
-    task: GlueTask,
+    task: Task,
     train: datasets.Dataset,
     validation: datasets.Dataset,
     collate: Collate,

@@ -6,39 +6,32 @@ from typing import Any
 import numpy as np
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import new_file
 from eval import ranks
 from modeling import AcnForSequenceClassification
 
 from ..depth import predict, shared_logits
-from ..files import new_file
-from ..tasks import DIAGNOSTIC, LABEL, GlueTask, compute_metrics, load_test_splits
+from ..tasks import DIAGNOSTIC, LABEL, SUBMISSION_FILES, SUBMITTED_AS_IDS, Task, compute_metrics, load_test_splits
 from .finetune import encode
 
 SUBMISSION_FOLDER = "submission"
 
-# the benchmark's file names; a task of one's own has its own name
-_FILES = {
-    "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP", "qnli": "QNLI", "rte": "RTE",
-    "wnli": "WNLI", "ax": "AX", "mnli/test_matched": "MNLI-m", "mnli/test_mismatched": "MNLI-mm",
-}  # fmt: skip
-# the benchmark wants class ids for these, names for the others
-_NUMBERED = ("cola", "sst2", "mrpc", "qqp", "wnli")
+
+def file_name(task: Task, split: str) -> str:
+    """`SST-2.tsv`, `MNLI-mm.tsv`, ...; a task that is not GLUE's has its own name."""
+    names = (SUBMISSION_FILES.get(key) for key in (task.name, f"{task.name}/{split}"))
+    return next((name for name in names if name is not None), task.name) + ".tsv"
 
 
-def file_name(task: GlueTask, split: str) -> str:
-    """`SST-2.tsv`, `MNLI-mm.tsv`, ..."""
-    return _FILES.get(task.name, _FILES.get(f"{task.name}/{split}", task.name)) + ".tsv"
-
-
-def answers(task: GlueTask, predictions: np.ndarray) -> list[str]:
+def answers(task: Task, predictions: np.ndarray) -> list[str]:
     """Predictions as the benchmark spells them: ids, class names, or a similarity in 0..5 with three decimals."""
     if task.is_regression:
         bounded = np.clip(predictions, 0, 5) if task.name == "stsb" else predictions
         return [f"{value:.3f}" for value in bounded]
-    return [str(p) if task.name in _NUMBERED else task.labels[p] for p in predictions.tolist()]
+    return [str(p) if task.name in SUBMITTED_AS_IDS else task.labels[p] for p in predictions.tolist()]
 
 
-def write_submission(path: Path, task: GlueTask, predictions: np.ndarray, index: list[int]) -> None:
+def write_submission(path: Path, task: Task, predictions: np.ndarray, index: list[int]) -> None:
     """Write `index<TAB>prediction` lines under a header, atomically."""
     lines = [f"{i}\t{answer}" for i, answer in zip(index, answers(task, predictions), strict=True)]
     with new_file(path) as aside:
@@ -48,7 +41,7 @@ def write_submission(path: Path, task: GlueTask, predictions: np.ndarray, index:
 def predict_tests(
     model: AcnForSequenceClassification,
     tokenizer: Any,
-    task: GlueTask,
+    task: Task,
     glue_dir: str | None,
     seq_length: int,
     folder: Path,

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import Problem, duration, file_sha256, write_json
 from eval import ranks
 from modeling import AcnConfig
 
 from ..compress import measure_speed
 from ..errors import EvalError
 from ..figures import save_depth_figure, seeds_curve
-from ..files import file_digest, write_json
 from ..models import best_device, load_finetuned, load_tokenizer, read_model_config
-from ..progress import NoTracker, Tracker, duration
-from ..results import FIGURE_FILE, RESULTS_FILE, Results, read_results
+from ..progress import NoTracker, Tracker
+from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
 from ..tasks import (
     Hyperparameters,
     as_dict,
@@ -61,7 +61,7 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
     """What the numbers of a cell depend on, besides its seed and hyperparameters."""
     names = ("model", "glue_dir", "max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes",
              "tolerance")  # fmt: skip
-    digests = [file_digest(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
+    digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
     dataset = asdict(config.dataset) if config.dataset.path is not None else None
     return {name: getattr(config, name) for name in names} | {
         "weights": digests,
@@ -70,10 +70,10 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
     }
 
 
-def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[str]:
+def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, world: int) -> list[Problem]:
     sizes = {values.batch_size, *(int(p["batch_size"]) for p in config.grid.points() if "batch_size" in p)}
     return [
-        f"batch_size={size} of {task} does not divide by {world} ranks: give a multiple of {world}"
+        Problem("batch_size", size, f"of {task} does not divide by {world} ranks", f"give a multiple of {world}")
         for size in sorted(sizes)
         if size % world
     ]
@@ -87,7 +87,7 @@ def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[
         for name in names
     }
     if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     if config.dataset.path is not None:
         loaded = [load_custom(names[0], config.dataset)]
     else:
@@ -99,7 +99,7 @@ def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[
 def _check(config: FinetuneConfig, world: int) -> _Suite:
     """Everything that can be wrong with the request on `world` ranks, before the first task starts."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     for name in config.task_names:
         TaskFolder(Path(config.output) / name).check_ours()
     model_config = read_model_config(config.model)
@@ -129,7 +129,7 @@ def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, 
                     there.clean()
                 at = work.at(at_point(work.values, point))
                 run_cell(suite.config, at, seed, suite.tokenizer, tracker, there.path, with_model=False)
-        score = read_results(there.path)["full_score"]
+        score = read_trial(there.path).full_score
         ranks.say(f"{work.task.name}: {point_name(point)}: {work.task.metric} {score:.4f}")
         tried.append({"point": point, "seed": seed, "score": score})
     if not tried:
@@ -147,7 +147,7 @@ def _selection(config: FinetuneConfig, seeds: list[int], seed: int) -> str:
     return "; ".join(parts)
 
 
-def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> Results:
+def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> TaskResults:
     """Make OUTPUT/TASK the best seed's model with all seeds' results; all ranks together."""
     config, folder = suite.config, suite.folder(work)
     cells = folder.finished_cells()
@@ -155,34 +155,35 @@ def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> Resul
         folder.promote(config.keep_models)
     ranks.gather(None)
     together = aggregate_seeds(cells, config.tolerance)
-    results = max(cells, key=lambda cell: cell["full_score"])
-    results["seeds"] = [cell["seed"] for cell in cells]
-    results["selection"] = _selection(config, results["seeds"], results["seed"])
-    results["aggregate"] = together
-    if tried:
-        results["grid"] = tried
+    best, seeds = max(cells, key=lambda cell: cell.full_score), [cell.seed for cell in cells]
+    results = TaskResults(
+        **vars(best),
+        seeds=seeds,
+        selection=_selection(config, seeds, best.seed),
+        aggregate=together,
+        grid=tried or None,
+    )
     model = load_finetuned(str(folder.path)).to(best_device())
+    length = sequence_length(work.values, model.config)
     if config.predict_test and config.dataset.path is None:
         output = Path(config.output) / SUBMISSION_FOLDER
-        length = sequence_length(work.values, model.config)
         scores = predict_tests(model, suite.tokenizer, work.task, config.glue_dir, length, output)
-        if scores:
-            results["diagnostic"] = scores
+        results = replace(results, diagnostic=scores or None)
     if ranks.is_first():
         if config.speed:
-            depths = {results["cut_depth"], together["cut_depth_tolerance"], together["cut_depth_one_standard_error"]}
+            depths = {results.cut_depth, together.cut_depth_tolerance, together.cut_depth_one_standard_error}
             depths.add(model.config.num_hidden_layers)
-            results["speed"] = measure_speed(model, sorted(depths), results["seq_length"])
+            results = replace(results, speed=measure_speed(model, sorted(depths), length))
         title = f"{work.task.name}: every depth of " + (
             "one fine-tuned model" if len(cells) == 1 else f"{len(cells)} fine-tuned models"
         )
-        save_depth_figure(folder.path / FIGURE_FILE, [seeds_curve(results, results["connectivity"])], title)
-        write_json(folder.path / RESULTS_FILE, results)
+        save_depth_figure(folder.path / FIGURE_FILE, [seeds_curve(results, results.connectivity)], title)
+        write_json(folder.path / RESULTS_FILE, results.to_json())
     ranks.gather(None)
     return read_results(folder.path)
 
 
-def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> Results:
+def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> TaskResults:
     config, folder, task = suite.config, suite.folder(work), work.task
     if folder.has_all(config.seed_list):
         ranks.say(f"{task.name}: done before, in {folder.path}")
@@ -206,33 +207,33 @@ def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> Results:
     return _finish(suite, work, tried)
 
 
-def _say_cell(work: TaskWork, results: Results) -> None:
-    cut = results["cut_depth"]
+def _say_cell(work: TaskWork, results: TrialResults) -> None:
+    cut = results.cut_depth
     ranks.say(
-        f"{work.task.name}: {work.task.metric} {results['full_score']:.4f} with {len(results['depth_scores']) - 1} "
-        f"layers, {results['depth_scores'][cut]:.4f} with {cut} (majority {results['majority_score']:.4f}), "
-        f"trained in {duration(results['train']['seconds'])}"
+        f"{work.task.name}: {work.task.metric} {results.full_score:.4f} with {len(results.depth_scores) - 1} "
+        f"layers, {results.depth_scores[cut]:.4f} with {cut} (majority {results.majority_score:.4f}), "
+        f"trained in {duration(results.train['seconds'])}"
     )
 
 
-def _log_task(tracker: Tracker, folder: Path, results: Results, alone: bool) -> None:
+def _log_task(tracker: Tracker, folder: Path, results: TaskResults, alone: bool) -> None:
     """What the suite's own record gets of a task: the figure, and the seeds together where there are several cells."""
-    name, together = results["task"], results["aggregate"]
-    if not alone:
-        for depth, mean in enumerate(together["depth_mean"]):
+    name, together = results.task, results.aggregate
+    if not alone and together is not None:
+        for depth, mean in enumerate(together.depth_mean):
             values = {f"{name}/depth_mean": mean}
-            if together["depth_std"] is not None:
-                values[f"{name}/depth_std"] = together["depth_std"][depth]
+            if together.depth_std is not None:
+                values[f"{name}/depth_std"] = together.depth_std[depth]
             tracker.log_metrics(values, step=depth)
-        tracker.log_metrics({f"{name}/full_mean": together["depth_mean"][-1]}, step=0)
+        tracker.log_metrics({f"{name}/full_mean": together.depth_mean[-1]}, step=0)
     tracker.log_figure(folder / FIGURE_FILE, f"figures/{name}")
 
 
-def _average(config: FinetuneConfig, done: dict[str, Results], tracker: Tracker) -> None:
+def _average(config: FinetuneConfig, done: dict[str, TaskResults], tracker: Tracker) -> None:
     """Write OUTPUT/glue.json over all the tasks in OUTPUT, and say the average."""
     for path in sorted(Path(config.output).glob(f"*/{RESULTS_FILE}")):
-        if path.parent.name not in done and "aggregate" in (other := read_results(path.parent)):
-            done[other["task"]] = other
+        if path.parent.name not in done and (other := read_results(path.parent)).aggregate is not None:
+            done[other.task] = other
     average = glue_average(done)
     if average is None or len(done) < 2:
         return
@@ -246,11 +247,13 @@ def _average(config: FinetuneConfig, done: dict[str, Results], tracker: Tracker)
         tracker.log_metrics({"glue/average": mean}, step=0)
 
 
-def run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None = None) -> list[Results]:
+def run_suite(
+    config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None = None
+) -> list[TaskResults]:
     """Fine-tune `config.model` on each task with each seed, score every depth, and write OUTPUT/TASK.
 
     OUTPUT/TASK holds the model of the seed with the best validation score and its tokenizer (Hugging Face layout),
-    results.json ([`Results`]: that seed's, and `aggregate` of all), depth.png, and seed-N/results.json for each seed.
+    results.json ([`TaskResults`]: that seed's, and `aggregate` of all), depth.png, and seed-N/results.json for each.
     With several tasks OUTPUT/glue.json has the GLUE average. Cells (task x seed) that are finished are not done again,
     so an interrupted suite is resumed by the same call.
 
@@ -269,7 +272,7 @@ def run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: Ope
         EvalError: a wrong value, a task folder that holds something else or results of other settings, a model or data
             that do not fit: all tasks are checked before the first one is trained. Or the training diverged.
     """
-    ranks.join()
+    ranks.join_ranks()
     suite = _check(config, ranks.world_size())
     longest = max(work.values.max_length for work in suite.tasks)
     if longest > (positions := suite.model_config.max_position_embeddings):
@@ -282,7 +285,7 @@ def run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: Ope
             return nullcontext(tracker)
         return open_child(name)
 
-    done: dict[str, Results] = {}
+    done: dict[str, TaskResults] = {}
     for work in suite.tasks:
         results = done[work.task.name] = _run_task(suite, work, child)
         _log_task(tracker, suite.folder(work).path, results, alone)

@@ -9,15 +9,15 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding, set_seed
 
+from data_pipeline import new_folder, write_json
 from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from ..files import new_folder, write_json
 from ..models import load_for_task, save_model
 from ..progress import Tracker
-from ..results import RESULTS_FILE, Results
-from ..tasks import GlueTask, Hyperparameters
+from ..results import RESULTS_FILE, TrialResults
+from ..tasks import Hyperparameters, Task
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .finetune import Training, encode, subset, train
@@ -31,7 +31,7 @@ EVAL_SUBSET_SEED = 0
 class TaskWork:
     """A task of a suite: its data, how it is trained, and what the cells' numbers depend on."""
 
-    task: GlueTask
+    task: Task
     train: datasets.Dataset
     """Raw: each seed draws its own examples."""
     validation: dict[str, datasets.Dataset]
@@ -44,7 +44,7 @@ class TaskWork:
     def of(
         cls,
         config: FinetuneConfig,
-        task: GlueTask,
+        task: Task,
         splits: datasets.DatasetDict,
         values: Hyperparameters,
         settings: dict[str, Any],
@@ -72,7 +72,7 @@ def sequence_length(values: Hyperparameters, model_config: AcnConfig) -> int:
     return min(values.max_length, model_config.max_position_embeddings)
 
 
-def _say_cut(task: GlueTask, data: datasets.Dataset, seq_length: int) -> None:
+def _say_cut(task: Task, data: datasets.Dataset, seq_length: int) -> None:
     full = sum(len(ids) == seq_length for ids in data["input_ids"])
     if full:
         ranks.say(
@@ -109,7 +109,7 @@ class _Cell:
     def probe(self) -> list[float]:
         return probe_scores(self.model, self.work.task, self.train_data, self.first_validation, self.collate)
 
-    def training(self, task: GlueTask) -> Training:
+    def training(self, task: Task) -> Training:
         validation = self.first_validation if self.config.best_epoch else None
         return Training(task, self.train_data, self.collate, self.seed, self.tracker, validation)
 
@@ -130,30 +130,30 @@ class _Cell:
             )
         return found
 
-    def results(self, sweeps: dict[str, DepthSweep], record: dict[str, Any]) -> Results:
+    def results(self, sweeps: dict[str, DepthSweep], record: dict[str, Any]) -> TrialResults:
         task, config = self.work.task, self.config
         sweep = sweeps[task.validation_splits[0]]
         scores, labels = sweep.scores(task.metric), np.asarray(self.first_validation["labels"])
-        return {
-            "task": task.name,
-            "metric": task.metric,
-            "seed": self.seed,
-            "model": config.model,
-            "connectivity": self.model.config.connectivity,
-            "full_score": scores[-1],
-            "depth_scores": scores,
-            "cut_depth": cut_depth(scores, scores[-1], config.tolerance),
-            "tolerance": config.tolerance,
-            "params_by_depth": parameters_by_depth(self.model),
-            "flops_by_depth": flops_by_depth(self.model, self.seq_length),
-            "seq_length": self.seq_length,
-            "majority_score": majority_score(task, labels),
-            "metrics": {split: {name: s.scores(name) for name in task.metrics} for split, s in sweeps.items()},
-            "standard_error": standard_error(task, sweep.predictions[-1], labels),
-            "absent_splits": [split for split in task.validation_splits if split not in self.validation],
-            "train": record,
-            "settings": self.work.settings,
-        }
+        return TrialResults(
+            task=task.name,
+            metric=task.metric,
+            seed=self.seed,
+            model=config.model,
+            connectivity=self.model.config.connectivity,
+            full_score=scores[-1],
+            depth_scores=scores,
+            cut_depth=cut_depth(scores, scores[-1], config.tolerance),
+            tolerance=config.tolerance,
+            params_by_depth=parameters_by_depth(self.model),
+            flops_by_depth=flops_by_depth(self.model, self.seq_length),
+            seq_length=self.seq_length,
+            majority_score=majority_score(task, labels),
+            metrics={split: {name: s.scores(name) for name in task.metrics} for split, s in sweeps.items()},
+            standard_error=standard_error(task, sweep.predictions[-1], labels),
+            absent_splits=[split for split in task.validation_splits if split not in self.validation],
+            train=record,
+            settings=self.work.settings,
+        )
 
 
 def run_cell(
@@ -164,7 +164,7 @@ def run_cell(
     tracker: Tracker,
     folder: Path,
     with_model: bool = True,
-) -> Results:
+) -> TrialResults:
     """Train on one task with one seed, score every depth, and write `folder`; all ranks together.
 
     Args:
@@ -180,17 +180,17 @@ def run_cell(
     }
     results = cell.results(sweeps, record)
     if config.probes:
-        results["probes"] = probes | {"finetuned": cell.probe()}
+        results = replace(results, probes=probes | {"finetuned": cell.probe()})
     if config.cut_then_finetune is not None:
-        results["recut"] = cell.recut(config.cut_then_finetune, results["depth_scores"])
+        results = replace(results, recut=cell.recut(config.cut_then_finetune, results.depth_scores))
     if ranks.is_first():
         with new_folder(folder) as aside:
             if with_model:
                 save_model(aside, cell.model, tokenizer)
-            write_json(aside / RESULTS_FILE, results)
+            write_json(aside / RESULTS_FILE, results.to_json())
     ranks.gather(None)  # nobody goes on before the folder is there
-    for depth, score in enumerate(results["depth_scores"]):
+    for depth, score in enumerate(results.depth_scores):
         tracker.log_metrics({f"{task.name}/depth_score": score}, step=depth)
-    summary = {name: float(results[name]) for name in ("full_score", "cut_depth", "majority_score")}
+    summary = {name: float(getattr(results, name)) for name in ("full_score", "cut_depth", "majority_score")}
     tracker.log_metrics({f"{task.name}/{name}": value for name, value in summary.items()}, step=record["steps"])
     return results

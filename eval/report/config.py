@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 
 @dataclass
 class ReportConfig:
@@ -13,9 +15,13 @@ class ReportConfig:
     output: str
     """Folder to write index.html, results.csv, figures/ and tables/ into; an earlier report there is replaced."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        problems = [] if self.results else ["results is empty: name at least one folder that `acn glue` wrote"]
+    def problems(self) -> list[Problem]:
+        problems = []
+        if not self.results:
+            problems.append(Problem("results", wrong="is empty", fix="name at least one folder that `acn glue` wrote"))
         absent = [folder for folder in self.results if not Path(folder).is_dir()]
-        problems += [f"results: {folder} is not a folder: give one that `acn glue` wrote" for folder in absent]
+        problems += [
+            Problem("results", wrong=f": {folder} is not a folder", fix="give one that `acn glue` wrote")
+            for folder in absent
+        ]
         return problems

@@ -1,23 +1,25 @@
 """One page, tables and figures from any number of fine-tunings and studies of any number of models."""
 
 import base64
-import csv
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from data_pipeline import new_folder
+
 from ..errors import EvalError
-from ..figures import COLOURS, save_depth_figure, seeds_curve
-from ..files import new_folder, read_json
-from ..results import RESULTS_FILE, Results, check_results, is_cut_model, size_mb
-from ..tasks import TASKS
+from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
+from ..files import read_json
+from ..results import RESULTS_FILE, TaskResults, is_cut_record, size_mb
+from ..tasks import GLUE_TASKS
 from .config import ReportConfig
-from .page import render_page
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .study_figures import NamedStudy, save_comparison
 from .study_file import STUDY_FILE, StudyResults, read_study
-from .tables import write_tables
+from .tables import Table, write_csv, write_tables
 
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
@@ -32,13 +34,13 @@ def _found(folders: list[str], name: str) -> list[Path]:
     return list(found.values())
 
 
-def _find_results(folders: list[str]) -> dict[Path, Results]:
+def _find_results(folders: list[str]) -> dict[Path, TaskResults]:
     """Every fine-tuning below `folders`, each once, by the folder it is in; the seeds of a task are part of it."""
     found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE)}
-    models = {folder: value for folder, value in found.items() if not is_cut_model(value)}
+    models = {folder: value for folder, value in found.items() if not is_cut_record(value)}
     whole = {folder.resolve() for folder in models}
     return {
-        folder: check_results(value, folder / RESULTS_FILE)
+        folder: TaskResults.from_json(value, folder / RESULTS_FILE)
         for folder, value in models.items()
         if not whole & set(folder.resolve().parents)
     }
@@ -51,43 +53,43 @@ def _run_labels(folders: list[Path]) -> dict[Path, str]:
     return {folder: run.name if uses[run.name] == 1 else str(folder.parent) for folder, run in runs.items()}
 
 
-def _row(folder: Path, run: str, results: Results) -> dict[str, Any]:
-    cut, params, flops = results["cut_depth"], results["params_by_depth"], results["flops_by_depth"]
+def _row(folder: Path, run: str, results: TaskResults) -> dict[str, Any]:
+    cut, params, flops = results.cut_depth, results.params_by_depth, results.flops_by_depth
     return {
-        "task": results["task"],
+        "task": results.task,
         "run": run,
-        "connectivity": results["connectivity"],
-        "seed": results["seed"],
-        "metric": results["metric"],
-        "full_score": results["full_score"],
-        "tolerance": results["tolerance"],
+        "connectivity": results.connectivity,
+        "seed": results.seed,
+        "metric": results.metric,
+        "full_score": results.full_score,
+        "tolerance": results.tolerance,
         "layers": len(params) - 1,
         "cut_depth": cut,
-        "cut_score": results["depth_scores"][cut],
+        "cut_score": results.depth_scores[cut],
         "full_params": params[-1],
         "cut_params": params[cut],
         "full_gflops": flops[-1] / 1e9,
         "cut_gflops": flops[cut] / 1e9,
-        "seq_length": results.get("seq_length"),
+        "seq_length": results.seq_length,
         "full_mb": size_mb(params[-1]),
         "cut_mb": size_mb(params[cut]),
-        "depth_scores": " ".join(map(str, results["depth_scores"])),
+        "depth_scores": " ".join(map(str, results.depth_scores)),
         "path": str(folder),
     }
 
 
-def _by_task(found: dict[Path, Results]) -> dict[str, list[Path]]:
+def _by_task(found: dict[Path, TaskResults]) -> dict[str, list[Path]]:
     """The folders of each task: GLUE's tasks in its order, then the others; ACN first among runs."""
-    order = {name: i for i, name in enumerate((*COLOURS, *TASKS))}
+    order = {name: i for i, name in enumerate((*COLOURS, *GLUE_TASKS))}
     groups: dict[str, list[Path]] = {}
     for folder, results in found.items():
-        groups.setdefault(results["task"], []).append(folder)
+        groups.setdefault(results.task, []).append(folder)
     for task, folders in groups.items():
-        if len(metrics := {found[folder]["metric"] for folder in folders}) > 1:
+        if len(metrics := {found[folder].metric for folder in folders}) > 1:
             raise EvalError(
                 f"results: {task} is scored by {' and '.join(sorted(metrics))}: report these runs separately"
             )
-        folders.sort(key=lambda folder: (order.get(found[folder]["connectivity"], len(order)), str(folder)))
+        folders.sort(key=lambda folder: (order.get(found[folder].connectivity, len(order)), str(folder)))
     return {task: groups[task] for task in sorted(groups, key=lambda task: (order.get(task, len(order)), task))}
 
 
@@ -95,9 +97,9 @@ def _check_output(output: Path) -> None:
     """Raise `EvalError` if `output` holds anything but an earlier report."""
     if not output.exists() and not output.is_symlink():
         return
-    mend = "choose another --output, or remove it"
+    fix = "choose another --output, or remove it"
     if output.is_symlink() or not output.is_dir():
-        raise EvalError(f"output: {output} is not a folder: {mend}")
+        raise EvalError(f"output: {output} is not a folder: {fix}")
     ours = {output / PAGE_FILE, output / TABLE_FILE, output / FIGURES, output / TABLES}
     foreign = [path for path in output.iterdir() if path not in ours]
     for folder, suffixes in ((output / FIGURES, (".png", ".svg")), (output / TABLES, (".csv", ".tex"))):
@@ -105,18 +107,18 @@ def _check_output(output: Path) -> None:
             foreign += [path for path in folder.iterdir() if path.suffix not in suffixes]
     if foreign or not all(path.exists() for path in (output / PAGE_FILE, output / FIGURES)):
         what = f"holds {sorted(foreign)[0].name}" if foreign else "exists and is not an earlier report"
-        raise EvalError(f"output: {output} {what}: {mend}")
+        raise EvalError(f"output: {output} {what}: {fix}")
 
 
 def _inline(figure: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
 
 
-def _task_sections(folder: Path, found: dict[Path, Results], labels: dict[Path, str]) -> list[dict[str, Any]]:
+def _task_sections(folder: Path, found: dict[Path, TaskResults], labels: dict[Path, str]) -> list[dict[str, Any]]:
     """A figure and the rows of each task."""
     sections = []
     for task, folders in _by_task(found).items():
-        curves = [seeds_curve(found[f], f"{labels[f]} ({found[f]['connectivity']})") for f in folders]
+        curves = [seeds_curve(found[f], f"{labels[f]} ({found[f].connectivity})") for f in folders]
         for suffix in ("png", "svg"):
             save_depth_figure(folder / FIGURES / f"{task}.{suffix}", curves, task)
         runs = [Run(f, labels[f], found[f]) for f in folders]
@@ -149,14 +151,23 @@ def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, A
     return sections
 
 
-def _write_results_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def _render_page(tasks: list[dict], studies: list[dict], overview: list[Table], runs: int) -> str:
+    """The page, one file that needs nothing else, from page.html beside this module.
+
+    Args:
+        tasks, studies: their sections, as `_task_sections` and `_study_sections` make them.
+        overview: the tables over all tasks.
+        runs: how many fine-tuned models there are in all.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        tasks=tasks, studies=studies, overview=overview, runs=runs, palette=COLOURS, other_colour=OTHER_COLOUR
+    )
 
 
-def _write_report(folder: Path, found: dict[Path, Results], studies: list[StudyResults]) -> None:
+def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[StudyResults]) -> None:
     (folder / FIGURES).mkdir()
     tasks = _task_sections(folder, found, _run_labels(list(found)))
     study_labels = _run_labels([study.path for study in studies])
@@ -164,10 +175,10 @@ def _write_report(folder: Path, found: dict[Path, Results], studies: list[StudyR
     runs = [run for task in tasks for run in task["runs"]]
     overview = [table for table in (glue_table(runs), paper_table(runs)) if table is not None]
     tables = [*overview, *(table for section in (*tasks, *shown) for table in section["tables"])]
-    (folder / PAGE_FILE).write_text(render_page(tasks, shown, overview, len(found)), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(_render_page(tasks, shown, overview, len(found)), encoding="utf-8")
     rows = [row for task in tasks for row in task["rows"]]
     if rows:
-        _write_results_table(folder / TABLE_FILE, rows)
+        write_csv(folder / TABLE_FILE, list(rows[0]), [list(row.values()) for row in rows])
     write_tables(folder / TABLES, tables)
 
 
@@ -185,7 +196,7 @@ def write_report(config: ReportConfig) -> Path:
             differently, or OUTPUT holds anything but an earlier report.
     """
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     output = Path(config.output)
     _check_output(output)
     found = _find_results(config.results)

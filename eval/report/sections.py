@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..glue import glue_average
-from ..results import Results, size_mb
-from ..tasks import TASKS
+from ..results import TaskResults, size_mb
+from ..tasks import GLUE_TASKS
 from .study_file import StudyResults
 from .tables import Table, mean_and_std
 
@@ -18,16 +18,16 @@ class Run:
 
     folder: Path
     name: str
-    results: Results
+    results: TaskResults
 
 
-def _seeds(results: Results) -> str:
-    return " ".join(map(str, results.get("seeds", [results["seed"]])))
+def _seeds(results: TaskResults) -> str:
+    return " ".join(map(str, results.all_seeds))
 
 
-def _measured(results: Results, depth: int) -> list[float | None]:
+def _measured(results: TaskResults, depth: int) -> list[float | None]:
     """Latency in ms and sequences per second at a depth; None where they were not measured."""
-    value = results.get("speed", {}).get("depths", {}).get(str(depth))
+    value = (results.speed or {}).get("depths", {}).get(str(depth))
     return [value["latency_ms"], value["sequences_per_second"]] if value else [None, None]
 
 
@@ -36,20 +36,20 @@ def paper_table(runs: Sequence[Run]) -> Table | None:
     rows = []
     for run in runs:
         results = run.results
-        if "aggregate" not in results:
+        together, layers = results.aggregate, len(results.depth_scores) - 1
+        if together is None:
             continue
-        together, layers = results["aggregate"], len(results["depth_scores"]) - 1
         kinds = (
             ("all layers", layers),
-            ("cut, tolerance", together["cut_depth_tolerance"]),
-            ("cut, 1 s.e.", together["cut_depth_one_standard_error"]),
+            ("cut, tolerance", together.cut_depth_tolerance),
+            ("cut, 1 s.e.", together.cut_depth_one_standard_error),
         )
         for kind, depth in kinds:
-            std = together["depth_std"][depth] if together["depth_std"] is not None else None
-            params, flops = results["params_by_depth"][depth], results["flops_by_depth"][depth]
+            std = together.depth_std[depth] if together.depth_std is not None else None
+            params, flops = results.params_by_depth[depth], results.flops_by_depth[depth]
             cost = [params / 1e6, flops / 1e9, size_mb(params), *_measured(results, depth)]
-            score = mean_and_std(together["depth_mean"][depth], std)
-            rows.append([results["task"], run.name, results["connectivity"], kind, depth, results["metric"], score,
+            score = mean_and_std(together.depth_mean[depth], std)
+            rows.append([results.task, run.name, results.connectivity, kind, depth, results.metric, score,
                          *cost, _seeds(results)])  # fmt: skip
     if not rows:
         return None
@@ -60,14 +60,14 @@ def paper_table(runs: Sequence[Run]) -> Table | None:
 
 def glue_table(runs: Sequence[Run]) -> Table | None:
     """The GLUE tasks and their average for every run that has several of them; None when there is none."""
-    by_run: dict[str, dict[str, Results]] = {}
+    by_run: dict[str, dict[str, TaskResults]] = {}
     for run in runs:
-        if run.results["task"] in TASKS and "aggregate" in run.results:
-            by_run.setdefault(run.name, {})[run.results["task"]] = run.results
+        if run.results.task in GLUE_TASKS and run.results.aggregate is not None:
+            by_run.setdefault(run.name, {})[run.results.task] = run.results
     averages = {name: glue_average(tasks) for name, tasks in by_run.items() if len(tasks) > 1}
     if not averages:
         return None
-    names = [task for task in TASKS if any(task in by_run[name] for name in averages)]
+    names = [task for task in GLUE_TASKS if any(task in by_run[name] for name in averages)]
     rows = []
     for name, average in averages.items():
         assert average is not None, "these are GLUE's tasks"
@@ -82,7 +82,7 @@ def glue_table(runs: Sequence[Run]) -> Table | None:
             mean_and_std(average[key]["mean"], average[key]["std"]) if key in average else None
             for key in ("average", "average_without_wnli")
         ]
-        rows.append([name, first["connectivity"], *cells, *means, " ".join(map(str, average["seeds"]))])
+        rows.append([name, first.connectivity, *cells, *means, " ".join(map(str, average["seeds"]))])
     columns = ["run", "connectivity", *names, "average", "without wnli", "seeds"]
     caption = "GLUE, validation splits: the mean of each task's metrics (± deviation over seeds), and of the tasks"
     return Table("glue", caption, columns, rows)
@@ -90,20 +90,19 @@ def glue_table(runs: Sequence[Run]) -> Table | None:
 
 def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
     """Mean and deviation at every depth, and the cut depths of the means."""
-    runs = [run for run in runs if "aggregate" in run.results]
-    if not runs:
+    found = [(run, together) for run in runs if (together := run.results.aggregate) is not None]
+    if not found:
         return None
-    depths = max(len(run.results["depth_scores"]) for run in runs)
+    depths = max(len(run.results.depth_scores) for run, _ in found)
     rows: list[list[Any]] = []
-    for run in runs:
-        together = run.results["aggregate"]
-        stds = together["depth_std"]
-        deviations: Sequence[float | None] = [None] * len(together["depth_mean"]) if stds is None else stds
-        scores: list[Any] = [mean_and_std(m, s) for m, s in zip(together["depth_mean"], deviations, strict=True)]
-        cuts = [together["cut_depth_tolerance"], together["cut_depth_one_standard_error"], together["standard_error"]]
+    for run, together in found:
+        stds = together.depth_std
+        deviations: Sequence[float | None] = [None] * len(together.depth_mean) if stds is None else stds
+        scores: list[Any] = [mean_and_std(m, s) for m, s in zip(together.depth_mean, deviations, strict=True)]
+        cuts = [together.cut_depth_tolerance, together.cut_depth_one_standard_error, together.standard_error]
         rows.append([run.name, "shared head", _seeds(run.results), *cuts, *scores])
-        for when, probed in run.results.get("probes", {}).items():
-            cells: list[Any] = [run.name, f"linear probe, {when}", str(run.results["seed"]), None, None, None]
+        for when, probed in (run.results.probes or {}).items():
+            cells: list[Any] = [run.name, f"linear probe, {when}", str(run.results.seed), None, None, None]
             rows.append([*cells, *probed])
     for row in rows:  # a shallower model has fewer depths
         row.extend([None] * (6 + depths - len(row)))
@@ -123,9 +122,9 @@ def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
 def recut_table(task: str, runs: Sequence[Run]) -> Table | None:
     """Cut, then trained on: of the runs that have it."""
     rows = [
-        [run.name, run.results["seed"], recut["depth"], recut["epochs"], recut["score"], recut["score_before"]]
+        [run.name, run.results.seed, recut["depth"], recut["epochs"], recut["score"], recut["score_before"]]
         for run in runs
-        for recut in run.results.get("recut", [])
+        for recut in run.results.recut or []
     ]
     if not rows:
         return None

@@ -1,11 +1,12 @@
 """Tables of a report, once, for the page, for CSV and for LaTeX."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 _LATEX = str.maketrans(
     {
@@ -47,36 +48,30 @@ def mean_and_std(mean: float, std: float | None) -> str:
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 
-def write_csv(path: Path, table: Table) -> None:
-    """The table with all digits."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.columns)
-        writer.writerows(table.rows)
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table with all digits; what is not there is empty."""
+    _frame(rows, len(columns)).to_csv(path, header=list(columns), index=False, lineterminator="\r\n")
+
+
+def _frame(rows: Sequence[Sequence[Any]], width: int) -> pd.DataFrame:
+    """As objects: pandas would make floats of a column of integers that has gaps."""
+    return pd.DataFrame(rows, columns=range(width), dtype=object)
 
 
 def latex(table: Table) -> str:
     """A `table` environment with booktabs' rules; text to the left, numbers to the right."""
     shown = table.shown()
     kinds = ["r" if shown and all(_is_number(row[i]) for row in shown) else "l" for i in range(len(table.columns))]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        f"\\caption{{{table.caption.translate(_LATEX)}}}",
-        f"\\begin{{tabular}}{{{''.join(kinds)}}}",
-        "\\toprule",
-        _latex_row(table.columns),
-        "\\midrule",
-        *(_latex_row(row) for row in shown),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(str(cell).translate(_LATEX) for cell in cells) + r" \\"
+    # escaped here: pandas leaves signs alone that LaTeX fonts may lack, ± and → for instance
+    cells = [[text.translate(_LATEX) for text in row] for row in shown]
+    text = _frame(cells, len(table.columns)).to_latex(
+        index=False,
+        escape=False,
+        header=[column.translate(_LATEX) for column in table.columns],
+        column_format="".join(kinds),
+        caption=table.caption.translate(_LATEX),
+    )
+    return f"% needs \\usepackage{{booktabs}}\n{text}"
 
 
 def _is_number(text: str) -> bool:
@@ -87,5 +82,5 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> None:
     """NAME.csv and NAME.tex of each table."""
     folder.mkdir()
     for table in tables:
-        write_csv(folder / f"{table.name}.csv", table)
+        write_csv(folder / f"{table.name}.csv", table.columns, table.rows)
         (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")

@@ -12,13 +12,14 @@ import torch
 from matplotlib.figure import Figure
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import duration
 from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import DepthSweep, depth_sweep
 from ..glue import encode
-from ..progress import Tracker, duration
-from ..results import Results
-from ..tasks import LABEL, GlueTask
+from ..progress import Tracker
+from ..results import TaskResults
+from ..tasks import LABEL, Task
 from .config import StudyOptions
 
 
@@ -70,12 +71,12 @@ class Study:
 class TaskData:
     """A task, its training texts, and the validation texts that a study scores."""
 
-    task: GlueTask
+    task: Task
     train: datasets.Dataset
     validation: datasets.Dataset
 
 
-def draw_samples(task: GlueTask, data: datasets.Dataset, size: int | None, seed: int) -> datasets.Dataset:
+def draw_samples(task: Task, data: datasets.Dataset, size: int | None, seed: int) -> datasets.Dataset:
     """`size` examples at random, each class in proportion (largest remainders); nested: a smaller size is a subset.
 
     With regression, or where `size` is None or more than there is, classes play no part.
@@ -122,7 +123,7 @@ class Context:
     config: AcnConfig
     tokenizer: Any
     data: list[TaskData]
-    results: Results | None
+    results: TaskResults | None
     """Of a fine-tuned model; None for a pretrained one."""
     tracker: Tracker
 
@@ -137,7 +138,7 @@ class Context:
         """Pads rows into a batch."""
         return DataCollatorWithPadding(self.tokenizer)
 
-    def encode(self, task: GlueTask, data: datasets.Dataset) -> datasets.Dataset:
+    def encode(self, task: Task, data: datasets.Dataset) -> datasets.Dataset:
         """Token ids and labels of texts."""
         length = min(self.options.max_length, self.config.max_position_embeddings)
         return encode(task, data, self.tokenizer, length)
@@ -154,10 +155,10 @@ class Context:
         batches = [self.collate([encoded[int(row)] for row in order[i : i + size]]) for i in range(0, len(order), size)]
         return [{name: value.to(model.device) for name, value in batch.items()} for batch in batches]
 
-    def sweep(self, model: AcnForSequenceClassification, task: GlueTask, encoded: datasets.Dataset) -> DepthSweep:
+    def sweep(self, model: AcnForSequenceClassification, task: Task, encoded: datasets.Dataset) -> DepthSweep:
         """Every depth of `model` on tokenized examples."""
         return depth_sweep(model, encoded, task, self.collate)
 
-    def score(self, model: AcnForSequenceClassification, task: GlueTask, encoded: datasets.Dataset) -> float:
+    def score(self, model: AcnForSequenceClassification, task: Task, encoded: datasets.Dataset) -> float:
         """The task's metric at full depth."""
         return self.sweep(model, task, encoded).scores(task.metric)[-1]

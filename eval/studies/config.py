@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from data_pipeline import Problem
+
 
 def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> list[Any]:
     """'0.1,0.2' as [0.1, 0.2]; a list stays one.
@@ -19,15 +21,15 @@ def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> 
 
 def number_problems(
     name: str, text: str | Sequence[float], low: float, high: float = math.inf, kind: Callable[[Any], Any] = float
-) -> list[str]:
+) -> list[Problem]:
     """What is wrong with an option that lists numbers in low..high, each once."""
     try:
         values = numbers(text, kind)
     except ValueError:
-        return [f"{name}={text}: give numbers with commas between"]
+        return [Problem(name, text, fix="give numbers with commas between")]
     if not values or len(set(values)) < len(values) or not all(low <= value <= high for value in values):
         upper = "" if high == math.inf else f" and at most {high:g}"
-        return [f"{name}={text}: give one number or more, each once, at least {low:g}{upper}"]
+        return [Problem(name, text, fix=f"give one number or more, each once, at least {low:g}{upper}")]
     return []
 
 
@@ -76,10 +78,9 @@ class StudyOptions:
         """`seeds` as a list."""
         return numbers(self.seeds, int)
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = number_problems("seeds", self.seeds, 0, 2**32 - 1, int)
-        for name, low, mend in (
+        for name, low, fix in (
             ("max_train_samples", 0, "1 or more, or null for all"),
             ("max_eval_samples", 3, "4 or more, or null for all"),
             ("max_length", 2, "3 or more, room for [CLS], a token and [SEP]"),
@@ -89,9 +90,9 @@ class StudyOptions:
         ):
             value = getattr(self, name)
             if value is not None and not low < value < math.inf:
-                problems.append(f"{name}={value}: give {mend}")
+                problems.append(Problem(name, value, fix=f"give {fix}"))
         if len(set(self.task_names)) < len(self.task_names):
-            problems.append(f"tasks={self.tasks} names a task twice: name each once")
+            problems.append(Problem("tasks", self.tasks, "names a task twice", "name each once"))
         return problems
 
 
@@ -125,17 +126,20 @@ class EarlyExitOptions:
         """`criteria` as a list."""
         return [name.strip() for name in self.criteria.split(",") if name.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = number_problems("early_exit.thresholds", self.thresholds, 0, 1)
         unknown = [name for name in self.names if name not in EXIT_CRITERIA]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"early_exit.criteria={self.criteria}: give {', '.join(EXIT_CRITERIA)} or one of them")
+            problems.append(
+                Problem("early_exit.criteria", self.criteria, fix=f"give {', '.join(EXIT_CRITERIA)} or one of them")
+            )
         if not self.tolerance >= 0:
-            problems.append(f"early_exit.tolerance={self.tolerance}: give 0 or more, the score that may be lost")
+            problems.append(
+                Problem("early_exit.tolerance", self.tolerance, fix="give 0 or more, the score that may be lost")
+            )
         for name in ("latency_batch", "latency_samples", "latency_rounds"):
             if getattr(self, name) < 1:
-                problems.append(f"early_exit.{name}={getattr(self, name)}: give 1 or more")
+                problems.append(Problem(f"early_exit.{name}", getattr(self, name), fix="give 1 or more"))
         return problems
 
 
@@ -167,19 +171,20 @@ class PruningOptions:
         """`methods` as a list."""
         return [name.strip() for name in self.methods.split(",") if name.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = number_problems("pruning.sparsities", self.sparsities, 0, 1)
         problems += number_problems("pruning.movement_rates", self.movement_rates, 0, 0.99)
         unknown = [name for name in self.names if name not in PRUNING_METHODS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"pruning.methods={self.methods}: give each of {', '.join(PRUNING_METHODS)} at most once")
+            problems.append(
+                Problem("pruning.methods", self.methods, fix=f"give each of {', '.join(PRUNING_METHODS)} at most once")
+            )
         if self.importance not in IMPORTANCES:
-            problems.append(f"pruning.importance={self.importance}: give {' or '.join(IMPORTANCES)}")
+            problems.append(Problem("pruning.importance", self.importance, fix=f"give {' or '.join(IMPORTANCES)}"))
         if self.movement_epochs < 1:
-            problems.append(f"pruning.movement_epochs={self.movement_epochs}: give 1 or more")
+            problems.append(Problem("pruning.movement_epochs", self.movement_epochs, fix="give 1 or more"))
         if self.depth is not None and self.depth < 1:
-            problems.append(f"pruning.depth={self.depth}: give 1 or more, or leave it out")
+            problems.append(Problem("pruning.depth", self.depth, fix="give 1 or more, or leave it out"))
         return problems
 
 
@@ -201,13 +206,14 @@ class NoiseOptions:
         """`kinds` as a list."""
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = number_problems("noise.strengths", self.strengths, 0, 1)
         unknown = [kind for kind in self.names if kind not in NOISES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             problems.append(
-                f"noise.kinds={self.kinds}: give each of {', '.join(NOISES)} at most once, and at least one"
+                Problem(
+                    "noise.kinds", self.kinds, fix=f"give each of {', '.join(NOISES)} at most once, and at least one"
+                )
             )
         return problems
 
@@ -227,11 +233,14 @@ class LesionOptions:
         """`kinds` as a list."""
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         unknown = [kind for kind in self.names if kind not in LESIONS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
-            return [f"lesion.kinds={self.kinds}: give each of {', '.join(LESIONS)} at most once, and at least one"]
+            return [
+                Problem(
+                    "lesion.kinds", self.kinds, fix=f"give each of {', '.join(LESIONS)} at most once, and at least one"
+                )
+            ]
         return []
 
 
@@ -245,11 +254,10 @@ class LowDataOptions:
     min_steps: int = 12
     """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = number_problems("low_data.sizes", self.sizes, 1, kind=int)
         if self.min_steps < 1:
-            problems.append(f"low_data.min_steps={self.min_steps}: give 1 or more")
+            problems.append(Problem("low_data.min_steps", self.min_steps, fix="give 1 or more"))
         return problems
 
 
@@ -276,21 +284,22 @@ class ForgettingOptions:
         """`methods` as a list."""
         return [name.strip() for name in self.methods.split(",") if name.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = []
         unknown = [name for name in self.names if name not in FORGETTING_METHODS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             problems.append(
-                f"forgetting.methods={self.methods}: give each of {', '.join(FORGETTING_METHODS)} at most once"
+                Problem(
+                    "forgetting.methods", self.methods, fix=f"give each of {', '.join(FORGETTING_METHODS)} at most once"
+                )
             )
         for name in ("si_strength", "ewc_strength"):
             if not getattr(self, name) >= 0:
-                problems.append(f"forgetting.{name}={getattr(self, name)}: give 0 or more")
+                problems.append(Problem(f"forgetting.{name}", getattr(self, name), fix="give 0 or more"))
         if not self.si_damping > 0:
-            problems.append(f"forgetting.si_damping={self.si_damping}: give more than 0")
+            problems.append(Problem("forgetting.si_damping", self.si_damping, fix="give more than 0"))
         if self.ewc_samples < 1:
-            problems.append(f"forgetting.ewc_samples={self.ewc_samples}: give 1 or more")
+            problems.append(Problem("forgetting.ewc_samples", self.ewc_samples, fix="give 1 or more"))
         return problems
 
 
@@ -309,10 +318,9 @@ class GeometryOptions:
     exact_up_to: int = 512
     """Tokens x width up to which the whole Jacobian is formed instead."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         return [
-            f"geometry.{name}={getattr(self, name)}: give {low} or more"
+            Problem(f"geometry.{name}", getattr(self, name), fix=f"give {low} or more")
             for name, low in (("samples", 1), ("lanczos_steps", max(RANKS)), ("exact_up_to", 0))
             if getattr(self, name) < low
         ]
@@ -325,9 +333,8 @@ class SimilarityOptions:
     batch_size: int = 64
     """Examples per forward pass."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
-        return [] if self.batch_size >= 1 else [f"similarity.batch_size={self.batch_size}: give 1 or more"]
+    def problems(self) -> list[Problem]:
+        return [] if self.batch_size >= 1 else [Problem("similarity.batch_size", self.batch_size, fix="give 1 or more")]
 
 
 @dataclass
@@ -351,12 +358,15 @@ class StudyConfig(StudyOptions):
     similarity: SimilarityOptions = field(default_factory=SimilarityOptions)
     """Similarity of depths."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = super().problems()
         unknown = [name for name in self.names if name not in STUDIES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
-            problems.append(f"studies={self.studies}: give each of {', '.join(STUDIES)} at most once, and at least one")
+            problems.append(
+                Problem(
+                    "studies", self.studies, fix=f"give each of {', '.join(STUDIES)} at most once, and at least one"
+                )
+            )
         for name in self.names:
             if name in STUDIES:
                 problems += getattr(self, name).problems()

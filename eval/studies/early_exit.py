@@ -21,7 +21,7 @@ from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
 from ..depth import DepthSweep, predict
 from ..models import load_finetuned
-from ..tasks import GlueTask, compute_metrics
+from ..tasks import Task, compute_metrics
 from .base import Context, Curve, Point, Progress, Study
 from .config import EarlyExitOptions, numbers
 from .training import Loss, fit
@@ -147,7 +147,7 @@ class Measured:
 class Exits:
     """A model's predictions at every depth, from which every threshold can be evaluated."""
 
-    task: GlueTask
+    task: Task
     config: AcnConfig
     sweep: DepthSweep
     labels: np.ndarray

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..files import new_file
+from data_pipeline import new_file
+
 from .base import Curve, Study
 
 # Okabe and Ito's palette, as for connectivities in depth figures, then a grey

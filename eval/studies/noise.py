@@ -18,7 +18,7 @@ import torch
 from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
-from ..tasks import GlueTask
+from ..tasks import Task
 from .base import Context, Curve, Point, Progress, Study
 from .config import NoiseOptions, numbers
 
@@ -91,7 +91,7 @@ def noisy_text(text: str, kind: str, strength: float, rng: np.random.Generator) 
     return " ".join(word for word in noisy if word) or words[0]
 
 
-def noisy_texts(task: GlueTask, data: datasets.Dataset, kind: str, strength: float, seed: int) -> datasets.Dataset:
+def noisy_texts(task: Task, data: datasets.Dataset, kind: str, strength: float, seed: int) -> datasets.Dataset:
     """Every text column of `data` under one kind of textual noise; each example has its own draws."""
 
     columns: dict[str, list[str]] = {column: [] for column in task.columns}
@@ -158,7 +158,7 @@ def _scores(
 def run(context: Context, options: NoiseOptions) -> Study:
     """The score against the strength of each kind of noise, at full depth and at the cut depth."""
     assert context.results is not None
-    task, cut = context.only.task, context.results["cut_depth"]
+    task, cut = context.only.task, context.results.cut_depth
     depths = sorted({context.config.num_hidden_layers, cut}, reverse=True)
     model = load_finetuned(context.options.model)
     clean = context.encode(task, context.only.validation)

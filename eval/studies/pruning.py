@@ -212,7 +212,7 @@ def _depths(context: Context, options: PruningOptions) -> list[int]:
     """
     assert context.results is not None
     layers = context.config.num_hidden_layers
-    cut = context.results["cut_depth"] if options.depth is None else options.depth
+    cut = context.results.cut_depth if options.depth is None else options.depth
     if cut > layers:
         raise EvalError(f"pruning.depth={cut}: the model has {layers} layers: give one of these")
     return [layers, cut] if 0 < cut < layers else [layers]

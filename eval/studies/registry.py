@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import Problem, duration, new_folder, write_json
+
 from ..errors import EvalError
-from ..files import new_folder, read_json, write_json
+from ..files import read_json
 from ..models import load_tokenizer, read_model_config
-from ..progress import Tracker, duration
-from ..results import RESULTS_FILE, read_results
-from ..tasks import GlueTask, find_task, load_task
+from ..progress import Tracker
+from ..results import RESULTS_FILE, find_results
+from ..tasks import Task, find_task, load_task
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
 from .base import Context, Curve, Study, TaskData, draw_samples
 from .config import StudyConfig
@@ -46,28 +48,38 @@ KINDS = {
 }
 
 
-def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[GlueTask]:
+def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
     """The tasks of the model or the user, fit for all the studies asked for."""
     problems = []
     for name in config.names:
         kind = KINDS[name]
         if kind.model == "fine-tuned" and trained_on is None:
             problems.append(
-                f"model={config.model} has no {RESULTS_FILE}: {name} needs a fine-tuned model, OUTPUT/TASK of `acn "
-                "glue`"
+                Problem(
+                    "model",
+                    config.model,
+                    f"has no {RESULTS_FILE}",
+                    f"{name} needs a fine-tuned model, OUTPUT/TASK of `acn glue`",
+                )
             )
         if kind.model == "pretrained" and trained_on is not None:
             problems.append(
-                f"model={config.model} is fine-tuned on {trained_on}: {name} needs a pretrained one, RUN/model"
+                Problem(
+                    "model", config.model, f"is fine-tuned on {trained_on}", f"{name} needs a pretrained one, RUN/model"
+                )
             )
     if trained_on is not None and config.task_names not in ([], [trained_on]):
-        problems.append(f"tasks={config.tasks}, but the model is fine-tuned on {trained_on}: leave tasks out")
+        problems.append(
+            Problem("tasks", config.tasks, f", but the model is fine-tuned on {trained_on}", "leave tasks out")
+        )
     names = config.task_names if trained_on is None else [trained_on]
     least = max(KINDS[name].tasks for name in config.names)
     if trained_on is None and len(names) < least:
-        problems.append(f"tasks={config.tasks}: name at least {least}, for example sst2,rte for a pretrained model")
+        problems.append(
+            Problem("tasks", config.tasks, fix=f"name at least {least}, for example sst2,rte for a pretrained model")
+        )
     if problems:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     tasks = [find_task(name, config.glue_dir) for name in names]
     for name in config.names:
         if KINDS[name].classes and tasks[0].is_regression:
@@ -92,20 +104,22 @@ def _finished(config: StudyConfig) -> set[str]:
         there = read_json(path) if path.is_file() else None
         if not isinstance(there, dict) or there.get("settings") != config.settings(name):
             what = "is of other settings" if there else "is not a finished study"
-            problems.append(f"output: {folder} exists and {what}: choose another --output, or remove it")
+            problems.append(
+                Problem("output", wrong=f": {folder} exists and {what}", fix="choose another --output, or remove it")
+            )
         finished.add(name)
     if problems:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     return finished
 
 
 def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
     """Everything that can be wrong with the request, before the first study starts."""
     if problems := config.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     model_config = read_model_config(config.model)
-    results = read_results(Path(config.model)) if (Path(config.model) / RESULTS_FILE).exists() else None
-    tasks = _find_tasks(config, results["task"] if results else None)
+    results = find_results(Path(config.model))
+    tasks = _find_tasks(config, results.task if results else None)
     finished = _finished(config)
     tokenizer = load_tokenizer(config.model, model_config)
     data = []

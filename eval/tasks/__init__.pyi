@@ -1,5 +1,5 @@
 from .config import DatasetConfig
-from .glue import DIAGNOSTIC, HUB_DATASET, LABEL, TASKS, GlueTask
+from .glue import DIAGNOSTIC, GLUE_TASKS, SUBMISSION_FILES, SUBMITTED_AS_IDS
 from .hyperparameters import (
     FIELDS,
     PAPER_HIDDEN_SIZE,
@@ -12,20 +12,25 @@ from .hyperparameters import (
     read_table,
     value_problems,
 )
+from .metrics import compute_metrics
 from .own_data import load_custom
-from .registry import compute_metrics, find_task, load_task, load_test_splits
+from .reading import load_task, load_test_splits
+from .registry import TASKS, find_task
+from .task import LABEL, Task
 
 __all__ = [
     "DIAGNOSTIC",
     "FIELDS",
-    "HUB_DATASET",
+    "GLUE_TASKS",
     "LABEL",
     "PAPER_HIDDEN_SIZE",
+    "SUBMISSION_FILES",
+    "SUBMITTED_AS_IDS",
     "TASKS",
     "DatasetConfig",
-    "GlueTask",
     "GridConfig",
     "Hyperparameters",
+    "Task",
     "as_dict",
     "at_point",
     "choose_hyperparameters",

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .glue import LABEL, TASKS
+from data_pipeline import Problem
+
+from .registry import TASKS
+from .task import LABEL
 
 
 @dataclass
@@ -31,8 +34,8 @@ class DatasetConfig:
         names = self.text_columns.split(",") if isinstance(self.text_columns, str) else self.text_columns
         return tuple(name.strip() for name in names if name.strip())
 
-    def problems(self, tasks: list[str]) -> list[str]:
-        """Everything that is wrong with the values, each with its mend.
+    def problems(self, tasks: list[str]) -> list[Problem]:
+        """Those of the columns, and of the tasks' names.
 
         Args:
             tasks: the tasks of the suite; with a data set of one's own there is one, and it names the folder.
@@ -41,9 +44,13 @@ class DatasetConfig:
             return []
         problems = []
         if len(tasks) != 1 or tasks[0] in TASKS or Path(tasks[0]).name != tasks[0]:
-            problems.append("dataset.path: give one name of your own as --tasks, it names the folder of the results")
+            problems.append(
+                Problem("dataset.path", fix="give one name of your own as --tasks, it names the folder of the results")
+            )
         if not 1 <= len(self.columns) <= 2:
-            problems.append(f"dataset.text_columns={self.text_columns}: name one column, or two with a comma between")
+            problems.append(
+                Problem("dataset.text_columns", self.text_columns, fix="name one column, or two with a comma between")
+            )
         if self.label_column in self.columns:
-            problems.append(f"dataset.label_column={self.label_column} is a text column too: name another")
+            problems.append(Problem("dataset.label_column", self.label_column, "is a text column too", "name another"))
         return problems

@@ -1,63 +1,35 @@
-"""The nine tasks of GLUE, as GLUE defines them: columns, labels, splits and metrics (Wang et al. 2019).
+"""The nine tasks of GLUE, as GLUE defines them (Wang et al. 2019): columns, labels, splits, metrics, submission.
 
-Labels and columns are those of `nyu-mll/glue` on the Hub.
+Labels and columns are those of `nyu-mll/glue` on the Hub. Tasks that are not GLUE's belong into `registry`.
 """
 
-from dataclasses import dataclass
+from .task import PAIR, Task
 
-HUB_DATASET = "nyu-mll/glue"
-LABEL = "label"
-
-
-@dataclass(frozen=True)
-class GlueTask:
-    """A text classification or regression task on one sentence or a pair."""
-
-    name: str
-    columns: tuple[str, ...]
-    """The text columns, one or two."""
-    labels: tuple[str, ...]
-    """The name of each class id; empty for regression."""
-    metrics: tuple[str, ...]
-    """All metrics of the task. GLUE's average takes their mean; the first one is the `metric` of depth curves."""
-    validation_splits: tuple[str, ...] = ("validation",)
-    """The first is the one that depth curves are made on and must be there; the others are used where they are."""
-    test_splits: tuple[str, ...] = ("test",)
-    """Splits to predict, used where they are; their labels, if any, are not looked at."""
-
-    @property
-    def metric(self) -> str:
-        """The primary metric. For MRPC and QQP it is accuracy, as in the paper's tables, for STS-B Pearson's r."""
-        return self.metrics[0]
-
-    @property
-    def is_regression(self) -> bool:
-        return not self.labels
-
-    @property
-    def num_labels(self) -> int:
-        """Outputs of the classifier: the classes, or one for regression."""
-        return len(self.labels) or 1
-
-
-PAIR = ("sentence1", "sentence2")
-
-
+_HUB_DATASET = "nyu-mll/glue"
 _ENTAILMENT = ("entailment", "not_entailment")
-
-
 _PARAPHRASE = ("accuracy", "f1")
 
 
-TASKS: dict[str, GlueTask] = {
+def _task(
+    name: str,
+    columns: tuple[str, ...],
+    labels: tuple[str, ...],
+    metrics: tuple[str, ...] = ("accuracy",),
+    validation_splits: tuple[str, ...] = ("validation",),
+    test_splits: tuple[str, ...] = ("test",),
+) -> Task:
+    return Task(name, columns, labels, metrics, validation_splits, test_splits, _HUB_DATASET, hub_config=name)
+
+
+GLUE_TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        GlueTask("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
-        GlueTask("sst2", ("sentence",), ("negative", "positive"), ("accuracy",)),
-        GlueTask("mrpc", PAIR, ("not_equivalent", "equivalent"), _PARAPHRASE),
-        GlueTask("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), _PARAPHRASE),
-        GlueTask("stsb", PAIR, (), ("pearson", "spearman")),
-        GlueTask(
+        _task("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+        _task("sst2", ("sentence",), ("negative", "positive")),
+        _task("mrpc", PAIR, ("not_equivalent", "equivalent"), _PARAPHRASE),
+        _task("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), _PARAPHRASE),
+        _task("stsb", PAIR, (), ("pearson", "spearman")),
+        _task(
             "mnli",
             ("premise", "hypothesis"),
             ("entailment", "neutral", "contradiction"),
@@ -65,12 +37,19 @@ TASKS: dict[str, GlueTask] = {
             ("validation_matched", "validation_mismatched"),
             ("test_matched", "test_mismatched"),
         ),
-        GlueTask("qnli", ("question", "sentence"), _ENTAILMENT, ("accuracy",)),
-        GlueTask("rte", PAIR, _ENTAILMENT, ("accuracy",)),
-        GlueTask("wnli", PAIR, ("not_entailment", "entailment"), ("accuracy",)),
+        _task("qnli", ("question", "sentence"), _ENTAILMENT),
+        _task("rte", PAIR, _ENTAILMENT),
+        _task("wnli", PAIR, ("not_entailment", "entailment")),
     )
 }
 
-
 # GLUE's diagnostic set: test data only, answered by the model of MNLI
-DIAGNOSTIC = GlueTask("ax", TASKS["mnli"].columns, TASKS["mnli"].labels, ("matthews",), ())
+DIAGNOSTIC = _task("ax", GLUE_TASKS["mnli"].columns, GLUE_TASKS["mnli"].labels, ("matthews",), ())
+
+# the files that gluebenchmark.com takes, by task, or by task and split where there are several
+SUBMISSION_FILES = {
+    "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP", "qnli": "QNLI", "rte": "RTE",
+    "wnli": "WNLI", "ax": "AX", "mnli/test_matched": "MNLI-m", "mnli/test_mismatched": "MNLI-mm",
+}  # fmt: skip
+# it wants class ids for these, names for the others
+SUBMITTED_AS_IDS = ("cola", "sst2", "mrpc", "qqp", "wnli")

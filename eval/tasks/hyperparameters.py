@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from data_pipeline import Problem
+
 from ..errors import EvalError
 
 TABLE_FILE = Path(__file__).with_name("hyperparameters.yaml")
@@ -44,40 +46,44 @@ FIELDS = tuple(field.name for field in fields(Hyperparameters))
 GRID_FIELDS = ("learning_rate", "batch_size", "epochs")
 
 
-def value_problems(values: Mapping[str, Any], where: str = "") -> list[str]:
-    """What is wrong with some hyperparameters (None counts as left out), each with its mend."""
+def value_problems(values: Mapping[str, Any], where: str = "") -> list[Problem]:
+    """What is wrong with some hyperparameters (None counts as left out), each with its fix."""
     problems = []
-    for name, (low, high, mend) in _LIMITS.items():
+    for name, (low, high, fix) in _LIMITS.items():
         value = values.get(name)
         if value is not None and not low < value < high:
-            problems.append(f"{where}{name}={value}: give {mend}")
+            problems.append(Problem(f"{where}{name}", value, fix=f"give {fix}"))
     for name, high in (("weight_decay", math.inf), ("warmup_fraction", 1.0)):
         value = values.get(name)
         if value is not None and not 0 <= value < high:
-            problems.append(f"{where}{name}={value}: give 0 or more" + (" and less than 1" if high == 1 else ""))
+            fix = "give 0 or more" + (" and less than 1" if high == 1 else "")
+            problems.append(Problem(f"{where}{name}", value, fix=fix))
     return problems
 
 
 def _check_table(table: Any, path: Path) -> dict[str, dict[str, Any]]:
-    mend = "write it like eval/tasks/hyperparameters.yaml: defaults: {epochs: 3}, tasks: {rte: {epochs: 6}}"
+    fix = "write it like eval/tasks/hyperparameters.yaml: defaults: {epochs: 3}, tasks: {rte: {epochs: 6}}"
     if not isinstance(table, dict) or set(table) - {"defaults", "tasks"}:
-        raise EvalError(f"hyperparameters={path} must hold `defaults` and `tasks` only: {mend}")
+        raise EvalError(f"hyperparameters={path} must hold `defaults` and `tasks` only: {fix}")
     tasks = table.get("tasks") or {}
     if not isinstance(tasks, dict):
-        raise EvalError(f"hyperparameters={path}: tasks is not a mapping: {mend}")
+        raise EvalError(f"hyperparameters={path}: tasks is not a mapping: {fix}")
     rows = {"defaults": table.get("defaults") or {}} | {name: row or {} for name, row in tasks.items()}
     problems = []
     for name, row in rows.items():
         if not isinstance(row, dict):
-            raise EvalError(f"hyperparameters={path}: {name} is not a mapping: {mend}")
-        problems += [f"{path}: {name} has no hyperparameter {key!r}: use {', '.join(FIELDS)}"
+            raise EvalError(f"hyperparameters={path}: {name} is not a mapping: {fix}")
+        problems += [Problem(f"{path}", wrong=f": {name} has no hyperparameter {key!r}", fix=f"use {', '.join(FIELDS)}")
                      for key in row if key not in FIELDS]  # fmt: skip
         wrong = [key for key in row if key in FIELDS and isinstance(row[key], bool | str | list | dict | None)]
-        problems += [f"{path}: {name}: {key}={row[key]!r}: give a number (2.0e-5, not 2e-5)" for key in wrong]
+        problems += [
+            Problem(f"{path}", wrong=f": {name}: {key}={row[key]!r}", fix="give a number (2.0e-5, not 2e-5)")
+            for key in wrong
+        ]
         if not wrong:
             problems += value_problems(row, f"{path}: {name}: ")
     if problems:
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     return rows
 
 
@@ -127,20 +133,19 @@ class GridConfig:
     epochs: str | list[float] | None = None
     """Numbers of epochs to try, with commas between: 3,6."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         problems = []
         for name in GRID_FIELDS:
             try:
                 values = _numbers(getattr(self, name))
             except (TypeError, ValueError):
-                problems.append(f"grid.{name}={getattr(self, name)}: give numbers with commas between")
+                problems.append(Problem(f"grid.{name}", getattr(self, name), fix="give numbers with commas between"))
                 continue
             problems += [found for value in values for found in value_problems({name: value}, "grid.")]
             if len(set(values)) < len(values):
-                problems.append(f"grid.{name}={getattr(self, name)} names a value twice: name each once")
+                problems.append(Problem(f"grid.{name}", getattr(self, name), "names a value twice", "name each once"))
             if name == "batch_size" and any(value != int(value) for value in values):
-                problems.append(f"grid.batch_size={self.batch_size}: give whole numbers")
+                problems.append(Problem("grid.batch_size", self.batch_size, fix="give whole numbers"))
         return problems
 
     def points(self) -> list[dict[str, float]]:

@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from ..errors import EvalError
 from .config import DatasetConfig
-from .glue import LABEL, GlueTask
-from .reading import load_hub_split, read_split
-from .registry import check_split
+from .reading import check_split, load_hub_split, read_split
+from .task import LABEL, Task
 
 
 def _read(config: DatasetConfig, split: str) -> datasets.Dataset:
@@ -37,7 +36,7 @@ def _class_names(config: DatasetConfig, train: datasets.Dataset) -> tuple[str, .
     return names
 
 
-def _number_labels(task: GlueTask, data: datasets.Dataset, where: str) -> datasets.Dataset:
+def _number_labels(task: Task, data: datasets.Dataset, where: str) -> datasets.Dataset:
     """Class names as class ids."""
     values = data.data.column(LABEL)
     if task.is_regression or not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
@@ -52,7 +51,7 @@ def _number_labels(task: GlueTask, data: datasets.Dataset, where: str) -> datase
     return datasets.Dataset(data.data.table.drop_columns([LABEL]).append_column(LABEL, numbers))
 
 
-def load_custom(name: str, config: DatasetConfig) -> tuple[GlueTask, datasets.DatasetDict]:
+def load_custom(name: str, config: DatasetConfig) -> tuple[Task, datasets.DatasetDict]:
     """The task `name` that `config` describes, and its two splits in the form of `load_task`.
 
     Raises:
@@ -67,10 +66,10 @@ def load_custom(name: str, config: DatasetConfig) -> tuple[GlueTask, datasets.Da
                 f"{', '.join(data.column_names)}: name its columns with --dataset.text_columns and label_column"
             )
     if config.regression:
-        task = GlueTask(name, config.columns, (), ("pearson", "spearman"), ("validation",), ())
+        task = Task(name, config.columns, (), ("pearson", "spearman"), ("validation",), ())
     else:
         names = _class_names(config, raw[config.train_split])
-        task = GlueTask(name, config.columns, names, ("accuracy",), ("validation",), ())
+        task = Task(name, config.columns, names, ("accuracy",), ("validation",), ())
     splits = {}
     for split, own in (("train", config.train_split), ("validation", config.validation_split)):
         data = raw[own].select_columns([*config.columns, config.label_column])

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from data_pipeline import duration
 from launch import cli
 
 from ..errors import LaunchError
 from .config import DemoConfig
 from .corpus import write_demo_corpus, write_demo_tasks
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "acn-tiny.yaml"
+RECIPE = "acn-tiny"
 TASKS = ("docsource", "docpair")
 TWINS = ("acn", "residual")
 MARKER = ".acn-demo"
@@ -41,7 +42,7 @@ class Stage:
 def demo(config: DemoConfig) -> int:
     """Run all stages and show what they led to; 0 when the report is there, else the failed command's exit code."""
     if problems := config.problems():
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     home = Path(config.output)
     _make_empty(home)
     console = Console(highlight=False)
@@ -75,7 +76,7 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
     tokens = ["prepare", "--corpus.train", f"{home}/text/train.jsonl", "--corpus.validation",
               f"{home}/text/validation.jsonl", "--vocab_size", "4096", "--output", f"{home}/tokens"]  # fmt: skip
     pretrain = {
-        twin: ["pretrain", "--config", str(RECIPE), "--data", f"{home}/tokens", "--output", f"{home}/{twin}",
+        twin: ["pretrain", "--config", RECIPE, "--data", f"{home}/tokens", "--output", f"{home}/{twin}",
                "--model.connectivity", twin, "--steps", str(config.steps),
                "--nproc_per_node", str(config.nproc_per_node), *tracking]
         for twin in TWINS
@@ -111,12 +112,8 @@ def _collect_text(config: DemoConfig, home: Path) -> None:
 
 
 def _clock(elapsed: float, done: float) -> str:
-    left = f", about {_minutes(elapsed / done * (1 - done))} left" if done else ""
-    return f"{_minutes(elapsed)} so far{left}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    left = f", about {duration(elapsed / done * (1 - done))} left" if done else ""
+    return f"{duration(elapsed)} so far{left}"
 
 
 def _closing_screen(console: Console, home: Path, seconds: float) -> None:
@@ -141,8 +138,8 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
             f"         {home}/small: the cut classifier, a Hugging Face folder\n"
             f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
             f"next     acn prepare --help: your own corpus\n"
-            f"         acn pretrain --config launch/recipes/acn-mini.yaml --help",
-            title=f"done in {_minutes(seconds)}",
+            f"         acn pretrain --config acn-mini --help",
+            title=f"done in {duration(seconds)}",
         )
     )
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from data_pipeline import Problem
+
 
 @dataclass
 class DemoConfig:
@@ -22,7 +24,6 @@ class DemoConfig:
     mlflow: str | None = "sqlite:///mlruns.db"
     """MLflow tracking URI of the runs; null records in their metrics.jsonl only."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         counts = ("nproc_per_node", "corpus_mb", "steps", "train_examples", "validation_examples")
-        return [f"{name}={getattr(self, name)} must be above 0" for name in counts if getattr(self, name) <= 0]
+        return [Problem(name, getattr(self, name), "must be above 0") for name in counts if getattr(self, name) <= 0]

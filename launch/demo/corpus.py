@@ -25,6 +25,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import new_file
+
 from ..errors import LaunchError
 
 STANDARD_LIBRARY = "python"
@@ -349,10 +351,8 @@ def _refuse_existing(*paths: Path) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("w", encoding="utf-8") as file:
+    with new_file(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
-    os.replace(aside, path)
 
 
 def _write_table(path: Path, columns: dict[str, list[Any]], names: Sequence[str]) -> None:
@@ -368,7 +368,5 @@ def _write_table(path: Path, columns: dict[str, list[Any]], names: Sequence[str]
         [(key, types.get(key, pa.string())) for key in columns],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.table(columns, schema=schema), aside)
-    os.replace(aside, path)
+    with new_file(path) as aside:
+        pq.write_table(pa.table(columns, schema=schema), aside)

@@ -2,7 +2,7 @@
 
 source    what MODEL is, the run and the results that belong to it
 training  the facts of a pretraining run, from its own files
-card      the card of a model; `sections` has the parts that cards share, `corpus` the card of token shards
+card      the card of a model; `facts` has what cards state, `templates/` their text, `corpus` the card of token shards
 models    the folders: the whole model, cut ones, intermediate checkpoints
 hub       repositories, revisions, uploads, errors in words
 """

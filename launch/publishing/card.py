@@ -1,27 +1,27 @@
 """The card of a published model: what it is, how to load it at any depth, what it scores, and where it comes from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from eval import Results, read_results
-from eval.compress import classifier_front, cut_body, depth_table, markdown_table, score_entry, suite_table
-from eval.tasks import HUB_DATASET
+from eval import TaskResults, read_results
+from eval.compress import classifier_front, cut_body, depth_table, read_templates, score_entry, suite_table
+from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
+from pretrain.checkpoints import step_of
 
 from .config import PublishConfig
-from .sections import (
-    CITATION,
-    PAPER,
+from .facts import (
+    TEMPLATES,
     count,
     fact_table,
     hub_datasets,
+    licence_line,
     licence_metadata,
-    licence_section,
-    pretraining_section,
+    pretraining_rows,
     public_path,
 )
 from .source import Source
@@ -83,13 +83,41 @@ class CardFacts:
 
 def model_card(facts: CardFacts, only: CutModel | None = None) -> str:
     """README.md of the repository, of all its revisions; with `only`, of a repository that holds that cut model."""
-    front = _front(facts, only)
-    parts = [_about(facts, only), _loading(facts, only), _revisions(facts, only), _results(facts)]
-    parts += [_finetuning(facts), pretraining_section(facts.run), _limits(facts)]
-    parts += [licence_section(facts.config, "model"), CITATION]
-    text = f"---\n{front.to_yaml()}\n---\n\n" + "\n".join(part for part in parts if part)
+    template = read_templates(TEMPLATES).get_template("model.md")
+    text = template.render(_contents(facts, only), metadata=_front(facts, only).to_yaml())
     ModelCard(text)  # raises where the Hub could not read the metadata
     return text
+
+
+def _contents(facts: CardFacts, only: CutModel | None) -> dict[str, Any]:
+    """What templates/model.md shows."""
+    source, results, run, config = facts.source, facts.source.results, facts.run, facts.config
+    layers = only.depth if only else facts.model.num_hidden_layers
+    kind, purpose = _description(facts)
+    return {
+        **{name: getattr(facts, name) for name in ("config", "source", "model", "params", "run", "cuts", "figures")},
+        **{name: getattr(facts, name) for name in ("auto_class", "pipeline")},
+        "only": only,
+        "name": only.repo_id.partition("/")[2] if only else facts.name,
+        "repo_id": only.repo_id if only else config.repo_id,
+        "kind": kind,
+        "purpose": purpose,
+        "cut_body": _cut_body(facts) if source.cut is not None else None,
+        "layers": layers,
+        # of the code: the published cut, where there is one, or any
+        "depth": facts.cuts[0].depth if facts.cuts and not only else layers // 2,
+        "revisions": only is None and bool(facts.cuts or facts.steps),
+        "steps": {name: step_of(name) for name in facts.steps},
+        "tasks": [read_results(folder) for folder in source.suite],
+        "results": results,
+        "finetuning": _finetuning_rows(results) if results is not None else [],
+        "pretraining": pretraining_rows(run) if run is not None else [],
+        "licence": licence_line(config, "model"),
+        "count": count,
+        "suite_table": suite_table,
+        "depth_table": depth_table,
+        "fact_table": fact_table,
+    }
 
 
 def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
@@ -97,7 +125,7 @@ def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     results = facts.source.cut or facts.source.results
     datasets = hub_datasets(facts.run.corpus if facts.run else None)
     if results is not None:
-        front = classifier_front(results["task"], scores, name)
+        front = classifier_front(results.task, scores, name)
         front.datasets = [*(front.datasets or []), *datasets] or None
     else:
         front = ModelCardData(
@@ -123,14 +151,14 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     """The scores for `model-index`: of the model itself, and of the cut ones that are published with it."""
     cut, results, run = facts.source.cut, facts.source.results, facts.run
     if cut is not None:
-        return [score_entry(cut["task"], cut["metric"], cut["score"])]
+        return [score_entry(cut.task, cut.metric, cut.score)]
     if results is not None:
-        layers = len(results["depth_scores"]) - 1
+        layers = len(results.depth_scores) - 1
         depths = [only.depth] if only else [layers, *(cut.depth for cut in facts.cuts)]
         return [
             score_entry(
-                results["task"], results["metric"], results["depth_scores"][depth],
-                f"{results['metric']}, {depth} of {layers} layers",
+                results.task, results.metric, results.depth_scores[depth],
+                f"{results.metric}, {depth} of {layers} layers",
             )
             for depth in depths
         ]  # fmt: skip
@@ -150,164 +178,50 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     ]
 
 
-def _about(facts: CardFacts, only: CutModel | None) -> str:
-    cut, results, model = facts.source.cut, facts.source.results, facts.model
-    if cut is not None:
-        base = facts.config.base_model or public_path(cut["model"])
-        return cut_body(cut | {"model": base, "source": public_path(cut["source"])})
-    family = f"of the Auto-Compressing Network family ({PAPER}, connectivity `{model.connectivity}`)"
-    shape = f"{model.num_hidden_layers} layers x {model.hidden_size}, {facts.params:,} parameters"
+def _cut_body(facts: CardFacts) -> str:
+    cut = facts.source.cut
+    assert cut is not None
+    base = facts.config.base_model or public_path(cut.model)
+    return cut_body(replace(cut, model=base, source=public_path(cut.source)))
+
+
+def _description(facts: CardFacts) -> tuple[str, str]:
+    """What kind of model it is, and what was done to it or what it is for."""
+    results = facts.source.results
     if results is not None:
-        base = facts.config.base_model or public_path(results["model"])
-        text = f"A text classifier {family}, fine-tuned on {results['task']} from `{base}`: {shape}."
-    elif facts.pipeline == "fill-mask":
-        text = f"A masked language model {family}: {shape}."
-    else:
-        text = f"A model {family} for {facts.pipeline}: {shape}."
-    title = f"# {only.repo_id.partition('/')[2] if only else facts.name}\n\n"
-    if only is not None:
-        whole = f"[{facts.config.repo_id}](https://huggingface.co/{facts.config.repo_id})"
-        title += (
-            f"**This repository holds the first {only.depth} of {model.num_hidden_layers} layers of {whole}, "
-            f"{only.params:,} parameters.** The rest of this card is about the whole model.\n\n"
-        )
-    return title + text + f"\n\nThe first k layers are a model too, at every depth k = 0..{model.num_hidden_layers}.\n"
-
-
-def _loading(facts: CardFacts, only: CutModel | None) -> str:
-    """Code that runs as it stands, which the tests do."""
-    layers = only.depth if only else facts.model.num_hidden_layers
-    depth = facts.cuts[0].depth if facts.cuts and not only else layers // 2
-    repo, auto = only.repo_id if only else facts.config.repo_id, facts.auto_class
-    lines = [f"from transformers import {auto}, AutoTokenizer, pipeline", "", f'name = "{repo}"']
+        base = facts.config.base_model or public_path(results.model)
+        return "A text classifier", f", fine-tuned on {results.task} from `{base}`"
     if facts.pipeline == "fill-mask":
-        lines += [
-            'fill = pipeline("fill-mask", model=name, trust_remote_code=True)',
-            'fill(f"the {fill.tokenizer.mask_token} sat on the mat")', "",
-        ]  # fmt: skip
-    elif facts.pipeline == "text-classification":
-        lines += [
-            'classify = pipeline("text-classification", model=name, trust_remote_code=True)',
-            'classify("a sentence to classify")', "",
-        ]  # fmt: skip
-    lines += [
-        "tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True)",
-        f"model = {auto}.from_pretrained(name, trust_remote_code=True)",
-        'inputs = tokenizer("a sentence", return_tensors="pt")',
-        "model(**inputs)",
+        return "A masked language model", ""
+    return "A model", f" for {facts.pipeline}"
+
+
+def _finetuning_rows(results: TaskResults) -> list[tuple[str, Any]]:
+    fields = ("samples", "epochs", "steps", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay",
+              "warmup_fraction", "device", "ranks", "seconds")  # fmt: skip
+    return [
+        ("task", results.task),
+        ("data", _finetuning_data(results)),
+        ("seed of this model", results.seed),
+        ("tokens per example, at most", results.seq_length),
+        *((_NAMES.get(name, name.replace("_", " ")), results.train.get(name)) for name in fields),
     ]
-    depths = [
-        f"model(**inputs, depth={depth})  # run {count(depth, 'layer')} only: any depth 0..{layers}, at run time",
-        "# never load the other layers",
-        f"small = {auto}.from_pretrained(name, num_hidden_layers={depth}, trust_remote_code=True)",
-    ]
-    if layers > 0:  # embeddings alone have one depth
-        lines += depths
-    if facts.cuts and not only:
-        where = facts.cuts[0]
-        chosen = f'"{where.repo_id}"' if facts.config.cuts == "siblings" else f'name, revision="{where.revision}"'
-        lines.append("# never download them")
-        lines.append(f"small = {auto}.from_pretrained({chosen}, trust_remote_code=True)")
-    note = (
-        "transformers 5 is all it needs: the model's code is in the repository. `trust_remote_code=True` runs it, so "
-        "look at it first; `code_revision=` pins it to a commit. A private repository needs `hf auth login`.\n"
-    )
-    return "## How to load it\n\n```python\n" + "\n".join(lines) + f"\n```\n\n{note}"
 
 
-def _revisions(facts: CardFacts, only: CutModel | None) -> str:
-    if only is not None or not (facts.cuts or facts.steps):
-        return ""
-    siblings = facts.config.cuts == "siblings"
-    rows: list[list[Any]] = [["`main`", f"all {facts.model.num_hidden_layers} layers", f"{facts.params:,}"]]
-    for cut in facts.cuts:
-        where = f"[{cut.repo_id}](https://huggingface.co/{cut.repo_id})" if siblings else f"`{cut.revision}`"
-        rows.append([where, f"the first {count(cut.depth, 'layer')}", f"{cut.params:,}"])
-    for name in facts.steps:
-        step = int(name.removeprefix("step-"))
-        rows.append([f"`{name}`", f"all layers, after {step:,} steps of pretraining", f"{facts.params:,}"])
-    return "## Revisions\n\n" + markdown_table(["revision", "what", "parameters"], rows) + "\n"
-
-
-def _results(facts: CardFacts) -> str:
-    source, parts = facts.source, []
-    tasks = [read_results(folder) for folder in source.suite]
-    if tasks:
-        parts.append(_suite_text(source) + "\n\n" + suite_table(tasks))
-        parts.append(
-            "Scores are on validation splits. *All layers* and *cut* are means over the seeds (± their standard "
-            "deviation); *cut* is the smallest depth whose mean is within the suite's tolerance; *majority class* is "
-            "what always answering the commonest label scores."
-        )
-    else:
-        parts.append("No results of fine-tuning on GLUE were at hand when this card was written.")
-    if source.results is not None:
-        of = "the model that this one was cut from" if source.cut else f"this model ({_selection(source.results)})"
-        parts.append(f"Every depth of {of}:\n\n{depth_table(source.results)}")
-    elif source.cut is not None:
-        parts.append("The scores of the other depths were not at hand when this card was written.")
-    parts += [f"![{what}]({file})" for file, what in facts.figures.items()]
-    return "## Results\n\n" + "\n\n".join(parts) + "\n"
-
-
-def _suite_text(source: Source) -> str:
-    if source.kind == "pretrained":
-        return "Fine-tuned from this model, by task:"
-    return "The suite that this model belongs to, by task:"
-
-
-def _selection(results: Results) -> str:
-    return results.get("selection", f"seed {results['seed']}")
-
-
-def _finetuning(facts: CardFacts) -> str:
-    if facts.source.kind == "pretrained":
-        return ""
-    title, results = "## How it was fine-tuned\n\n", facts.source.results
-    if results is None:
-        return title + "The record of the fine-tuning was not at hand when this card was written.\n"
-    train = results["train"]
-    named = ("samples", "epochs", "steps", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay",
-             "warmup_fraction", "device", "ranks", "seconds")  # fmt: skip
-    rows = [("task", results["task"]), ("data", _finetuning_data(results)), ("seed of this model", results["seed"])]
-    rows += [("tokens per example, at most", results.get("seq_length"))]
-    rows += [(_NAMES.get(name, name.replace("_", " ")), train.get(name)) for name in named]
-    return title + fact_table(rows) + "\n"
-
-
-def _finetuning_data(results: Results) -> str | None:
+def _finetuning_data(results: TaskResults) -> str | None:
     """Where the task's data came from, and how much of it was left out."""
-    settings = results.get("settings")
+    settings = results.settings
     if settings is None:
         return None
     if settings["dataset"] is not None:
         where = f"`{public_path(settings['dataset']['path'])}`"
     elif settings["glue_dir"] is None:
-        where = f"[{HUB_DATASET}](https://huggingface.co/datasets/{HUB_DATASET})"
+        known = TASKS.get(results.task)  # another version of acn-lm may know more tasks
+        path = known.hub_dataset if known is not None else None
+        where = "the Hugging Face Hub" if path is None else f"[{path}](https://huggingface.co/datasets/{path})"
     else:
-        where = f"local folder `{public_path(settings['glue_dir'])}/{results['task']}`"
+        where = f"local folder `{public_path(settings['glue_dir'])}/{results.task}`"
     for split, name in (("training", "max_train_samples"), ("validation", "max_eval_samples")):
         if settings[name] is not None:
             where += f", at most {settings[name]:,} {split} examples"
     return where
-
-
-def _limits(facts: CardFacts) -> str:
-    source, run, model = facts.source, facts.run, facts.model
-    points = ["Nothing was measured of bias, toxicity or safety: the model may repeat what its training text says."]
-    if run is not None and run.tokens is not None:
-        points.append(f"It was pretrained on {run.tokens:,.0f} tokens, with one seed ({run.config['seed']}).")
-    if model.position_embedding_type == "absolute":
-        points.append(f"It reads at most {model.max_position_embeddings} tokens.")
-    if source.kind == "pretrained" and facts.pipeline == "fill-mask":
-        points.append(
-            "It is an encoder to be fine-tuned. It does not write text, and its depths were not trained apart."
-        )
-    if source.kind != "pretrained":
-        points.append(
-            "Its scores are on the validation split, which was also used to choose among seeds and depths: expect a "
-            "little less on other text."
-        )
-    if facts.config.language is None:
-        points.append("The language of its text was not stated.")
-    return "## Limits\n\n" + "\n".join(f"- {point}" for point in points) + "\n"

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from data_pipeline import Problem
+
 from .licences import LICENCES, OTHER
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
@@ -82,47 +84,61 @@ class PublishConfig:
         names = self.glue.split(",") if isinstance(self.glue, str) else self.glue
         return [Path(name.strip()) for name in names if name.strip()]
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend; nothing is asked of the network."""
+    def problems(self) -> list[Problem]:
+        """Nothing is asked of the network."""
         found = repo_problems("repo_id", self.repo_id)
         if self.base_model is not None:
             found += repo_problems("base_model", self.base_model)
         found += self._licence_problems()
         if self.language is not None and not _LANGUAGE.fullmatch(self.language):
-            found.append(f"language={self.language!r}: give an ISO 639 code such as en")
+            found.append(Problem("language", repr(self.language), fix="give an ISO 639 code such as en"))
         found += self.number_problems()
         if self.dry_run and self.output is None:
-            found.append("dry_run writes a folder: name it with --output")
+            found.append(Problem("dry_run", wrong="writes a folder", fix="name it with --output"))
         if self.dry_run and self.public:
-            found.append("dry_run sends nothing, so nothing becomes public: leave one of dry_run and public out")
+            found.append(
+                Problem(
+                    "dry_run",
+                    wrong="sends nothing, so nothing becomes public",
+                    fix="leave one of dry_run and public out",
+                )
+            )
         return found if self.dry_run else found + hub_problems()
 
-    def number_problems(self) -> list[str]:
+    def number_problems(self) -> list[Problem]:
         """Depths and steps that are no numbers: nothing can be said of them then."""
         found = []
         for name, wanted in (("depths", "3,6, or none"), ("steps", "500,1000, or all")):
             try:
                 value = getattr(self, f"wanted_{name}")
             except ValueError:
-                found.append(f"{name}={getattr(self, name)}: give whole numbers with commas between, {wanted}")
+                found.append(
+                    Problem(name, getattr(self, name), fix=f"give whole numbers with commas between, {wanted}")
+                )
                 continue
             if value and value != "all" and min(value) < 0:
-                found.append(f"{name}={getattr(self, name)}: give 0 or more")
+                found.append(Problem(name, getattr(self, name), fix="give 0 or more"))
         return found
 
-    def _licence_problems(self) -> list[str]:
+    def _licence_problems(self) -> list[Problem]:
         other = (self.license_name, self.license_link)
         if self.license == OTHER:
-            found = [] if all(other) else ["license=other: give --license_name and --license_link too"]
+            found = (
+                [] if all(other) else [Problem("license", "other", fix="give --license_name and --license_link too")]
+            )
             if self.license_link and not _LINK.fullmatch(self.license_link):
-                found.append(f"license_link={self.license_link}: give an address, https://...")
+                found.append(Problem("license_link", self.license_link, fix="give an address, https://..."))
             return found
         if any(other):
-            return ["license_name and license_link are for --license other: leave them out"]
+            return [Problem("license_name", wrong="and license_link are for --license other", fix="leave them out")]
         if self.license is not None and self.license not in LICENCES:
             near = get_close_matches(self.license.lower().replace(" ", "-"), LICENCES, 3)
-            mend = f"did you mean {' or '.join(near)}?" if near else "give one the Hub knows, apache-2.0 for instance,"
-            return [f"license={self.license!r} is unknown to the Hub: {mend} or other, with its name and link"]
+            fix = f"did you mean {' or '.join(near)}?" if near else "give one the Hub knows, apache-2.0 for instance,"
+            return [
+                Problem(
+                    "license", repr(self.license), "is unknown to the Hub", f"{fix} or other, with its name and link"
+                )
+            ]
         return []
 
 
@@ -132,10 +148,14 @@ def _numbers(value: str | list[int], nothing: str) -> list[int]:
     return [int(part) for part in value]
 
 
-def repo_problems(field: str, repo_id: str) -> list[str]:
+def repo_problems(field: str, repo_id: str) -> list[Problem]:
     """Why the Hub would not take this name of a repository."""
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
-        return [f"{field}={repo_id!r}: give OWNER/NAME, your Hub name or an organization's and the repository's"]
+        return [
+            Problem(
+                field, repr(repo_id), fix="give OWNER/NAME, your Hub name or an organization's and the repository's"
+            )
+        ]
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -143,24 +163,37 @@ def repo_problems(field: str, repo_id: str) -> list[str]:
         validate_repo_id(repo_id)
     except HFValidationError:
         return [
-            f"{field}={repo_id!r} is no name the Hub takes: letters, digits, '-', '_' and '.', neither '--' nor '..', "
-            "no '-' or '.' at the ends, at most 96 characters"
+            Problem(
+                field,
+                repr(repo_id),
+                "is no name the Hub takes",
+                "letters, digits, '-', '_' and '.', neither '--' nor '..', no '-' or '.' at the ends, at "
+                "most 96 characters",
+            )
         ]
     return []
 
 
-def hub_problems() -> list[str]:
+def hub_problems() -> list[Problem]:
     """What stands between this machine and the Hub, as far as that is known without asking it."""
     from huggingface_hub import constants, get_token
 
     found = []
     if constants.HF_HUB_OFFLINE:
-        found.append("HF_HUB_OFFLINE is set, so nothing can be sent: unset it, or say --dry_run")
+        found.append(
+            Problem("HF_HUB_OFFLINE", wrong="is set, so nothing can be sent", fix="unset it, or say --dry_run")
+        )
     token = get_token()
     if token is None:
-        found.append("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN, or say --dry_run")
+        found.append(
+            Problem(
+                "", wrong="there is no token for the Hub", fix="run `hf auth login`, or set HF_TOKEN, or say --dry_run"
+            )
+        )
     elif not (token.isascii() and token.isprintable()) or " " in token:
-        found.append(f"the token of {token_origin()} has characters that no token has: set it again")
+        found.append(
+            Problem("", wrong=f"the token of {token_origin()} has characters that no token has", fix="set it again")
+        )
     return found
 
 

@@ -1,18 +1,36 @@
-"""Putting a publication together on disk: large files are linked, not copied, and nobody's own work is replaced."""
+"""A publication, put together on disk: large files are linked, not copied, and nobody's own work is replaced."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval import file_digest, write_json
+from data_pipeline import Problem, file_sha256, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
 REVISIONS, SIBLINGS = "revisions", "siblings"
 """Folders for what goes to other revisions and repositories; the rest of a publication goes to `main`."""
 _LARGE = (".safetensors", ".parquet", ".onnx")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder, and where on the Hub it goes."""
+
+    folder: Path
+    repo_id: str
+    revision: str = "main"
+
+
+@dataclass
+class Publication:
+    """Everything that is sent, in this order: `main` comes first, revisions branch off it."""
+
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def place(source: Path, target: Path) -> None:
@@ -47,26 +65,42 @@ def write_receipt(folder: Path, repo_id: str) -> None:
 def _state(folder: Path) -> dict[str, str | int]:
     """Every file: the digest of small ones, the size of large ones."""
     return {
-        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_digest(path)
+        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != RECEIPT
     }
 
 
-def output_problems(output: Path, repo_id: str) -> list[str]:
+def output_problems(output: Path, repo_id: str) -> list[Problem]:
     """Why `output` may not be replaced: only an unchanged publication of the same repository may."""
     if not output.exists() and not output.is_symlink():
         return []
     try:
         receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return [f"output: {output} exists and is no publication of `acn publish`: choose another --output"]
+        return [
+            Problem(
+                "output",
+                wrong=f": {output} exists and is no publication of `acn publish`",
+                fix="choose another --output",
+            )
+        ]
     if receipt["repo_id"] != repo_id:
-        return [f"output: {output} is a publication of {receipt['repo_id']}: choose another --output, or remove it"]
+        return [
+            Problem(
+                "output",
+                wrong=f": {output} is a publication of {receipt['repo_id']}",
+                fix="choose another --output, or remove it",
+            )
+        ]
     now, then = _state(output), receipt["files"]
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         return [
-            f"output: {output} was changed by hand ({', '.join(changed[:3])}): choose another --output, or remove it"
+            Problem(
+                "output",
+                wrong=f": {output} was changed by hand ({', '.join(changed[:3])})",
+                fix="choose another --output, or remove it",
+            )
         ]
     return []

@@ -1,4 +1,4 @@
-"""Sending a publication to the Hub: one repository, updated in place, and errors that name the mend.
+"""Sending a publication to the Hub: one repository, updated in place, and errors that name the fix.
 
 `upload_folder` skips files whose content is there already and makes no commit of nothing. Weights and shards are stored
 by their hash before the commit that names them, so an interrupted upload goes on where it was: the same command
@@ -17,8 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from ..errors import HubError, LaunchError
 from .config import token_origin
-from .files import RECEIPT, REVISIONS, SIBLINGS, files_of
-from .models import Publication, Target
+from .files import RECEIPT, REVISIONS, SIBLINGS, Publication, Target, files_of
 
 # The HTTP client's base class of errors, failed connections included: of httpx in huggingface_hub 1, httpx2 in 2.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -121,7 +120,7 @@ class Hub:
 
     @contextmanager
     def _explained(self, repo_id: str) -> Iterator[None]:
-        """Errors of the Hub, its client and the network in words, with the mend."""
+        """Errors of the Hub, its client and the network in words, with the fix."""
         try:
             yield
         except (LaunchError, HubError):

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +13,21 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from eval import FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json, write_json
+from data_pipeline import write_json
+from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
 from modeling import AcnConfig
-from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, tokenizer_folder
 
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
-from .files import REVISIONS, SIBLINGS, place
-from .sections import without_places
-from .source import RUN_CONFIG, Source, steps_of, weight_files
-from .training import Pretraining, read_pretraining
+from .facts import without_places
+from .files import REVISIONS, SIBLINGS, Publication, Target, place
+from .source import Source, steps_of, weight_files
+from .training import RUN_CONFIG, Pretraining, read_pretraining
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")
 _PICTURE = "pretraining.png"
-
-
-@dataclass(frozen=True)
-class Target:
-    """A folder, and where on the Hub it goes."""
-
-    folder: Path
-    repo_id: str
-    revision: str = "main"
-
-
-@dataclass
-class Publication:
-    """Everything that is sent, in this order: `main` comes first, revisions branch off it."""
-
-    targets: list[Target] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def write_model_publication(folder: Path, config: PublishConfig, source: Source) -> Publication:
@@ -55,7 +38,8 @@ def write_model_publication(folder: Path, config: PublishConfig, source: Source)
         DataError: a checkpoint is to be exported, and the corpus with its tokenizer is gone.
     """
     model = write_model(source.folder, folder)
-    facts = CardFacts(config, source, model.config, _parameters(model), read_pretraining(source))
+    run = None if source.run is None else read_pretraining(source.run, source.whole_run)
+    facts = CardFacts(config, source, model.config, _parameters(model), run)
     facts.figures = _write_figures(folder, source)
     published = Publication([Target(folder, config.repo_id)], list(source.notes))
     cut_targets = list(_write_cuts(folder, model, facts))
@@ -137,7 +121,7 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
 def _write_records(folder: Path, source: Source, run: Pretraining | None) -> None:
     """The numbers behind the card: results of every task and seed, and the recipe of the run."""
     if source.cut is not None:
-        write_json(folder / RESULTS_FILE, without_places(source.cut))
+        write_json(folder / CUT_FILE, without_places(source.cut.to_json()))
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
@@ -147,7 +131,7 @@ def _write_records(folder: Path, source: Source, run: Pretraining | None) -> Non
 
 def _add_shared(main: Path, folder: Path) -> None:
     """What every revision has alike: the card, figures and records. Files that `folder` has of its own stay."""
-    shared = ["README.md", "recipe.yaml", RESULTS_FILE, *(f"{name}/*" for name in ("figures", "results"))]
+    shared = ["README.md", "recipe.yaml", CUT_FILE, *(f"{name}/*" for name in ("figures", "results"))]
     for path in (path for pattern in shared for path in main.glob(pattern)):
         target = folder / path.relative_to(main)
         if not target.exists():
@@ -157,9 +141,9 @@ def _add_shared(main: Path, folder: Path) -> None:
 def _depths(facts: CardFacts) -> list[int]:
     """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
     results = facts.source.results
-    if results is None or facts.source.kind != "finetuned" or results["cut_depth"] == facts.model.num_hidden_layers:
+    if results is None or facts.source.kind != "finetuned" or results.cut_depth == facts.model.num_hidden_layers:
         return []
-    return [results["cut_depth"]]
+    return [results.cut_depth]
 
 
 def _write_cuts(folder: Path, model: Any, facts: CardFacts) -> Iterator[Target]:
@@ -186,7 +170,7 @@ def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterato
         return
     run, wanted = Path(config.model), config.wanted_steps
     for step in steps_of(run) if wanted == "all" else wanted:
-        name = f"step-{step:07d}"
+        name = step_name(step)
         there = folder / REVISIONS / name
         with _exported(run, name) as model:
             write_model(model, there)

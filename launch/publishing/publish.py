@@ -5,15 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_pipeline import DataError
-from eval import new_folder
+from data_pipeline import DataError, new_folder
 
 from ..errors import LaunchError
 from .config import PublishConfig
 from .corpus import shard_problems, write_corpus_publication
-from .files import files_of, output_problems, write_receipt
+from .files import Publication, Target, files_of, output_problems, write_receipt
 from .hub import Hub
-from .models import Publication, Target, write_model_publication
+from .models import write_model_publication
 from .source import Source, find_source
 
 
@@ -54,9 +53,9 @@ def _check(config: PublishConfig) -> Source:
         try:
             problems += shard_problems(source.folder)
         except DataError as error:
-            problems.append(str(error))
+            problems += error.problems
     if problems or source is None:
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     return source
 
 

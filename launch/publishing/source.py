@@ -3,25 +3,28 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from data_pipeline import Problem, file_sha256
 from eval import (
     RESULTS_FILE,
+    CutResults,
     EvalError,
-    Results,
-    check_results,
-    file_digest,
-    is_cut_model,
+    TaskResults,
+    find_cut,
+    find_results,
     load_tokenizer,
     read_json,
     read_model_config,
     read_results,
 )
+from pretrain.checkpoints import MARKER, step_folders, step_of
 
 from .config import PublishConfig
+from .training import RUN_CONFIG
 
 Kind = Literal["pretrained", "finetuned", "cut", "dataset"]
-RUN_CONFIG, MANIFEST, TOKENIZER = "config.yaml", "manifest.json", "tokenizer.json"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 @dataclass
@@ -31,8 +34,8 @@ class Source:
     kind: Kind
     folder: Path
     """The model's (or corpus's) own folder."""
-    cut: dict[str, Any] | None = None
-    """results.json of a model that `acn compress` wrote."""
+    cut: CutResults | None = None
+    """Of a model that `acn compress` wrote."""
     task_folder: Path | None = None
     """TASK folder with the sweep over the depths: a fine-tuned model's own, or that a cut model came from."""
     run: Path | None = None
@@ -47,21 +50,22 @@ class Source:
     """What the user should know of what was looked for in vain."""
 
     @property
-    def results(self) -> Results | None:
+    def results(self) -> TaskResults | None:
         """The sweep over the depths of this very model, or of the one it was cut from."""
         return read_results(self.task_folder) if self.task_folder is not None else None
 
 
-def find_source(config: PublishConfig) -> tuple[Source | None, list[str]]:
-    """What `config.model` is, and everything that is wrong with it, each with its mend."""
-    path, problems = Path(config.model), []
+def find_source(config: PublishConfig) -> tuple[Source | None, list[Problem]]:
+    """What `config.model` is, and everything that is wrong with it, each with its fix."""
+    path = Path(config.model)
+    problems: list[Problem] = []
     if config.run is not None and not is_run(Path(config.run)):
-        problems.append(f"run={config.run} is no run of `acn pretrain` (no {RUN_CONFIG} with a model in it)")
+        problems.append(Problem("run", config.run, f"is no run of `acn pretrain` (no {RUN_CONFIG} with a model in it)"))
     for suite in config.suites or []:
         if not list(_task_folders(suite)):
-            problems.append(f"glue={suite} holds no results of `acn glue`: give OUTPUT of a suite")
+            problems.append(Problem("glue", suite, "holds no results of `acn glue`", "give OUTPUT of a suite"))
     source = _identify(path)
-    if isinstance(source, str):
+    if isinstance(source, Problem):
         return None, [source, *problems]
     if source.kind == "dataset":
         return source, problems + _options_of_models(config)
@@ -81,90 +85,107 @@ def is_run(path: Path) -> bool:
     return any(line.startswith("global_batch_size:") for line in text.splitlines())
 
 
-def _identify(path: Path) -> Source | str:
+def _identify(path: Path) -> Source | Problem:
     """The source with its kind and folder, or why there is none."""
     if not path.is_dir():
-        return f"model={path} is no folder: give a run, a model folder or a prepared corpus"
+        return Problem("model", path, "is no folder", "give a run, a model folder or a prepared corpus")
     if (path / MANIFEST).is_file():
         return Source("dataset", path)
     if is_run(path):
         if not (path / "model" / "config.json").is_file():
-            return (
-                f"model={path} is a run without a model yet: let it finish, or `acn export {path} FOLDER` and publish "
-                f"FOLDER with --run {path}"
+            return Problem(
+                "model",
+                path,
+                "is a run without a model yet",
+                f"let it finish, or `acn export {path} FOLDER` and publish FOLDER with --run {path}",
             )
         return Source("pretrained", path / "model")
     if not (path / "config.json").is_file():
         if tasks := [folder.name for folder in _task_folders(path)]:
-            return f"model={path} is a suite: give one of its tasks, {path}/{tasks[0]} ({', '.join(tasks)})"
-        return f"model={path} holds no model (config.json), run or corpus (manifest.json)"
-    results = path / RESULTS_FILE
-    if not results.is_file():
-        return Source("pretrained", path)
+            return Problem(
+                "model", path, "is a suite", f"give one of its tasks, {path}/{tasks[0]} ({', '.join(tasks)})"
+            )
+        return Problem("model", path, "holds no model (config.json), run or corpus (manifest.json)")
     try:
-        content = read_json(results)
-        if is_cut_model(content):
-            return Source("cut", path, cut=content)
-        check_results(content, results)
+        if (cut := find_cut(path)) is not None:
+            return Source("cut", path, cut=cut)
+        if find_results(path) is None:
+            return Source("pretrained", path)
     except EvalError as error:
-        return str(error)
+        return error.problems[0]
     return Source("finetuned", path, task_folder=path)
 
 
-def _options_of_models(config: PublishConfig) -> list[str]:
+def _options_of_models(config: PublishConfig) -> list[Problem]:
     given = [name for name in ("depths", "steps", "run", "glue", "base_model") if getattr(config, name) is not None]
     given += ["cuts"] if config.cuts != "revisions" else []
-    return [f"{', '.join(given)}: for models only, {config.model} is a corpus: leave out"] if given else []
+    if not given:
+        return []
+    wrong = f"{', '.join(given)}: for models only, {config.model} is a corpus"
+    return [Problem("", wrong=wrong, fix="leave out")]
 
 
-def _model_problems(source: Source, config: PublishConfig) -> list[str]:
+def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
     """What a model folder lacks, and options that do not fit it."""
     folder, found = source.folder, []
     if not weight_files(folder):
-        found.append(f"{folder} has no weights (*.safetensors): save the model there with save_pretrained")
+        found.append(
+            Problem(
+                str(folder), wrong="has no weights (*.safetensors)", fix="save the model there with save_pretrained"
+            )
+        )
     try:
         model_config = read_model_config(str(folder))
         source.layers = model_config.num_hidden_layers
         if (folder / TOKENIZER).is_file():
             load_tokenizer(str(folder), model_config)
         else:
-            found.append(f"{folder} has no tokenizer ({TOKENIZER}): save it there with save_pretrained")
+            found.append(
+                Problem(str(folder), wrong=f"has no tokenizer ({TOKENIZER})", fix="save it there with save_pretrained")
+            )
     except EvalError as error:
-        found.append(str(error))
+        found += error.problems
     if not config.number_problems():
         found += _depth_problems(source, config) + _step_problems(Path(config.model), config)
     if config.base_model is not None and source.kind == "pretrained":
-        found.append("base_model is for a fine-tuned model: leave it out")
+        found.append(Problem("base_model", wrong="is for a fine-tuned model", fix="leave it out"))
     return found
 
 
-def _depth_problems(source: Source, config: PublishConfig) -> list[str]:
+def _depth_problems(source: Source, config: PublishConfig) -> list[Problem]:
     wanted = config.wanted_depths
     if config.cuts == "siblings" and not wanted and (wanted is not None or source.kind != "finetuned"):
-        return ["cuts=siblings: there is nothing to cut: give --depths, or leave it out"]
+        return [Problem("cuts", "siblings", ": there is nothing to cut", "give --depths, or leave it out")]
     if source.layers is None or all(depth < source.layers for depth in wanted or []):
         return []
     deepest = source.layers - 1
-    return [f"depths={config.depths}: {source.folder} has {source.layers} layers, it can be cut at 0..{deepest}"]
+    return [
+        Problem(
+            "depths", config.depths, fix=f"{source.folder} has {source.layers} layers, it can be cut at 0..{deepest}"
+        )
+    ]
 
 
-def _step_problems(run: Path, config: PublishConfig) -> list[str]:
+def _step_problems(run: Path, config: PublishConfig) -> list[Problem]:
     if config.steps is None:
         return []
     if not is_run(run):
-        return [f"steps={config.steps}: {run} is not a run, which has checkpoints: leave it out"]
+        return [Problem("steps", config.steps, f": {run} is not a run, which has checkpoints", "leave it out")]
     there, wanted = steps_of(run), config.wanted_steps
     absent = [step for step in wanted if step not in there] if wanted != "all" else []
     if not absent:
         return []
     known = ", ".join(map(str, there)) or "none"
-    return [f"steps={','.join(map(str, absent))}: {run} has no model or checkpoint of that; it has {known}"]
+    return [
+        Problem("steps", ",".join(map(str, absent)), fix=f"{run} has no model or checkpoint of that; it has {known}")
+    ]
 
 
 def steps_of(run: Path) -> list[int]:
     """The steps that a run has a model or a complete checkpoint of."""
-    found = [*run.glob("models/step-*/config.json"), *run.glob("checkpoints/step-*/COMPLETE")]
-    return sorted({int(path.parent.name.removeprefix("step-")) for path in found})
+    signs = {"models": "config.json", "checkpoints": MARKER}
+    found = [path for name, sign in signs.items() for path in step_folders(run / name) if (path / sign).is_file()]
+    return sorted({step_of(path.name) for path in found})
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -173,12 +194,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _digests(folder: Path) -> list[str]:
-    return [file_digest(path) for path in weight_files(folder)]
+    return [file_sha256(path) for path in weight_files(folder)]
 
 
-def _weights_of(results: Results | None) -> list[str] | None:
+def _weights_of(results: TaskResults | None) -> list[str] | None:
     """The digests of the weights that a fine-tuning began with, where its results state them."""
-    return results.get("settings", {}).get("weights") if results is not None else None
+    return (results.settings or {}).get("weights") if results is not None else None
 
 
 def _run_of(folder: Path) -> Path | None:
@@ -203,15 +224,15 @@ def _recorded(name: str, near: Path) -> Path | None:
 def _find_run(source: Source, config: PublishConfig) -> None:
     """Set the task folder that a cut model came from, and the pretraining run."""
     if source.cut is not None:
-        there = _recorded(source.cut["source"], source.folder)
+        there = _recorded(source.cut.source, source.folder)
         if there is not None and _is_origin(there, source.cut):
             source.task_folder = there
         else:
-            source.notes.append(f"{source.cut['source']}, which this model was cut from, is not there any more")
+            source.notes.append(f"{source.cut.source}, which this model was cut from, is not there any more")
     results = source.results
     weights = _weights_of(results)
-    named = source.cut or results
-    base = source.folder if named is None else _recorded(named["model"], source.folder)
+    record = source.cut or results
+    base = source.folder if record is None else _recorded(record.model, source.folder)
     if config.run is not None:
         source.run = Path(config.run)
     elif base is not None:
@@ -224,17 +245,17 @@ def _find_run(source: Source, config: PublishConfig) -> None:
     if source.run is None:
         source.notes.append("no pretraining run was found: the card says so (name it with --run RUN)")
         return
-    mine = weights if named is not None else _digests(source.folder)
+    mine = weights if record is not None else _digests(source.folder)
     source.whole_run = mine is not None and mine == _digests(source.run / "model")
 
 
-def _is_origin(folder: Path, cut: dict[str, Any]) -> bool:
+def _is_origin(folder: Path, cut: CutResults) -> bool:
     """Whether a task folder holds the sweep that a cut was made from."""
-    if not (folder / RESULTS_FILE).is_file():
+    results = find_results(folder)
+    if results is None:
         return False
-    there = read_json(folder / RESULTS_FILE)
-    same = all(there.get(name) == cut.get(name) for name in ("task", "seed", "full_score", "connectivity"))
-    return same and there["depth_scores"][cut["depth"]] == cut["score"]
+    same = all(getattr(results, name) == getattr(cut, name) for name in ("task", "seed", "full_score", "connectivity"))
+    return same and results.depth_scores[cut.depth] == cut.score
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:

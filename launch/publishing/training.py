@@ -13,7 +13,9 @@ from pretrain import PretrainError
 from pretrain.checkpoints import find_checkpoint
 
 from ..tracking import METRICS, read_points, read_record
-from .source import RUN_CONFIG, Source
+
+RUN_CONFIG = "config.yaml"
+"""What a run was told, in its folder."""
 
 # what somebody needs to train such a model again; the rest says where this one was trained
 _RECIPE = (
@@ -72,11 +74,8 @@ class Pretraining:
         return [value for key, value in sorted(self.metrics.items()) if key.startswith(name)]
 
 
-def read_pretraining(source: Source) -> Pretraining | None:
-    """The facts of `source.run`, or None without one."""
-    run = source.run
-    if run is None:
-        return None
+def read_pretraining(run: Path, whole: bool) -> Pretraining:
+    """The facts of a run; `whole` says whether what is published is its last state."""
     config = yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))
     metrics, watts = _read_metrics(run / METRICS)
     record = read_record(run)
@@ -93,7 +92,7 @@ def read_pretraining(source: Source) -> Pretraining | None:
         progress=progress,
         watts=watts,
         corpus=_manifest(config["data"], run),
-        whole=source.whole_run,
+        whole=whole,
     )
 
 

@@ -1,8 +1,8 @@
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
 from .mlflow_mirror import import_mlflow, without_password
-from .record import METRICS, read_points, read_record, write_json
+from .record import METRICS, flatten, read_points, read_record
 from .sync import check_run_dir, sync_run
-from .tracker import Tracker, flatten, open_tracker
+from .tracker import Tracker, open_tracker
 
 __all__ = [
     "METRICS",
@@ -19,5 +19,4 @@ __all__ = [
     "sqlite_path",
     "sync_run",
     "without_password",
-    "write_json",
 ]

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 
@@ -31,33 +33,40 @@ class TrackingConfig:
     close_seconds: float = 30.0
     """The longest that the end of a run waits for MLflow to take what is left; `acn track sync RUN` sends the rest."""
 
-    def problems(self) -> list[str]:
-        """Return every mistake in this configuration, each naming the field and the mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if self.mlflow is not None:
-            found += [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)]
+            found += _uri_problems(self.mlflow)
         if not self.experiment.strip():
-            found.append("tracking.experiment: it is empty; give a name such as acn-lm")
+            found.append(Problem("tracking.experiment", wrong=": it is empty; give a name such as acn-lm"))
         if self.run_name is not None and not self.run_name.strip():
-            found.append("tracking.run_name: it is empty; give a name, or null for the folder's name")
+            found.append(
+                Problem("tracking.run_name", wrong=": it is empty; give a name, or null for the folder's name")
+            )
         for name in ("system_seconds", "close_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
-                found.append(f"tracking.{name}={getattr(self, name)} must be 0 or more seconds")
+                found.append(Problem(f"tracking.{name}", getattr(self, name), "must be 0 or more seconds"))
         return found
 
 
-def uri_problems(uri: str) -> list[str]:
-    """What is wrong with an MLflow tracking URI, with the mend."""
+def _uri_problems(uri: str) -> list[Problem]:
+    """What is wrong with an MLflow tracking URI."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         return [
-            f"{uri!r} is no tracking URI that MLflow accepts; "
-            "use sqlite:///mlruns.db, http://host:port, a database URI, or null to switch MLflow off"
+            Problem(
+                "tracking.mlflow",
+                wrong=f": {uri!r} is no tracking URI that MLflow accepts; use sqlite:///mlruns.db, http://host:port, a "
+                "database URI, or null to switch MLflow off",
+            )
         ]
     if scheme == "sqlite" and (not uri.startswith(SQLITE) or not sqlite_path(uri).name):
         return [
-            f"{uri!r} names no database file; use sqlite:///FILE.db "
-            "(three slashes and a relative path, or four and an absolute one)"
+            Problem(
+                "tracking.mlflow",
+                wrong=f": {uri!r} names no database file; use sqlite:///FILE.db (three slashes and a relative "
+                "path, or four and an absolute one)",
+            )
         ]
     return []
 
@@ -69,9 +78,8 @@ class SyncConfig:
     mlflow: str | None = None
     """MLflow tracking URI; null takes the one that the run recorded to."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        return [f"tracking.mlflow: {problem}" for problem in uri_problems(self.mlflow)] if self.mlflow else []
+    def problems(self) -> list[Problem]:
+        return _uri_problems(self.mlflow) if self.mlflow else []
 
 
 SQLITE = "sqlite:///"

@@ -1,5 +1,9 @@
 """Brings the local record of a run (`record`) to an MLflow server, as often as one likes: it ends up there once.
 
+`MlflowMirror` catches up when it is told to, `MirrorThread` tells it every few seconds, so that MLflow never fails or
+stalls the run. The files are the queue: nothing waits in memory, a server that was away for a day gets what it missed
+when it is back, and what a killed process had not sent is sent by the next one, or by `acn track sync RUN`.
+
 The record's id is a tag of the MLflow run, by which the run is found again in any server. Points go in the order of the
 file, so those older than the newest one of their metric are there already; of the rest MLflow's database drops what it
 has (same name, step, time and value). Other things are set to what the record says.
@@ -11,13 +15,18 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from data_pipeline import write_json
+
 from .config import SQLITE, sqlite_path
-from .record import METRICS, Record, read_points, read_record, write_json
+from .record import METRICS, Record, read_points, read_record
+
+logger = logging.getLogger(__name__)
 
 STATE = "mlflow.json"
 """Beside the record: the MLflow run of this run, and how much of the record it has."""
@@ -27,6 +36,80 @@ ID_TAG = "acn.record_id"
 # Limits that every MLflow server since 1.x accepts; newer ones take longer values.
 _MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 500, 5000
 _ENTRIES_PER_BATCH, _METRICS_PER_BATCH = 100, 1000
+
+# Seconds between two pushes: long enough for a few big requests instead of many small ones.
+_FLUSH_SECONDS = 5.0
+# After a failed push the pause doubles, from the first of these up to the second, in seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# A failure is reported again at the end of the run when the first report is longer ago than this.
+_REMIND_SECONDS = 60.0
+
+
+class MirrorThread(threading.Thread):
+    """Keeps a run's mirror up to date until `close`.
+
+    Args:
+        close_seconds: the longest that `close` waits for MLflow to take what is left.
+    """
+
+    def __init__(self, mirror: "MlflowMirror", close_seconds: float) -> None:
+        # a daemon: a server that hangs must not keep the finished process alive
+        super().__init__(name=f"mlflow {mirror.run_dir.name}", daemon=True)
+        self._mirror = mirror
+        self._close_seconds = close_seconds
+        self._closing = threading.Event()
+        self._tried = threading.Event()
+        self._complete = False
+        self._warned_at: float | None = None
+
+    def wait_for_run_id(self) -> str | None:
+        """Wait for the server's first answer, `close_seconds` at most: the MLflow run's id, or None."""
+        self._tried.wait(self._close_seconds)
+        return self._mirror.run_id
+
+    def close(self) -> None:
+        """Have the thread make a last push and wait for it, `close_seconds` at most."""
+        self._closing.set()
+        self.join(self._close_seconds)
+        reported = self._warned_at is not None and time.monotonic() - self._warned_at < _REMIND_SECONDS
+        if (self.is_alive() or not self._complete) and not reported:
+            logger.warning(
+                "MLflow at %s does not have all of this run yet; send the rest with: acn track sync %s",
+                self._mirror.store,
+                self._mirror.run_dir,
+            )
+
+    def run(self) -> None:
+        """Push until the run is closed, and once more; `start` calls this in the thread."""
+        pause = _FIRST_PAUSE
+        while True:
+            last = self._closing.is_set()
+            self._complete = self._push()
+            self._tried.set()
+            if last:
+                return
+            self._closing.wait(_FLUSH_SECONDS if self._complete else pause)
+            pause = _FIRST_PAUSE if self._complete else min(2 * pause, _LONGEST_PAUSE)
+
+    def _push(self) -> bool:
+        """Push once; a failure is reported the first time only."""
+        try:
+            self._mirror.push()
+        except Exception as error:  # whatever MLflow, its database or the network come up with
+            if self._warned_at is None:
+                self._warned_at = time.monotonic()
+                reason = (str(error).strip().splitlines() or [""])[0][:300]
+                logger.warning(
+                    "MLflow at %s failed (%s: %s). The run goes on and records everything in %s; MLflow is tried again "
+                    "from time to time, and `acn track sync %s` sends what it misses in the end.",
+                    self._mirror.store,
+                    type(error).__name__,
+                    self._mirror.hide_password(reason),
+                    self._mirror.run_dir / METRICS,
+                    self._mirror.run_dir,
+                )
+            return False
+        return True
 
 
 class MlflowMirror:
@@ -47,7 +130,7 @@ class MlflowMirror:
         self._uri = f"{SQLITE}{self._database}" if self._database else uri
         self.store = without_password(self._uri)
         """The URI as it may be shown."""
-        self._run_dir = run_dir
+        self.run_dir = run_dir
         self._resend = resend
         self._sent_bytes = 0
         self._newest: dict[str, int] = {}  # milliseconds of the newest point that the store had, by metric
@@ -63,8 +146,8 @@ class MlflowMirror:
 
     def push(self) -> None:
         """Send what the store does not have yet of the record; raises at the first failure, and can be called again."""
-        record = read_record(self._run_dir)
-        assert record is not None, f"{self._run_dir} has no record"
+        record = read_record(self.run_dir)
+        assert record is not None, f"{self.run_dir} has no record"
         if self.run_id is None:
             self._open_run(record)
         if record != self._sent_record:
@@ -83,25 +166,25 @@ class MlflowMirror:
         if self._database is not None:
             self._database.parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self._uri)
-        experiment = self._experiment_id(record.experiment)
+        experiment = self._open_experiment(record.experiment)
         state = self._read_state()
-        run_id = state.get("run_id") if state else None
+        run_id = state.get("run_id")
         if run_id is None or not self._is_active(run_id):
-            state, run_id = {}, self._find(experiment, record)
+            state, run_id = {}, self._find_run(experiment, record)
         if run_id is None:
-            tags = {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name, ID_TAG: record.id}
+            tags = {"mlflow.user": _find_user(), "mlflow.source.name": Path(sys.argv[0]).name, ID_TAG: record.id}
             start = round(record.started * 1000)
             self._client.create_run(experiment, start_time=start, tags=tags, run_name=record.name)
-            run_id = self._find(experiment, record)
+            run_id = self._find_run(experiment, record)
             assert run_id is not None, "MLflow has just created it"
-        if state and not self._resend:
+        if not self._resend:
             self._sent_bytes = state.get("sent_bytes", 0)
             self._sent_files = state.get("sent_files", {})
         self._newest = {metric.key: metric.timestamp for metric in self._client.get_run(run_id).data._metric_objs}
         self.run_id = run_id
         self._save_state(record.experiment)
 
-    def _find(self, experiment: str, record: Record) -> str | None:
+    def _find_run(self, experiment: str, record: Record) -> str | None:
         """The record's run in the experiment. A server that hung may have created several: the first one is kept."""
         same_id = f"tags.`{ID_TAG}` = '{record.id}'"
         first, *others = self._client.search_runs([experiment], same_id, order_by=["attributes.run_id"]) or [None]
@@ -120,7 +203,7 @@ class MlflowMirror:
                 return False
             raise
 
-    def _experiment_id(self, name: str) -> str:
+    def _open_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -135,39 +218,38 @@ class MlflowMirror:
                     raise
         return found.experiment_id
 
-    def _read_state(self) -> dict[str, Any] | None:
+    def _read_state(self) -> dict[str, Any]:
         """What mlflow.json says, if it is about this store."""
-        try:
-            state = json.loads((self._run_dir / STATE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return state if state.get("tracking_uri") == self.store else None
+        state = read_state(self.run_dir)
+        return state if state.get("tracking_uri") == self.store else {}
 
     def _save_state(self, experiment: str) -> None:
         """Remember the run and what it has, so that a restarted process goes on from there."""
-        if self._resend and (self._run_dir / STATE).exists() and self._read_state() is None:
+        if self._resend and (self.run_dir / STATE).exists() and not self._read_state():
             return
         state: dict[str, Any] = {"run_id": self.run_id, "experiment": experiment, "tracking_uri": self.store}
         state |= {"sent_bytes": self._sent_bytes, "sent_files": dict(self._sent_files)}
         if state != self._saved_state:
-            write_json(self._run_dir / STATE, state)
+            write_json(self.run_dir / STATE, state)
             self._saved_state = state
 
     def _push_params_and_tags(self, record: Record) -> None:
         from mlflow.entities import Param, RunTag
 
         known = self._client.get_run(self.run_id).data
-        params = [Param(name, value) for name, value in _params(record.params).items() if name not in known.params]
-        tags = {ID_TAG: record.id} | {_name(name): value[:_MAX_TAG] for name, value in record.tags.items()}
-        new_tags = [RunTag(name, value) for name, value in tags.items() if known.tags.get(name) != value]
-        for start in range(0, len(params), _ENTRIES_PER_BATCH):
-            self._client.log_batch(self.run_id, params=params[start : start + _ENTRIES_PER_BATCH])
-        for start in range(0, len(new_tags), _ENTRIES_PER_BATCH):
-            self._client.log_batch(self.run_id, tags=new_tags[start : start + _ENTRIES_PER_BATCH])
+        params = {_clean_name(name): _shorten_param(value) for name, value in record.params.items()}
+        tags = {ID_TAG: record.id} | {_clean_name(name): value[:_MAX_TAG] for name, value in record.tags.items()}
+        self._log("params", [Param(*item) for item in params.items() if item[0] not in known.params])
+        self._log("tags", [RunTag(*item) for item in tags.items() if known.tags.get(item[0]) != item[1]])
+
+    def _log(self, kind: str, entries: list[Any], size: int = _ENTRIES_PER_BATCH) -> None:
+        """Send params, tags or metrics in batches that the server accepts."""
+        for start in range(0, len(entries), size):
+            self._client.log_batch(self.run_id, **{kind: entries[start : start + size]})
 
     def _push_metrics(self) -> None:
         """Send the lines after the last confirmed one, in batches."""
-        path = self._run_dir / METRICS
+        path = self.run_dir / METRICS
         if path.exists() and path.stat().st_size < self._sent_bytes:
             self._sent_bytes = 0  # another file than the one that was sent
         points: list[tuple[str, float, int, int]] = []
@@ -184,22 +266,21 @@ class MlflowMirror:
 
         if end == self._sent_bytes:
             return
-        metrics = [Metric(_name(name), value, when, step) for name, value, when, step in points]
+        metrics = [Metric(_clean_name(name), value, when, step) for name, value, when, step in points]
         missing = [metric for metric in metrics if metric.timestamp >= self._newest.get(metric.key, 0)]
-        for start in range(0, len(missing), _METRICS_PER_BATCH):
-            self._client.log_batch(self.run_id, metrics=missing[start : start + _METRICS_PER_BATCH])
+        self._log("metrics", missing, _METRICS_PER_BATCH)
         self._sent_bytes = end
 
     def _push_files(self, record: Record) -> None:
         """Upload the files and folders that changed since they were last sent."""
         for name, artifact_path in record.files.items():
-            path = self._run_dir / name
-            stamp = _stamp(path)
-            if stamp is None or self._sent_files.get(name) == stamp:
+            path = self.run_dir / name
+            content = _describe_content(path)
+            if content is None or self._sent_files.get(name) == content:
                 continue
             upload = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             upload(self.run_id, str(path), artifact_path)
-            self._sent_files[name] = stamp
+            self._sent_files[name] = content
 
     def _push_status(self, record: Record) -> None:
         if record.status == "RUNNING":
@@ -207,6 +288,14 @@ class MlflowMirror:
         else:
             ended = round((record.ended or record.started) * 1000)
             self._client.set_terminated(self.run_id, record.status, end_time=ended)
+
+
+def read_state(run_dir: Path) -> dict[str, Any]:
+    """What mlflow.json says of the run in `run_dir`; nothing if it is missing or damaged."""
+    try:
+        return json.loads((run_dir / STATE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def import_mlflow() -> None:
@@ -234,7 +323,7 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _stamp(path: Path) -> str | None:
+def _describe_content(path: Path) -> str | None:
     """What changes when a file, or a file in a folder, does; None when there is nothing."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
@@ -244,19 +333,16 @@ def _stamp(path: Path) -> str | None:
     return f"{len(found)} files, {sum(size for _, size in found)} bytes, {max(found)[0]}" if found else None
 
 
-def _name(name: str) -> str:
+def _clean_name(name: str) -> str:
     """`name` with what MLflow forbids in names replaced."""
     return re.sub(r"[^\w./ -]", "_", name)[:_MAX_NAME]
 
 
-def _params(params: Mapping[str, str]) -> dict[str, str]:
-    return {
-        _name(key): value if len(value) <= _MAX_PARAM else value[: _MAX_PARAM - 3] + "..."
-        for key, value in params.items()
-    }
+def _shorten_param(value: str) -> str:
+    return value if len(value) <= _MAX_PARAM else value[: _MAX_PARAM - 3] + "..."
 
 
-def _user() -> str:
+def _find_user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without an entry in the password file

@@ -16,7 +16,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+
+from data_pipeline import write_json
 
 from ..errors import LaunchError
 
@@ -28,25 +30,6 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 # Lines that wait in memory while the disk is full; the oldest give way.
 _MAX_WAITING_LINES = 10_000
-
-
-class Sink(Protocol):
-    """One place that a `Tracker` writes to."""
-
-    def log_metrics(self, values: Mapping[str, float], step: int, when: float) -> None:
-        """Record `values` at `step`; `when` is in seconds since the epoch."""
-
-    def log_params(self, params: Mapping[str, str]) -> None:
-        """Record flat parameters (dotted names)."""
-
-    def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Record free text by name; a later value replaces the former."""
-
-    def log_file(self, path: Path, artifact_path: str) -> None:
-        """Record that a file, or a folder with all its files, belongs to the run; it exists already."""
-
-    def close(self, status: RunStatus) -> None:
-        """Write what is left and end the record."""
 
 
 @dataclass
@@ -65,18 +48,35 @@ class Record:
     """Free text by name."""
     files: dict[str, str] = field(default_factory=dict)
     """Files and folders of the run, relative to its folder (or absolute): the folder of the artifacts they go to."""
-    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"] = "RUNNING"
+    status: RunStatus | Literal["RUNNING"] = "RUNNING"
     """RUNNING also after a crash that nobody could record."""
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     ended: float | None = None
     """Seconds since the epoch; None while running."""
 
-    def add_params(self, params: Mapping[str, str]) -> None:
-        """Add settings; those that have another value already become tags."""
-        for name, value in params.items():
+    def add_params(self, params: Mapping[str, Any]) -> None:
+        """Add settings, nested or flat; those that have another value already become tags."""
+        for name, value in flatten(params).items():
             if self.params.setdefault(name, value) != value:
                 self.tags[f"param.changed.{name}"] = value
+
+    def save(self, run_dir: Path) -> None:
+        """Write record.json in the run's folder."""
+        write_json(run_dir / RECORD, asdict(self))
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, str]:
+    """Turn nested settings into text by dotted name: `{"a": {"b": 1}}` -> `{"a.b": "1"}`."""
+
+    def walk(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif prefix:
+            yield prefix, str(value)
+
+    return dict(walk("", params))
 
 
 def read_record(run_dir: Path) -> Record | None:
@@ -94,55 +94,7 @@ def read_record(run_dir: Path) -> Record | None:
         raise LaunchError(f"{path} is damaged ({error}): remove it, the next run or sync writes a new one") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to `path`, atomically."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-
-
-class RecordSink:
-    """Keeps `RUN/record.json` up to date. A full disk delays it; it never stops the run."""
-
-    def __init__(self, run_dir: Path, record: Record) -> None:
-        self._run_dir = run_dir
-        self._record = record
-        write_json(run_dir / RECORD, asdict(record))
-
-    def log_metrics(self, values: Mapping[str, float], step: int, when: float) -> None:
-        """Nothing to do: metrics.jsonl has them."""
-
-    def log_params(self, params: Mapping[str, str]) -> None:
-        """Add parameters."""
-        self._record.add_params(params)
-        self._write()
-
-    def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Add or replace tags."""
-        self._record.tags.update(tags)
-        self._write()
-
-    def log_file(self, path: Path, artifact_path: str) -> None:
-        """Name the file; that its content changed later is seen by whoever mirrors it."""
-        inside = path.absolute().is_relative_to(self._run_dir.absolute())
-        name = path.absolute().relative_to(self._run_dir.absolute()) if inside else path.absolute()
-        if self._record.files.get(str(name)) != artifact_path:
-            self._record.files[str(name)] = artifact_path
-            self._write()
-
-    def close(self, status: RunStatus) -> None:
-        """Say how the run ended."""
-        self._record.status, self._record.ended = status, round(time.time(), 3)
-        self._write()
-
-    def _write(self) -> None:
-        try:
-            write_json(self._run_dir / RECORD, asdict(self._record))
-        except OSError as error:
-            logger.warning("%s cannot be written (%s): the run goes on", self._run_dir / RECORD, error)
-
-
-class JsonlSink:
+class MetricsFile:
     """Appends `{"time", "step", NAME: VALUE, ...}` lines; every line is on disk's way when the call returns.
 
     JSON has no non-finite numbers: they are written as the strings "NaN", "Infinity" and "-Infinity" (as
@@ -157,26 +109,17 @@ class JsonlSink:
         self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING_LINES)
         self._warned = False
 
-    def log_metrics(self, values: Mapping[str, float], step: int, when: float) -> None:
-        """Append one line."""
+    def append(self, values: Mapping[str, float], step: int, when: float) -> None:
+        """Append one line; `when` is in seconds since the epoch."""
         assert not {"time", "step"} & values.keys(), "time and step are the record's own fields"
-        record: dict[str, float | str] = {"time": when, "step": step}
+        line: dict[str, float | str] = {"time": when, "step": step}
         for name, value in values.items():
-            record[name] = value if math.isfinite(value) else json.dumps(value)
-        self._waiting.append((json.dumps(record, allow_nan=False) + "\n").encode())
+            line[name] = value if math.isfinite(value) else json.dumps(value)
+        self._waiting.append((json.dumps(line, allow_nan=False) + "\n").encode())
         self._write_waiting()
 
-    def log_params(self, params: Mapping[str, str]) -> None:
-        """Nothing to do: record.json has them."""
-
-    def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Nothing to do: record.json has them."""
-
-    def log_file(self, path: Path, artifact_path: str) -> None:
-        """Nothing to do: record.json names it."""
-
-    def close(self, status: RunStatus) -> None:
-        """Close the file."""
+    def close(self) -> None:
+        """Write what waits, if there is room now, and close the file."""
         self._write_waiting()
         self._file.close()
 

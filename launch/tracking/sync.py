@@ -1,17 +1,14 @@
 """Send the record of a run to an MLflow server, again or for the first time."""
 
-import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from ..errors import LaunchError
 from .config import SyncConfig
-from .mlflow_mirror import STATE, MlflowMirror, without_password
-from .record import METRICS, RECORD, Record, read_record, write_json
-from .tracker import flatten
+from .mlflow_mirror import MlflowMirror, read_state, without_password
+from .record import METRICS, Record, flatten, read_record
 
 
 def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
@@ -28,9 +25,9 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     """
     check_run_dir(run_dir, config)
     if read_record(run_dir) is None:
-        write_json(run_dir / RECORD, asdict(_record_of_old_run(run_dir)))
+        _make_record(run_dir).save(run_dir)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # nobody trains meanwhile: a slow server may be slow
-    mirror = MlflowMirror(config.mlflow or _recorded_uri(run_dir), run_dir, resend=True)
+    mirror = MlflowMirror(config.mlflow or _find_uri(run_dir), run_dir, resend=True)
     try:
         mirror.push()
     except Exception as error:  # whatever MLflow, its database or the network come up with
@@ -46,22 +43,20 @@ def check_run_dir(run_dir: Path, config: SyncConfig) -> None:
     """Raise `LaunchError` if `run_dir` is no run, or nobody knows which server is meant."""
     if not (run_dir / METRICS).is_file():
         raise LaunchError(f"{run_dir} has no {METRICS}: give the folder of a run")
-    if config.mlflow is None and _recorded_uri(run_dir) == "":
+    if config.mlflow is None and _find_uri(run_dir) == "":
         raise LaunchError(f"{run_dir} was recorded without MLflow: say which server, --tracking.mlflow URI")
 
 
-def _recorded_uri(run_dir: Path) -> str:
+def _find_uri(run_dir: Path) -> str:
     """The server that the run recorded to, or "" for none."""
     configured = _read_config(run_dir).get("tracking", {}).get("mlflow") or ""
-    try:
-        used = json.loads((run_dir / STATE).read_text(encoding="utf-8"))["tracking_uri"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return configured
+    used = read_state(run_dir).get("tracking_uri", configured)
     # mlflow.json has the absolute path of a database, but no password
     return configured if without_password(configured) == used else used
 
 
-def _record_of_old_run(run_dir: Path) -> Record:
+def _make_record(run_dir: Path) -> Record:
+    """The record of a run of before record.json existed, as far as its folder tells."""
     config = _read_config(run_dir)
     experiment = config.get("tracking", {}).get("experiment", "acn-lm")
     files = {path.name: "figures" for path in sorted(run_dir.glob("*.png"))}

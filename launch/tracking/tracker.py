@@ -1,42 +1,40 @@
-"""Where a run's numbers go: always `RUN/metrics.jsonl`, and an MLflow run when one is configured.
+"""Where a run's numbers go: always into its own folder, and from there to MLflow when it is configured.
 
 The local record is the source of truth. It is written first, and a failing or unreachable MLflow never stops or
 noticeably slows a run: a thread mirrors the record. `pretrain` and `eval` know none of this: they are handed a
 `Tracker` and call `log_metrics`.
 """
 
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ..provenance import provenance_tags
 from .config import TrackingConfig
-from .mlflow_mirror import MlflowMirror
-from .mlflow_sink import MlflowSink
-from .record import METRICS, JsonlSink, Record, RecordSink, RunStatus, Sink, read_record
+from .mlflow_mirror import MirrorThread, MlflowMirror
+from .record import METRICS, RECORD, MetricsFile, Record, RunStatus, read_record
 from .system import SystemMonitor
+
+logger = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Records one run. Without sinks it does nothing, which is what the ranks other than 0 are given.
+    """Keeps the record of one run; `open_tracker` makes one. Several can be open at once.
 
-    As a context manager it closes itself: FINISHED, FAILED after an exception, KILLED after Ctrl-C. Several can be
-    open at once.
-
-    Args:
-        sinks: what records, in this order.
-        system: adds system metrics to what is logged.
-        log_models: whether `log_model` does anything.
+    As a context manager it closes itself: FINISHED, FAILED after an exception, KILLED after Ctrl-C.
     """
 
-    def __init__(
-        self, sinks: Sequence[Sink] = (), system: SystemMonitor | None = None, log_models: bool = False
-    ) -> None:
-        self._sinks = tuple(sinks)
-        self._system = system
-        self._log_models = log_models
+    def __init__(self, config: TrackingConfig, run_dir: Path, record: Record) -> None:
+        self._run_dir = run_dir
+        self._record = record
+        self._metrics = MetricsFile(run_dir / METRICS)
+        record.save(run_dir)
+        self._config = config
+        self._system = SystemMonitor(config.system_seconds)
+        self._mirror: MirrorThread | None = None
         self._closed = False
 
     @property
@@ -45,29 +43,26 @@ class Tracker:
 
         Waits for the server's first answer, `tracking.close_seconds` at most.
         """
-        ids = (sink.run_id() for sink in self._sinks if isinstance(sink, MlflowSink))
-        return next(ids, None)
+        mirror = self._start_mirror()
+        return mirror.wait_for_run_id() if mirror else None
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record named scalars (floats or 0-dimensional tensors) at `step`."""
         assert not self._closed, "the tracker is closed"
         when = round(time.time(), 3)  # milliseconds, as in MLflow: a replay of the file gives equal points
         numbers = {name: float(value) for name, value in values.items()}
-        if self._system is not None:
-            numbers |= self._system.sample()
-        for sink in self._sinks:
-            sink.log_metrics(numbers, step, when)
+        self._metrics.append(numbers | self._system.sample(), step, when)
+        self._start_mirror()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
-        flat = flatten(params)
-        for sink in self._sinks:
-            sink.log_params(flat)
+        self._record.add_params(params)
+        self._save_record()
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Record free text by name; a later value replaces the former."""
-        for sink in self._sinks:
-            sink.log_tags(tags)
+        self._record.tags.update(tags)
+        self._save_record()
 
     def log_figure(self, path: Path, artifact_path: str = "figures") -> None:
         """Attach the file at `path` to the run, in the folder `artifact_path` of its artifacts.
@@ -77,27 +72,29 @@ class Tracker:
         Raises:
             FileNotFoundError: there is no such file, whether or not MLflow is configured.
         """
-        if self._sinks and not path.is_file():
+        if not path.is_file():
             raise FileNotFoundError(path)
-        for sink in self._sinks:
-            sink.log_file(path, artifact_path)
+        self._add_file(path, artifact_path)
 
     def log_model(self, path: Path) -> None:
         """Attach the exported model in the folder `path`, if `tracking.log_model` asks for it."""
-        if not self._log_models:
+        if not self._config.log_model:
             return
-        if self._sinks and not path.is_dir():
+        if not path.is_dir():
             raise FileNotFoundError(path)
-        for sink in self._sinks:
-            sink.log_file(path, path.name)
+        self._add_file(path, path.name)
 
     def close(self, status: RunStatus = "FINISHED") -> None:
         """End the record with `status`. Only the first call counts."""
         if self._closed:
             return
         self._closed = True
-        for sink in self._sinks:
-            sink.close(status)
+        self._metrics.close()
+        self._record.status, self._record.ended = status, round(time.time(), 3)
+        self._save_record()
+        mirror = self._start_mirror()
+        if mirror is not None:
+            mirror.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +106,28 @@ class Tracker:
             self.close("FINISHED")
         else:
             self.close("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
+    def _start_mirror(self) -> MirrorThread | None:
+        """The thread that keeps MLflow up to date; started when there is something to tell, as it takes a second."""
+        if self._mirror is None and self._config.mlflow is not None:
+            self._mirror = MirrorThread(MlflowMirror(self._config.mlflow, self._run_dir), self._config.close_seconds)
+            self._mirror.start()
+        return self._mirror
+
+    def _add_file(self, path: Path, artifact_path: str) -> None:
+        """Name the file; that its content changed later is seen by whoever mirrors it."""
+        path, folder = path.absolute(), self._run_dir.absolute()
+        name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        if self._record.files.get(name) != artifact_path:
+            self._record.files[name] = artifact_path
+            self._save_record()
+
+    def _save_record(self) -> None:
+        """Write record.json. A full disk delays it; it never stops the run."""
+        try:
+            self._record.save(self._run_dir)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): the run goes on", self._run_dir / RECORD, error)
 
 
 def open_tracker(
@@ -128,28 +147,15 @@ def open_tracker(
         params: the settings, nested as they like.
         tags: free text by name, e.g. the verb and the git commit.
         parent_run_id: MLflow run that this one is part of (`Tracker.mlflow_run_id` of a suite).
+
+    Raises:
+        LaunchError: record.json is damaged.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
-    record.add_params(flatten(params))
+    record.add_params(params)
     record.tags |= {**provenance_tags(), **tags}
     if parent_run_id is not None:
         record.tags["mlflow.parentRunId"] = parent_run_id
-    sinks: list[Sink] = [JsonlSink(run_dir / METRICS), RecordSink(run_dir, record)]
-    if config.mlflow is not None:
-        sinks.append(MlflowSink(MlflowMirror(config.mlflow, run_dir), run_dir, config.close_seconds))
-    return Tracker(sinks, SystemMonitor(config.system_seconds), config.log_model)
-
-
-def flatten(params: Mapping[str, Any]) -> dict[str, str]:
-    """Turn nested settings into text by dotted name: `{"a": {"b": 1}}` -> `{"a.b": "1"}`."""
-
-    def walk(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(value, Mapping) and value:
-            for key, inner in value.items():
-                yield from walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        elif prefix:
-            yield prefix, str(value)
-
-    return dict(walk("", params))
+    return Tracker(config, run_dir, record)

@@ -4,13 +4,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from eval import EvalError, read_json
 from eval.compress import CompressConfig
 
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from eval.compress import CutSummary
+
+COMMON = (
+    "config", "model", "output", "tolerance", "depth", "one_standard_error", "max_params", "max_mb",
+    "max_gflops", "max_latency_ms", "glue_dir", "onnx", "int8",
+)  # fmt: skip
+EXAMPLE = "acn compress --model runs/glue-acn/sst2 --tolerance 0.01 --output runs/small"
 
 
 @dataclass
@@ -18,18 +26,18 @@ class Args(CompressConfig):
     """Cut a fine-tuned model at the smallest depth that stays within the tolerance, or by another rule."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Where the cut and its model are recorded besides OUTPUT/results.json."""
+    """Where the cut and its model are recorded besides OUTPUT/cut.json."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         return super().problems() + self.tracking.problems()
 
 
 def run(args: Args) -> int:
     """Write the small model and say what was gained."""
     if problems := args.problems():
-        raise EvalError("\n".join(problems))
-    from eval.compress import compress_model
+        raise EvalError(*problems)
+    with large_imports():
+        from eval.compress import compress_model
 
     summary = compress_model(args)
     if args.tracking.mlflow is not None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from ..demo import DemoConfig
 
+EXAMPLE = "acn demo"
+
 
 @dataclass
 class Args(DemoConfig):

@@ -7,6 +7,10 @@ import yaml
 
 from pretrain import PretrainError
 
+from . import large_imports
+
+EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
+
 
 @dataclass
 class Args:
@@ -29,7 +33,8 @@ def run(args: Args) -> int:
     output = Path(args.output)
     if output.exists():
         raise PretrainError(f"output={output} exists: choose another folder or remove it")
-    from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+    with large_imports():
+        from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
     checkpoint = find_checkpoint(Path(args.source))
     layers = checkpoint.progress.model["num_hidden_layers"]
@@ -51,7 +56,7 @@ def run(args: Args) -> int:
 
 
 def _write_onnx(model: Path) -> None:
-    from eval import new_file
+    from data_pipeline import new_file
     from eval.compress import ONNX_FILE, export_onnx
     from modeling import AcnForMaskedLM
 

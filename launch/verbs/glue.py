@@ -6,15 +6,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from eval import EvalError
 from eval.glue import FinetuneConfig
 
 from ..errors import reported
-from ..ranks import count_problems, run_local_ranks
+from ..ranks import count_problems, run_local_ranks, server_of_ranks
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
+
+COMMON = (
+    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "seeds", "epochs", "learning_rate",
+    "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
 
 
 @dataclass
@@ -26,8 +34,7 @@ class Args(FinetuneConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the numbers go besides OUTPUT/metrics.jsonl."""
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = super().problems() + self.tracking.problems()
         return found + count_problems(self.nproc_per_node)
 
@@ -35,12 +42,13 @@ class Args(FinetuneConfig):
 def run(args: Args) -> int:
     """Fine-tune each task with each seed; what came of it is in OUTPUT/TASK."""
     if problems := args.problems():
-        raise EvalError("\n".join(problems))
+        raise EvalError(*problems)
     if args.nproc_per_node > 1 and "WORLD_SIZE" not in os.environ:
-        from eval.glue import check_suite
+        with server_of_ranks(["eval.glue.suite", "launch.tracking.tracker", __name__]):
+            from eval.glue import check_suite
 
-        check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
-        return run_local_ranks(args.nproc_per_node, _run_rank, args)
+            check_suite(args, args.nproc_per_node)  # mistakes are said once, by this process
+            return run_local_ranks(args.nproc_per_node, _run_rank, args)
     return _run_suite(args)
 
 
@@ -49,10 +57,11 @@ def _run_rank(args: Args) -> int:
 
 
 def _run_suite(args: Args) -> int:
-    from eval import ranks
-    from eval.glue import TRACKING_FOLDER, run_suite
+    with large_imports():
+        from eval import leave_ranks
+        from eval.glue import TRACKING_FOLDER, run_suite
 
-    from ..tracking import open_tracker
+        from ..tracking import open_tracker
 
     output = Path(args.output)
     trackers: list[Tracker] = []
@@ -68,12 +77,12 @@ def _run_suite(args: Args) -> int:
             folder = output / TRACKING_FOLDER / name
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
 
-        stack.callback(ranks.leave)
+        stack.callback(leave_ranks)
         run_suite(args, start, start_cell)
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)
-        ranks.say(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
+        print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
         small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
-        ranks.say(f"next: {small};  acn report {output} --output REPORT")
+        print(f"next: {small};  acn report {output} --output REPORT")
     return 0

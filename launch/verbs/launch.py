@@ -5,10 +5,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretrain import write_text
+from data_pipeline import write_text
 
 from ..cluster.engines import LaunchConfig
 from ..errors import LaunchError
+
+COMMON = (
+    "engine", "config", "data", "output", "options", "nodes", "gpus_per_node", "name", "setup", "interface",
+    "preflight", "dry_run", "script",
+)  # fmt: skip
+EXAMPLE = "acn launch slurm --config acn-base --data /shared/tokens --output /shared/runs/acn --nodes 4 --dry_run"
 
 
 @dataclass
@@ -21,7 +27,7 @@ def run(args: Args) -> int:
     from ..cluster.engines import fitted, header_problems, render_job
 
     if problems := args.problems() or header_problems(args):
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     config, notes = fitted(args)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

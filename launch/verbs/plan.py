@@ -1,42 +1,62 @@
 """acn plan"""
 
-import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..cluster.planning import PlanConfig
+from data_pipeline import write_json
+
+from ..cli import read_recipe
+from ..cluster.planning import ClusterConfig
 from ..errors import LaunchError
 from . import large_imports
 
+COMMON = (
+    "config", "options", "data", "vocab_size", "seq_length", "nodes", "gpus", "gpu", "mfu",
+    "price_per_gpu_hour", "find_micro_batch", "json",
+)  # fmt: skip
+EXAMPLE = "acn plan --config acn-base --nodes 4 --gpus 8 --gpu H100 --price_per_gpu_hour 2.5"
+
 
 @dataclass
-class Args(PlanConfig):
+class Args(ClusterConfig):
     """What a recipe needs on a cluster, before it is paid for: memory of every ZeRO stage, time, disk, price."""
+
+    config: str | None = None
+    """The recipe, as in `acn pretrain --config`: a file, or the name of one that comes with acn-lm. Left out: the
+    defaults of `acn pretrain`."""
+    options: str = ""
+    """Further options of `acn pretrain`, in one string: "--steps 1000 --zero_stage 2"."""
+    data: str = ""
+    """Folder written by `acn prepare`, if there is one: its vocabulary and sequence length are taken, and its size."""
+    find_micro_batch: bool = False
+    """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
+    json: str | None = None
+    """Also write the plan to this file."""
 
 
 def run(args: Args) -> int:
     """Plan, search the micro-batch on this machine's GPU if asked to, print."""
+    recipe = read_recipe(args.config, args.data, "", args.options)
     with large_imports():
         import torch
         from rich.console import Console
 
-        from ..cluster.planning import plan_run, render_plan, search_micro_batch
+        from ..cluster.planning import PlanConfig, plan_run, render_plan, search_micro_batch
 
     if args.find_micro_batch and not torch.cuda.is_available():
         raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
-    plan = plan_run(args)
+    cluster = {field.name: getattr(args, field.name) for field in fields(ClusterConfig)}
+    config = PlanConfig(**cluster, recipe=recipe)
+    plan = plan_run(config)
     console = Console(width=None if os.isatty(1) else 120, highlight=False)
     render_plan(plan, console)
     found = plan.plain()
     if args.find_micro_batch:
-        found["largest_micro_batch"] = search_micro_batch(args, plan)
+        found["largest_micro_batch"] = search_micro_batch(config, plan)
         console.print(
             f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {found['largest_micro_batch']}"
         )
     if args.json is not None:
-        path = Path(args.json)
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text(json.dumps(found, indent=1) + "\n")
-        os.replace(aside, path)
+        write_json(Path(args.json), found)
     return 0

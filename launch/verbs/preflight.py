@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
+
 from ..cluster.preflight import PreflightConfig
 from ..errors import LaunchError, reported
-from ..ranks import run_local_ranks
+from ..ranks import run_local_ranks, server_of_ranks
 from . import pretrain as pretrain_verb
 
 if TYPE_CHECKING:
     from ..cluster.preflight import Outcome
+
+COMMON = (
+    "config", "data", "output", "nproc_per_node", "json", "preflight.arrival_seconds", "preflight.seconds",
+    "preflight.straggler", "preflight.bandwidth", "preflight.sample_mb", "preflight.scratch_gb",
+)  # fmt: skip
+EXAMPLE = "acn preflight --config acn-mini --data runs/tokens --output runs/acn --nproc_per_node 2"
 
 
 @dataclass
@@ -30,12 +38,11 @@ class Args(pretrain_verb.Args):
     json: str | None = None
     """File for the findings and everything that was measured; an earlier report there is replaced."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         return super().problems() + self.preflight.problems() + _report_problems(self.json)
 
 
-def _report_problems(file: str | None) -> list[str]:
+def _report_problems(file: str | None) -> list[Problem]:
     if file is None or not Path(file).exists():
         return []
     try:
@@ -43,16 +50,17 @@ def _report_problems(file: str | None) -> list[str]:
             return []
     except (OSError, ValueError, TypeError):
         pass
-    return [f"json={file} exists and is no report of preflight: choose another file"]
+    return [Problem("json", file, "exists and is no report of preflight", "choose another file")]
 
 
 def run(args: Args) -> int:
     """Check in one process per rank, those that a launcher has started or `nproc_per_node` of our own."""
     if problems := args.problems():
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     if "WORLD_SIZE" in os.environ:
         return _check(args)
-    return run_local_ranks(args.nproc_per_node, _run_rank, args)
+    with server_of_ranks(["launch.cluster.preflight.run", __name__]):
+        return run_local_ranks(args.nproc_per_node, _run_rank, args)
 
 
 def _run_rank(args: Args) -> int:
@@ -79,8 +87,9 @@ def _tell(outcome: "Outcome", args: Args) -> None:
     """Show the findings: all of them on rank 0, its own on a rank that does not find the others."""
     from rich.console import Console
 
+    from data_pipeline import write_json
+
     from ..cluster.preflight import report, show
-    from ..tracking import write_json
 
     if os.environ["RANK"] != "0":
         show(outcome.findings, "", Console(stderr=True, highlight=False))
@@ -100,4 +109,4 @@ def _verdict(outcome: "Outcome") -> str:
     also = f", {warnings} warning(s)" if warnings else ""
     if outcome.passed:
         return f"preflight: go on{also} ({on})"
-    return f"preflight: {faults} fault(s) to mend before training{also} ({on})"
+    return f"preflight: {faults} fault(s) to fix before training{also} ({on})"

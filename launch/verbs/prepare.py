@@ -1,29 +1,38 @@
 """acn prepare"""
 
+import sys
 from dataclasses import dataclass, fields
 
 from data_pipeline import DataError
 from data_pipeline.corpus import PrepareConfig
 
+from . import data
+
+COMMON = (
+    "config", "corpus.train", "corpus.validation", "corpus.validation_fraction", "corpus.text_column",
+    "corpus.deduplicate", "output", "vocab_size", "seq_length", "tokenizer", "tokenizer_kind", "packing",
+    "workers",
+)  # fmt: skip
+EXAMPLE = "acn prepare --corpus.train 'corpus/train-*.parquet' --vocab_size 8192 --output runs/tokens"
+
 
 @dataclass
 class Args(PrepareConfig):
-    """Turn raw text into a folder of token shards, or check one."""
+    """Turn raw text into a folder of token shards."""
 
     verify: str | None = None
-    """Check this prepared folder or URL instead of writing one: every shard, its checksum, its blocks. Only `workers`
-    goes with it. Exit code 2 when there is a fault."""
+    """The former name of `acn data verify DIR`; the next release has it no more."""
 
 
 def run(args: Args) -> int:
-    """Write the prepared corpus and say what to do with it, or check one and name its faults."""
+    """Write the prepared corpus and say what to do with it."""
     if args.verify is not None:
         return _verify(args, args.verify)
     from data_pipeline.corpus import prepare_corpus
 
     names = [field.name for field in fields(PrepareConfig)]
     if prepare_corpus(PrepareConfig(**{name: getattr(args, name) for name in names})) is not None:
-        print(f"next: acn pretrain --config launch/recipes/acn-mini.yaml --data {args.output} --output RUN")
+        print(f"next: acn pretrain --config acn-mini --data {args.output} --output RUN")
     return 0
 
 
@@ -34,10 +43,5 @@ def _verify(args: Args, directory: str) -> int:
         raise DataError(f"verify checks a folder as it is: leave out {', '.join(given)}")
     if args.workers < 1:
         raise DataError(f"workers={args.workers} must be at least 1")
-    from data_pipeline.corpus import verify_corpus
-
-    faults = verify_corpus(directory, args.workers)
-    for fault in faults:
-        print(f"fault: {fault}")
-    print(f"{directory}: {len(faults)} faults" if faults else f"{directory}: every shard is as it was written")
-    return 2 if faults else 0
+    print(f"note: this is `acn data verify {directory}` now; --verify goes with the next release", file=sys.stderr)
+    return data.verify(directory, args.workers)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, plain_problems
 
 from ..config_file import write_config
@@ -17,6 +18,12 @@ from . import large_imports
 if TYPE_CHECKING:
     from ..tracking import Tracker
 
+COMMON = (
+    "config", "data", "output", "nproc_per_node", "model.connectivity", "steps", "global_batch_size",
+    "micro_batch_size", "optim.lr", "precision", "zero_stage", "seed", "checkpoint.every", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn pretrain --config acn-mini --data runs/tokens --output runs/acn --nproc_per_node 2"
+
 
 @dataclass
 class Args(PretrainConfig):
@@ -27,8 +34,7 @@ class Args(PretrainConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the numbers go besides RUN/metrics.jsonl."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = super().problems() + self.tracking.problems()
         return found + count_problems(self.nproc_per_node)
 
@@ -38,7 +44,7 @@ def run(args: Args) -> int:
     if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
         return _train(args)
     if problems := plain_problems(args):
-        raise PretrainError("\n".join(problems))
+        raise PretrainError(*problems)
     with large_imports():
         from pretrain import check_run
 

@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 
 from ..publishing import PublishConfig
+from . import large_imports
+
+COMMON = (
+    "config", "model", "repo_id", "dry_run", "output", "public", "license", "language", "depths", "cuts",
+    "steps", "run", "glue",
+)  # fmt: skip
+EXAMPLE = "acn publish runs/small --repo_id me/acn-small --dry_run --output runs/hub"
 
 
 @dataclass
@@ -12,7 +19,8 @@ class Args(PublishConfig):
 
 def run(args: Args) -> int:
     """Write the publication, send it, say its address."""
-    from ..publishing import publish_source
+    with large_imports():
+        from ..publishing import publish_source
 
     publish_source(args)
     return 0

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from eval.report import ReportConfig
 
+from . import large_imports
+
+EXAMPLE = "acn report runs/glue-acn runs/glue-res --output runs/report"
+
 
 @dataclass
 class Args(ReportConfig):
@@ -12,7 +16,8 @@ class Args(ReportConfig):
 
 def run(args: Args) -> int:
     """Write the page and say where it is."""
-    from eval.report import write_report
+    with large_imports():
+        from eval.report import write_report
 
     print(f"report: {write_report(args)}")
     return 0

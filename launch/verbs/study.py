@@ -9,9 +9,16 @@ from eval import EvalError
 from eval.studies import StudyConfig
 
 from ..tracking import TrackingConfig
+from . import large_imports
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
+
+COMMON = (
+    "config", "studies", "model", "output", "tasks", "glue_dir", "seeds", "max_train_samples",
+    "max_eval_samples", "epochs", "learning_rate", "tracking.mlflow",
+)  # fmt: skip
+EXAMPLE = "acn study noise,early_exit --model runs/glue-acn/sst2 --output runs/studies"
 
 
 @dataclass
@@ -25,10 +32,11 @@ class Args(StudyConfig):
 def run(args: Args) -> int:
     """Run each study; its numbers and picture are in OUTPUT/STUDY."""
     if problems := args.tracking.problems():
-        raise EvalError("\n".join(problems))
-    from eval.studies import STUDY_FILE, run_studies
+        raise EvalError(*problems)
+    with large_imports():
+        from eval.studies import STUDY_FILE, run_studies
 
-    from ..tracking import open_tracker
+        from ..tracking import open_tracker
 
     output = Path(args.output)
     with ExitStack() as stack:

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from ..errors import LaunchError
 from ..tracking import SyncConfig
+
+EXAMPLE = "acn track sync runs/acn --tracking.mlflow http://server:5000"
 
 
 @dataclass
@@ -23,9 +27,9 @@ def run(args: Args) -> int:
     """Sync one run after the other, and say where each is."""
     problems = args.tracking.problems()
     if args.action != "sync":
-        problems.insert(0, f"{args.action!r} is no action of `acn track`: use sync")
+        problems.insert(0, Problem("", wrong=f"{args.action!r} is no action of `acn track`", fix="use sync"))
     if problems:
-        raise LaunchError("\n".join(problems))
+        raise LaunchError(*problems)
     from ..tracking import check_run_dir, sync_run
 
     for folder in args.runs:

@@ -1,18 +1,9 @@
 from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint, tokenizer_folder
-from .folder import (
-    MARKER,
-    Checkpoint,
-    Progress,
-    Saver,
-    checkpoint_folder,
-    gather_objects,
-    load_checkpoint,
-    newest_complete,
-    newest_sound,
-)
+from .folder import MARKER, Checkpoint, Progress, newest_complete, newest_sound, step_folders, step_name, step_of
 from .origin import Origin, differences, find_origin
-from .resize import load_resized
+from .resize import load_checkpoint
+from .saver import Saver
 
 __all__ = [
     "MARKER",
@@ -21,15 +12,15 @@ __all__ = [
     "Origin",
     "Progress",
     "Saver",
-    "checkpoint_folder",
     "differences",
     "export_checkpoint",
     "find_checkpoint",
     "find_origin",
-    "gather_objects",
     "load_checkpoint",
-    "load_resized",
     "newest_complete",
     "newest_sound",
+    "step_folders",
+    "step_name",
+    "step_of",
     "tokenizer_folder",
 ]

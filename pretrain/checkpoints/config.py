@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from data_pipeline import Problem
+
 
 @dataclass
 class CheckpointConfig:
@@ -18,17 +20,20 @@ class CheckpointConfig:
     export_every: int = 0
     """Steps between two Hugging Face folders RUN/models/step-0000500, made of a checkpoint. 0: only at the end."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         for name in ("every", "keep_every", "export_every"):
             if getattr(self, name) < 0:
-                found.append(f"checkpoint.{name}={getattr(self, name)} must not be negative")
+                found.append(Problem(f"checkpoint.{name}", getattr(self, name), "must not be negative"))
         if self.keep < 1:
-            found.append(f"checkpoint.keep={self.keep} must be at least 1")
+            found.append(Problem("checkpoint.keep", self.keep, "must be at least 1"))
         for name in ("keep_every", "export_every"):
             if getattr(self, name) > 0 and (self.every == 0 or getattr(self, name) % self.every):
                 found.append(
-                    f"checkpoint.{name}={getattr(self, name)} must be a multiple of checkpoint.every={self.every}"
+                    Problem(
+                        f"checkpoint.{name}",
+                        getattr(self, name),
+                        f"must be a multiple of checkpoint.every={self.every}",
+                    )
                 )
         return found

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import Manifest
+from data_pipeline import Manifest, new_folder
 from modeling import AcnConfig, AcnForMaskedLM
 
 from ..errors import PretrainError
@@ -50,13 +49,10 @@ def export_checkpoint(
     model.load_state_dict(averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint))
     if depth is not None:
         model.truncate(depth)
-    aside = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(tokenizer, aside)
     disable_progress_bar()
-    model.save_pretrained(aside)
-    shutil.rmtree(output, ignore_errors=True)
-    os.replace(aside, output)
+    with new_folder(output, replace=True) as aside:
+        shutil.copytree(tokenizer, aside, dirs_exist_ok=True)
+        model.save_pretrained(aside)
     return output
 
 

@@ -6,23 +6,20 @@ and of every file with its size and sha256. A folder without it, or whose files 
 
 import json
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from data_pipeline import file_sha256
+
 from ..budget import Branch
-from ..files import file_sha256
-from ..recovery import Health
-from .config import CheckpointConfig
+from ..engine import gather_objects
+from ..health import Health
 
 MARKER = "COMPLETE"
-# What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
-CLIENT_STATE = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
 
 
 @dataclass
@@ -95,9 +92,24 @@ def checkpoint_folder(run: Path) -> Path:
     return run / "checkpoints"
 
 
+def step_name(step: int) -> str:
+    """The name of what belongs to a step; names sort as the steps do."""
+    return f"step-{step:07d}"
+
+
+def step_of(name: str) -> int:
+    """The inverse of `step_name`."""
+    return int(name.removeprefix("step-"))
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """What lies in `folder` under a `step_name`, in the order of the steps."""
+    return sorted(folder.glob("step-*"))
+
+
 def complete_checkpoints(run: Path) -> Iterator[Checkpoint]:
     """The checkpoints of `run` whose marker names exactly the files that are there, newest first."""
-    for path in sorted(checkpoint_folder(run).glob("step-*"), reverse=True):
+    for path in reversed(step_folders(checkpoint_folder(run))):
         checkpoint = read_checkpoint(path)
         if checkpoint is not None:
             yield checkpoint
@@ -113,7 +125,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     try:
         marker = json.loads((path / MARKER).read_text())
         files = marker["files"]
-        if {name: file["bytes"] for name, file in files.items()} != _file_sizes(path):
+        if {name: file["bytes"] for name, file in files.items()} != file_sizes(path):
             return None
         return Checkpoint(path, Progress.from_json(marker["progress"]), files)
     except (OSError, ValueError, KeyError, TypeError):
@@ -134,7 +146,7 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
             [item for item in complete_checkpoints(run) if at_most is None or item.progress.step <= at_most],
         ]
         whole = {item.path for item in complete_checkpoints(run)}
-        for path in sorted(checkpoint_folder(run).glob("step-*")):
+        for path in step_folders(checkpoint_folder(run)):
             if path not in whole:
                 say(f"WARNING: {path} is incomplete (no {MARKER} marker, or other files than it names): ignored")
     dist.broadcast_object_list(candidates, src=0)
@@ -147,149 +159,17 @@ def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = No
     return None
 
 
-class Saver:
-    """Writes the checkpoints of one run. Its methods are collectives: every rank calls them at the same step."""
-
-    def __init__(
-        self,
-        engine: Any,
-        run: Path,
-        config: CheckpointConfig,
-        say: Callable[[str], None],
-        log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
-    ):
-        from .writer import HashingWriter  # imports DeepSpeed, which takes seconds that only ranks should spend
-
-        self._engine, self._run, self._config, self._say, self._log = engine, run, config, say, log
-        self._writer = HashingWriter(config.asynchronous)
-        engine.checkpoint_engine = self._writer
-        # `acn export` does what this script of DeepSpeed's does; copying it could fail on rank 0 alone
-        engine._copy_recovery_script = lambda *_: None
-        self._pending: tuple[Path, dict[str, Any], float] | None = None  # folder, progress, beginning
-        self._bytes = 0
-        self._blocked = 0.0  # seconds that training waited for the pending checkpoint
-
-    @property
-    def busy(self) -> bool:
-        """Whether this rank is still writing in the background."""
-        return self._pending is not None and self._writer.busy
-
-    @property
-    def pending(self) -> bool:
-        """Whether a checkpoint waits for its marker; the same on all ranks."""
-        return self._pending is not None
-
-    def save(self, progress: Progress, extra: dict[str, Any] | None = None) -> bool:
-        """Write a checkpoint, or begin to; False when the disk did not take it and the older ones stand.
-
-        Args:
-            extra: more states for rank 0 to write with torch.save, by file name.
-        """
-        if self.pending:
-            self.finish()
-        path = checkpoint_folder(self._run) / f"step-{progress.step:07d}"
-        began = time.monotonic()
-        problem = gather_objects(self._prepare(path) if dist.get_rank() == 0 else None)[0]
-        if problem:
-            self._say(f"WARNING: no checkpoint at step {progress.step}: {problem}")
-            return False
-        client_state = {**CLIENT_STATE, "optimizer_order": self._engine.optimizer_order}
-        self._engine.save_checkpoint(str(path.parent), tag=path.name, client_state=client_state, save_latest=False)
-        if dist.get_rank() == 0:
-            for name, state in (extra or {}).items():
-                self._writer.save(state, str(path / name))
-        self._pending = (path, asdict(progress), began)  # a copy: training goes on counting
-        self._blocked = time.monotonic() - began
-        return True if self._config.asynchronous else self.finish()
-
-    def finish(self) -> bool:
-        """Wait for the files of the pending checkpoint and mark it complete; False when that failed."""
-        assert self._pending is not None
-        path, progress, began = self._pending
-        self._pending = None
-        waited = time.monotonic()
-        written, error = self._writer.finish()
-        outcomes = gather_objects((written, error))
-        problem = next((error for _, error in outcomes if error), None)
-        if dist.get_rank() == 0 and problem is None:
-            files = [file for written, _ in outcomes for file in written]
-            problem = self._mark(path, progress, {Path(file.path).name: file for file in files})
-        problem = gather_objects(problem)[0]
-        if problem:
-            if dist.get_rank() == 0:
-                shutil.rmtree(path, ignore_errors=True)
-            self._say(f"WARNING: the checkpoint at step {progress['step']} could not be written: {problem}")
-            return False
-        now = time.monotonic()
-        self._blocked += now - waited
-        sizes = {"checkpoint/seconds": now - began, "checkpoint/megabytes": self._bytes / 1e6}
-        self._log(sizes | {"checkpoint/blocked_seconds": self._blocked}, progress["step"])
-        self._say(
-            f"step {progress['step']}  checkpoint {path} ({self._bytes / 1e6:,.1f} MB in {now - began:.1f} s"
-            + (f", training waited {self._blocked:.1f} s)" if self._config.asynchronous else ")")
-        )
-        return True
-
-    def _prepare(self, path: Path) -> str | None:
-        """An empty folder with room for it; or why not. Rank 0 only."""
-        try:
-            shutil.rmtree(path, ignore_errors=True)  # what a crash left here
-            path.mkdir(parents=True)
-            newest = newest_complete(self._run)
-            need = newest.bytes if newest else 0
-            free = shutil.disk_usage(path).free
-            if free < need:
-                path.rmdir()
-                return f"{path.parent} has {free / 1e9:.2f} GB free, {need / 1e9:.2f} GB are needed: make room there"
-        except OSError as error:
-            return str(error)
-        return None
-
-    def _mark(self, path: Path, progress: dict[str, Any], written: dict[str, Any]) -> str | None:
-        """Write the marker and delete what need not be kept; or why not. Rank 0 only."""
-        try:
-            files = {}
-            for name, size in _file_sizes(path).items():
-                known = written.get(Path(name).name)
-                if known is not None and known.bytes != size:
-                    return f"{path / name} has {size} bytes instead of {known.bytes}"
-                files[name] = {"bytes": size, "sha256": known.sha256 if known else file_sha256(path / name)}
-            self._bytes = sum(_file_sizes(path).values())
-            aside = path / f"{MARKER}.tmp"
-            with aside.open("w") as file:
-                json.dump({"progress": progress, "files": files}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path / MARKER)
-            _prune(path.parent, self._config)
-        except OSError as error:
-            return str(error)
-        return None
+def write_marker(path: Path, progress: dict[str, Any], files: dict[str, dict[str, Any]]) -> None:
+    """Make the checkpoint at `path` count; everything in `files` (as in `Checkpoint`) must have reached the disk."""
+    aside = path / f"{MARKER}.tmp"
+    with aside.open("w") as file:
+        json.dump({"progress": progress, "files": files}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path / MARKER)
 
 
-def load_checkpoint(engine: Any, checkpoint: Checkpoint) -> None:
-    """Restore weights and optimizer states of the same layout. A collective."""
-    loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
-    assert loaded is not None, f"DeepSpeed did not load the complete checkpoint {checkpoint.path}"
-
-
-def gather_objects(value: Any) -> list[Any]:
-    """The `value` of every rank, by rank. A collective."""
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def _file_sizes(path: Path) -> dict[str, int]:
+def file_sizes(path: Path) -> dict[str, int]:
+    """The bytes of every file of a checkpoint but its marker, by name below `path`."""
     files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith(MARKER))
     return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
-
-
-def _prune(folder: Path, config: CheckpointConfig) -> None:
-    marked = [path for path in sorted(folder.glob("step-*")) if (path / MARKER).exists()]
-    for path in marked[: -config.keep]:
-        step = int(path.name.removeprefix("step-"))
-        if config.keep_every and step % config.keep_every == 0:
-            continue
-        (path / MARKER).unlink()  # first, so that a crash in between leaves no half of a checkpoint that counts
-        shutil.rmtree(path)

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch.distributed as dist
 from torch import nn
 
+from data_pipeline import Problem
+
+from ..engine import gather_objects
 from ..errors import PretrainError
 from .export import find_checkpoint, full_state_dict
-from .folder import Checkpoint, Progress, gather_objects
+from .folder import Checkpoint, Progress
 
 
 @dataclass
@@ -18,33 +22,37 @@ class Origin:
     branch: bool
     """True: weights, optimizer states, step and sample counter. False: the weights alone."""
 
-    def problems(self, progress: Progress) -> list[str]:
-        """Why a run that would begin with `progress` cannot start from here, each with its mend.
+    def problems(self, progress: Progress) -> list[Problem]:
+        """Why a run that would begin with `progress` cannot start from here, each with its fix.
 
         Weights go into the same architecture, on a corpus of the same vocabulary; everything else needs the same corpus
         in the same order.
         """
         saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
-        where, mend = f"{field} {self.checkpoint.path}", "use the same"
-        found = differences("model", saved.model, progress.model, where, mend)
+        path, fix = str(self.checkpoint.path), "use the same"
+        where = f"{field} {path}"
+        found = differences("model", saved.model, progress.model, where, fix)
         if self.branch:
-            found += differences("order", saved.order, progress.order, where, mend)
+            found += differences("order", saved.order, progress.order, where, fix)
             if saved.rate == 0:
-                found.append(f"{where} has made no step: nothing to branch from")
+                found.append(Problem(field, wrong=f"{path} has made no step", fix="nothing to branch from"))
         elif saved.order["tokenizer"] != progress.order["tokenizer"]:
             found.append(
-                f"{where} was trained with another tokenizer than that of `data`: prepare the "
-                "corpus with `acn prepare --tokenizer` and the first corpus's tokenizer folder"
+                Problem(
+                    field,
+                    wrong=f"{path} was trained with another tokenizer than that of `data`",
+                    fix="prepare the corpus with `acn prepare --tokenizer` and the first corpus's tokenizer folder",
+                )
             )
         return found
 
-    def give_weights(self, model: nn.Module, rank: int, world_size: int) -> None:
+    def give_weights(self, model: nn.Module) -> None:
         """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
 
         Raises:
             PretrainError: a file of the checkpoint is damaged.
         """
-        damaged = gather_objects(self.checkpoint.damaged_files(rank, world_size))
+        damaged = gather_objects(self.checkpoint.damaged_files(dist.get_rank(), dist.get_world_size()))
         if names := [name for part in damaged for name in part]:
             raise PretrainError(f"{self.checkpoint.path} is damaged ({', '.join(names)}): take another checkpoint")
         if not self.branch:
@@ -66,10 +74,10 @@ def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None
         raise PretrainError(f"{'branch_from' if branch_from else 'init_from'}: {error}") from None
 
 
-def differences(part: str, before: dict, now: dict, where: str, mend: str) -> list[str]:
+def differences(part: str, before: dict, now: dict, where: str, fix: str) -> list[Problem]:
     """The values in which `now` is not what the checkpoint `where` was written with."""
     return [
-        f"{part}: {key}={now.get(key)}, but {where} was written with {before.get(key)}: {mend}"
+        Problem(part, wrong=f": {key}={now.get(key)}, but {where} was written with {before.get(key)}", fix=fix)
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]

@@ -1,12 +1,14 @@
-"""A checkpoint of one world size, ZeRO stage or precision continued in another.
+"""A checkpoint loaded into an engine, also of another world size, ZeRO stage or precision than it was written with.
 
-DeepSpeed's universal checkpoints hold the fp32 weight and the Adam moments of every parameter in files of their own.
-Loading them is done here, parameter by parameter through DeepSpeed's tensor-fragment functions, because DeepSpeed
-0.19.8's own loader refuses stage 1 -> 3 and 3 -> 2, and at stage 3 gives all parameter groups the first one's weight
-decay and all sub-groups one shared step counter.
+In its own layout DeepSpeed loads it. For another, DeepSpeed's universal checkpoints hold the fp32 weight and the Adam
+moments of every parameter in files of their own. Loading those is done here, parameter by parameter through DeepSpeed's
+tensor-fragment functions, because DeepSpeed 0.19.8's own loader refuses stage 1 -> 3 and 3 -> 2, and at stage 3 gives
+all parameter groups the first one's weight decay and all sub-groups one shared step counter.
 """
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,48 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from ..engine import gather_objects
 from ..errors import PretrainError
-from .folder import Checkpoint, gather_objects
+from ..optim import Ema
+from .folder import Checkpoint, Progress, checkpoint_folder
 from .states import State, convert, universal_states, unsharded_states
 
 
-def load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
-    """Give `engine` the weights and optimizer states of `checkpoint`, whatever their layouts. A collective.
+def load_checkpoint(
+    engine: Any, ema: Ema | None, checkpoint: Checkpoint, now: Progress, run: Path, say: Callable[[str], None]
+) -> Progress:
+    """Give `engine` the weights and optimizer states of `checkpoint`, whatever their layouts, and `ema` its average.
+
+    A collective. A checkpoint without an average has one begin with its weights.
 
     Args:
-        scratch: folder for the converted checkpoint, which is deleted again.
+        now: progress of the run with the engine's own layout.
+        run: its folder, in which a converted checkpoint lies for the time of loading.
+
+    Returns:
+        The checkpoint's progress in the engine's layout.
 
     Raises:
         PretrainError: DeepSpeed could not convert the checkpoint.
     """
+    saved = checkpoint.progress
+    if saved.layout == now.layout:
+        loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
+        assert loaded is not None, f"DeepSpeed did not load the complete checkpoint {checkpoint.path}"
+    else:
+        say(
+            f"{checkpoint.path} was written by {saved.world_size} rank(s), ZeRO stage {saved.zero_stage}, "
+            f"{saved.precision}: converting"
+        )
+        _load_resized(engine, checkpoint, checkpoint_folder(run))
+    if ema is not None and not ema.load(checkpoint.path):
+        say(f"{checkpoint.path} has no average of the weights: a new one begins")
+        ema.start(engine)
+    return replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
+
+
+def _load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:
+    """Load parameter by parameter. A collective."""
     _create_optimizer_states(engine)
     folder = _universal(checkpoint, scratch) if checkpoint.progress.zero_stage else None
     states = unsharded_states(checkpoint) if folder is None else universal_states(folder)

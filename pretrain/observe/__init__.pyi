@@ -1,10 +1,10 @@
 from .config import ProbesConfig, ProfileConfig
 from .console import Console, LineConsole
 from .figures import HEATMAPS, Curves, draw_side_by_side, read_metrics, rows_of
-from .meter import duration, peak_memory
+from .meter import peak_memory
 from .observer import Observer, Tracker
 from .peak import DTYPES, known_peak, peak_flops
-from .sample_log import SampleLog, forget_after
+from .sample_log import SampleLog
 
 __all__ = [
     "DTYPES",
@@ -18,8 +18,6 @@ __all__ = [
     "SampleLog",
     "Tracker",
     "draw_side_by_side",
-    "duration",
-    "forget_after",
     "known_peak",
     "peak_flops",
     "peak_memory",

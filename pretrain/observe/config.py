@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from data_pipeline import Problem
+
 
 @dataclass
 class ProbesConfig:
@@ -11,9 +13,8 @@ class ProbesConfig:
     """Steps between two probes of the gradient of every layer (norm, and the share that comes directly through the
     read-out), each of one micro-batch; 0: none."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        return [f"probes.every={self.every} must not be negative"] if self.every < 0 else []
+    def problems(self) -> list[Problem]:
+        return [Problem("probes.every", self.every, "must not be negative")] if self.every < 0 else []
 
 
 @dataclass
@@ -27,11 +28,10 @@ class ProfileConfig:
     all_ranks: bool = False
     """Trace every rank, not only rank 0: to see who waits for whom."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if self.start < 1:
-            found.append(f"profile.start={self.start} must be at least 1, the first step")
+            found.append(Problem("profile.start", self.start, "must be at least 1, the first step"))
         if self.steps < 0:
-            found.append(f"profile.steps={self.steps} must not be negative")
+            found.append(Problem("profile.steps", self.steps, "must not be negative"))
         return found

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from .meter import duration
+from data_pipeline import duration
 
 
 class Console(Protocol):

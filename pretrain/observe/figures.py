@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+
+from data_pipeline import new_file
 
 Curves = dict[str, dict[int, float]]
 """{metric: {step: value}}, steps ascending."""
@@ -151,10 +152,9 @@ def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence
 
 
 def _save(figure: Figure, path: Path) -> None:
-    aside = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(aside, dpi=120)
+    with new_file(path) as aside:
+        figure.savefig(aside, dpi=120)
     plt.close(figure)
-    os.replace(aside, path)
 
 
 def rows_of(curves: Curves, metric: str) -> list[dict[int, float]]:

@@ -4,13 +4,13 @@ import platform
 import socket
 
 import torch
-import torch.distributed as dist
+
+from ..engine import gather_objects
 
 
 def job_tags(device: torch.device) -> dict[str, str]:
     """Tags of the run's record: the hosts in the order of their ranks, the number of ranks, the device. Collective."""
-    hosts: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(hosts, socket.gethostname())
+    hosts = gather_objects(socket.gethostname())
     on_cuda = device.type == "cuda"
     return {
         "hosts": ", ".join(dict.fromkeys(hosts)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 import torch.distributed as dist
 
-from data_pipeline.stream import MaskedBatch
+from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnForMaskedLM
 
 from ..config import PretrainConfig
+from ..engine import precision_warning
 from .console import Console
 from .gradients import GradientProbe
 from .job import job_tags
@@ -54,7 +55,8 @@ class Observer:
                 with observer.meter.phase("backward"):
                     engine.backward(outputs.loss)
         observer.end_step(batches, global_batch_size)
-        observer.log(..., step)  # on logging steps
+        observer.count_losses(losses)  # if the step was applied
+        observer.log(observer.take_means(...) | ..., step)  # on logging steps
 
     What a step costs beyond the phases' clocks: on logging steps an argmax over the logits, on probing steps the norms
     of `AcnGradientProbe` in one micro-batch. Rank 0 alone records and shows.
@@ -76,6 +78,7 @@ class Observer:
     ):
         self.config = config
         self.console = console
+        self.precision = precision
         rank, ranks = dist.get_rank(), dist.get_world_size()
         folder = Path(config.output)
         self.meter = Meter(model.config, Peak(peak_flops(device, precision), ranks), device)
@@ -86,6 +89,9 @@ class Observer:
         self._probe = GradientProbe(model)
         self._profiler = StepProfiler(config.profile, folder / "profile", rank, device)
         self._hits = torch.zeros(2, device=device)
+        # summed on the device: reading the loss at every step would wait for every step
+        self._loss = torch.zeros((), device=device)
+        self._losses = 0
         self._step = self._steps = 0
         self._logging = self._probing = self._listening = False
 
@@ -102,11 +108,23 @@ class Observer:
         if self.tracker is not None:
             self.console.say(line)
 
+    def introduce(self, parameters: int, stream: TokenStream) -> None:
+        """Tell the user what is going to be trained, on what, and how."""
+        model = self.config.model
+        self.say(
+            f"{model.connectivity} model, {model.num_hidden_layers} layers x {model.hidden_size}, "
+            f"{parameters / 1e6:.1f}M parameters; {stream.blocks:,} blocks of {stream.seq_length} tokens; "
+            f"{stream.world_size} rank(s), ZeRO stage {self.config.zero_stage}, {self.precision}; "
+            f"run: {Path(self.config.output)}"
+        )
+        if (warning := precision_warning(self.precision)) is not None:
+            self.say(warning)
+
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Record and show metrics, once for all ranks."""
         if self.tracker is not None:
-            self.tracker.log_metrics(metrics, step)
             self.console.progress(step, self._steps, metrics)
+            self.tracker.log_metrics(metrics, step)  # second: the first time it may have to import MLflow
 
     def begin_step(self, step: int, steps: int) -> None:
         """Get ready for optimizer step `step` (1 is the first) of `steps`."""
@@ -141,6 +159,33 @@ class Observer:
             self._listening = False
             self.log(self._probe.metrics(), self._step)
         self._say_where(self._profiler.after_step(self._step))
+
+    def count_losses(self, losses: Sequence[torch.Tensor]) -> None:
+        """Take the micro-batches' losses of an applied step into the mean."""
+        self._loss += torch.stack(list(losses)).mean()
+        self._losses += 1
+
+    def take_means(self, replaced_blocks: int) -> dict[str, float]:
+        """`train/loss` and `train/accuracy` since the last call, over all ranks, and `train/replaced_blocks`.
+
+        What there is none of is left out, so that a curve has a gap there and not a wrong point: the loss where no step
+        was applied, the blocks where damaged ones are an error. A collective, one exchange for all of it.
+
+        Args:
+            replaced_blocks: this rank's.
+        """
+        sums = torch.cat([torch.stack([self._loss, self._loss.new_tensor(float(replaced_blocks))]), self.take_hits()])
+        dist.all_reduce(sums)
+        metrics = {}
+        if self._losses:
+            metrics["train/loss"] = sums[0].item() / dist.get_world_size() / self._losses
+        if sums[3] > 0:
+            metrics["train/accuracy"] = (sums[2] / sums[3]).item()
+        if self.config.stream.damaged == "skip":
+            metrics["train/replaced_blocks"] = sums[1].item()
+        self._loss.zero_()
+        self._losses = 0
+        return metrics
 
     def take_hits(self) -> torch.Tensor:
         """(2,) masked positions of this rank predicted correctly, and all of them, on the logging step just made."""

@@ -1,12 +1,11 @@
 """Traces of a few steps, on demand: what every operator, kernel and collective of them took."""
 
-import gzip
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from data_pipeline import new_file
 
 from .config import ProfileConfig
 
@@ -53,11 +52,7 @@ class StepProfiler:
         end = f"rank{self._rank}-step{self._first}"
         order = "self_cuda_time_total" if self._on_cuda else "self_cpu_time_total"
         (self._folder / f"table-{end}.txt").write_text(done.key_averages().table(sort_by=order, row_limit=40) + "\n")
-        trace, plain = self._folder / f"trace-{end}.json.gz", self._folder / f".trace-{end}.json"
-        done.export_chrome_trace(str(plain))
-        aside = plain.with_suffix(".tmp")
-        with plain.open("rb") as source, gzip.open(aside, "wb", compresslevel=4) as target:
-            shutil.copyfileobj(source, target)
-        os.replace(aside, trace)
-        plain.unlink()
+        trace = self._folder / f"trace-{end}.json.gz"
+        with new_file(trace) as aside:
+            done.export_chrome_trace(str(aside))  # compresses what ends in .gz
         return trace

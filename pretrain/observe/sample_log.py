@@ -1,35 +1,51 @@
 """Which samples every optimizer step was made of, for auditing: RUN/samples/rank-00000.jsonl."""
 
 import json
-import os
 from pathlib import Path
+from typing import IO
 
 import torch
+import torch.distributed as dist
+
+from data_pipeline import write_text
 
 
 class SampleLog:
-    """Appends {"step", "samples"} for each step of one rank; the lines of all ranks together are the global batches."""
+    """Appends {"step", "samples"} for each step of one rank; the lines of all ranks together are the global batches.
 
-    def __init__(self, run: Path, rank: int):
-        folder = run / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"rank-{rank:05d}.jsonl").open("a", buffering=1)
+    Args:
+        wanted: False: only forgets what earlier starts of the run noted.
+    """
+
+    def __init__(self, run: Path, wanted: bool):
+        self._run, self._wanted = run, wanted
+        self._file: IO[str] | None = None
+
+    def go_on_after(self, step: int) -> None:
+        """Note the steps after `step`, in place of what was noted of them. A collective.
+
+        Rank 0 rewrites everyone's files, which may be those of another number of ranks: nobody may have one open.
+        """
+        if self._file is not None:
+            self._file.close()
+        dist.barrier()
+        if dist.get_rank() == 0:
+            _forget_after(self._run, step)
+        dist.barrier()
+        if self._wanted:
+            path = self._run / "samples" / f"rank-{dist.get_rank():05d}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", buffering=1)
 
     def add(self, step: int, samples: list[torch.Tensor]) -> None:
         """Note the sample ids of the micro-batches of optimizer step `step` (1-based, as in the metrics)."""
-        self._file.write(json.dumps({"step": step, "samples": torch.cat(samples).tolist()}) + "\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, "samples": torch.cat(samples).tolist()}) + "\n")
 
 
-def forget_after(run: Path, step: int) -> None:
-    """Drop what was noted of steps after `step`: they are done again, possibly by another number of ranks."""
+def _forget_after(run: Path, step: int) -> None:
     for path in sorted((run / "samples").glob("rank-*.jsonl")):
-        aside = path.with_suffix(".tmp")
-        aside.write_text("".join(line for line in path.read_text().splitlines(True) if _belongs(line, step)))
-        os.replace(aside, path)
+        write_text(path, "".join(line for line in path.read_text().splitlines(True) if _belongs(line, step)))
 
 
 def _belongs(line: str, step: int) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data_pipeline import Problem
+
 
 @dataclass
 class OptimConfig:
@@ -27,27 +29,28 @@ class OptimConfig:
     fused: bool | None = None
     """adamw: update all weights in one pass; null for where torch has such a kernel, on CPUs and CUDA."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if self.lr <= 0:
-            found.append(f"optim.lr={self.lr} must be above 0")
+            found.append(Problem("optim.lr", self.lr, "must be above 0"))
         if not all(0 <= beta < 1 for beta in self.betas):
-            found.append(f"optim.betas={self.betas} must both be in [0, 1)")
+            found.append(Problem("optim.betas", self.betas, "must both be in [0, 1)"))
         for name in ("eps", "weight_decay", "grad_clip"):
             if getattr(self, name) < 0:
-                found.append(f"optim.{name}={getattr(self, name)} must not be negative")
+                found.append(Problem(f"optim.{name}", getattr(self, name), "must not be negative"))
         if self.momentum is not None:
             if self.name != "muon":
-                found.append(f"optim.momentum is for optim.name muon, not {self.name}: leave it out")
+                found.append(
+                    Problem("optim.momentum", wrong=f"is for optim.name muon, not {self.name}", fix="leave it out")
+                )
             if not 0 <= self.momentum < 1:
-                found.append(f"optim.momentum={self.momentum} must be in [0, 1)")
+                found.append(Problem("optim.momentum", self.momentum, "must be in [0, 1)"))
         if self.fused is not None and self.name != "adamw":
-            found.append(f"optim.fused is for optim.name adamw, not {self.name}: leave it out")
+            found.append(Problem("optim.fused", wrong=f"is for optim.name adamw, not {self.name}", fix="leave it out"))
         return found
 
-    def sharding_problems(self, zero_stage: int, offloaded: bool, precision: str) -> list[str]:
-        """Why this optimizer would not compute what it promises under these settings, each with its mend.
+    def sharding_problems(self, zero_stage: int, offloaded: bool, precision: str) -> list[Problem]:
+        """Why this optimizer would not compute what it promises under these settings, each with its fix.
 
         LAMB and Muon look at whole tensors, which ZeRO's flat partitions hide. Those cases are refused in which the
         result was not seen to equal an independent computation.
@@ -56,16 +59,28 @@ class OptimConfig:
             return []
         found = []
         if offloaded:
-            found.append(f"optim.name={self.name} does not go with offload.optimizer: use none, or adamw")
+            found.append(Problem("optim.name", self.name, "does not go with offload.optimizer", "use none, or adamw"))
         if self.name == "lamb" and zero_stage == 3:
-            found.append("optim.name=lamb needs whole tensors' norms, which zero_stage=3 does not give: use 0, 1 or 2")
+            found.append(
+                Problem(
+                    "optim.name",
+                    "lamb",
+                    "needs whole tensors' norms, which zero_stage=3 does not give",
+                    "use 0, 1 or 2",
+                )
+            )
         if self.name == "muon" and zero_stage and self.grad_clip:
             found.append(
-                f"optim.grad_clip={self.grad_clip} with optim.name=muon and zero_stage={zero_stage}: DeepSpeed would "
-                "clip Muon's finished steps instead of gradients; set optim.grad_clip 0 or zero_stage 0"
+                Problem(
+                    "optim.grad_clip",
+                    self.grad_clip,
+                    f"with optim.name=muon and zero_stage={zero_stage}",
+                    "DeepSpeed would clip Muon's finished steps instead of gradients; set optim.grad_clip 0 or "
+                    "zero_stage 0",
+                )
             )
         if self.name == "muon" and precision == "fp16":
-            found.append("optim.name=muon does not go with precision=fp16: use bf16 or fp32")
+            found.append(Problem("optim.name", "muon", "does not go with precision=fp16", "use bf16 or fp32"))
         return found
 
     def deepspeed_settings(self, zero_stage: int) -> dict[str, Any]:
@@ -86,11 +101,10 @@ class EmaConfig:
     every: int = 10
     """Steps between two updates, each with the decay of as many steps. ZeRO gathers all weights for one."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         if not 0 <= self.decay < 1:
-            found.append(f"ema.decay={self.decay} must be in [0, 1)")
+            found.append(Problem("ema.decay", self.decay, "must be in [0, 1)"))
         if self.every < 1:
-            found.append(f"ema.every={self.every} must be at least 1")
+            found.append(Problem("ema.every", self.every, "must be at least 1"))
         return found

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from data_pipeline import Problem
+
 Shape = Literal["linear", "cosine", "sqrt"]
 
 
@@ -25,23 +27,36 @@ class ScheduleConfig:
     decay_shape: Shape | None = None
     """wsd and decay: linear, cosine, or sqrt for 1 - sqrt(t) (the best in arXiv 2405.18392); linear if not given."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = []
         for name in ("warmup_fraction", "decay_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                found.append(f"schedule.{name}={value} must be in [0, 1]")
+                found.append(Problem(f"schedule.{name}", value, "must be in [0, 1]"))
         if not 0 <= self.min_fraction < 1:
-            found.append(f"schedule.min_fraction={self.min_fraction} must be in [0, 1)")
+            found.append(Problem("schedule.min_fraction", self.min_fraction, "must be in [0, 1)"))
         if self.decay_fraction is not None and self.name != "wsd":
-            found.append(f"schedule.decay_fraction is for schedule.name wsd, not {self.name}: leave it out")
+            found.append(
+                Problem(
+                    "schedule.decay_fraction", wrong=f"is for schedule.name wsd, not {self.name}", fix="leave it out"
+                )
+            )
         if self.decay_shape is not None and self.name not in ("wsd", "decay"):
-            found.append(f"schedule.decay_shape is for schedule.name wsd and decay, not {self.name}: leave it out")
+            found.append(
+                Problem(
+                    "schedule.decay_shape",
+                    wrong=f"is for schedule.name wsd and decay, not {self.name}",
+                    fix="leave it out",
+                )
+            )
         if self.name == "wsd" and self.warmup_fraction + self._decay_fraction > 1:
             found.append(
-                f"schedule.warmup_fraction={self.warmup_fraction} and schedule.decay_fraction={self._decay_fraction} "
-                "are more than the whole budget: lower one"
+                Problem(
+                    "schedule.warmup_fraction",
+                    self.warmup_fraction,
+                    f"and schedule.decay_fraction={self._decay_fraction} are more than the whole budget",
+                    "lower one",
+                )
             )
         return found
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.model import BERT, Size, measure_depths, training_step
-from benchmarks.timing import Goal, Timing, interleave, peak_memory, ratio, table, write_json
+from benchmarks.timing import Goal, Timing, interleave, peak_memory, ratio, table, write_results
 
 
 def test_cases_run_in_turn_and_each_round_starts_with_another():
@@ -25,7 +25,7 @@ def test_goals_know_their_direction(tmp_path):
     goals = [Goal("speed", 1.6, 1.5), Goal("speed", 1.4, 1.5), Goal("time", 1.01, 1.02, at_least=False)]
     assert [goal.met for goal in goals] == [True, False, True]
     assert "NOT MET" in str(goals[1])
-    write_json(tmp_path / "out.json", goals, training=[{"seconds": [1.0]}])
+    write_results(tmp_path / "out.json", goals, training=[{"seconds": [1.0]}])
     written = json.loads((tmp_path / "out.json").read_text())
     assert [goal["met"] for goal in written["goals"]] == [True, False, True]
     assert written["machine"]["cpu_cores"] >= 1

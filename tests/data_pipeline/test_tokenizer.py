@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare_corpus
-from data_pipeline.corpus.statistics import longest_tokens
+from data_pipeline.corpus.merge import longest_tokens
 from data_pipeline.tokenizer import fingerprint_of_folder, load_tokenizer, train_tokenizer, vocabulary_of
 
 TRAIN = """

@@ -149,7 +149,7 @@ def test_help_of_every_verb_explains_its_options(acn):
     for verb in cli_verbs():
         code, out, _ = acn(verb, "--help")
         assert code == 0
-        assert "--output" in out or "output" in out
+        assert "--output" in out or "output" in out or (verb == "plan" and "--json" in out)  # a plan writes no folder
     assert "Blocks per optimizer step over all ranks" in acn("pretrain", "--help")[1]
 
 

@@ -30,7 +30,7 @@ def test_the_panel_shows_the_newest_of_everything(panel):
     panel.progress(30, 1000, TRAINING)
     text = panel_text(panel)
     for part in (
-        "run: acn", "step 30/1,000", "1:02:05 left", "tokens 3.0M", "loss 5.4321", "accuracy 0.1230", "12,346 tokens/s",
+        "run: acn", "step 30/1,000", "1h02m left", "tokens 3.0M", "loss 5.4321", "accuracy 0.1230", "12,346 tokens/s",
         "MFU 45.7%", "all layers 0.2500", "best cut: depth 3 at 0.2450", "checkpoint: step 20",
     ):  # fmt: skip
         assert part in text, part

@@ -66,7 +66,7 @@ def test_no_verb_imports_anything_heavy_for_its_help():
     assert set(found) == set(VERBS)
     for verb, outcome in found.items():
         assert outcome["code"] == 0, verb
-        assert f"acn [options] {verb}" in outcome["help"], verb
+        assert f"usage: acn {verb}" in outcome["help"], verb
         assert outcome["imported"] == [], verb
 
 
@@ -98,6 +98,6 @@ def test_a_complete_check_imports_neither_deepspeed_nor_what_draws_and_records(p
 
 
 def test_a_plan_imports_neither_deepspeed_nor_what_draws_and_records():
-    code, imported, _ = acn(HEAVIEST, "plan", "--config", "launch/recipes/acn-tiny.yaml")
+    code, imported, _ = acn(HEAVIEST, "plan", "--config", "acn-tiny")
     assert code == 0
     assert imported == []

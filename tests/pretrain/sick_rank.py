@@ -7,8 +7,7 @@ import torch
 
 from launch import cli
 from launch.ranks import run_local_ranks
-from pretrain import run
-from pretrain import trainer as loop
+from pretrain import trainer
 
 
 def launch(which: range, scale: float, config: Path) -> int:
@@ -18,14 +17,14 @@ def launch(which: range, scale: float, config: Path) -> int:
 
 def _sick_rank(work: tuple[range, float, Path]) -> int:
     which, scale, config = work
-    inputs_of = loop.model_inputs
+    inputs_of = trainer.model_inputs
 
     def remember(batch: Any, device: torch.device) -> dict[str, torch.Tensor]:
         inputs_of.sick = any(int(sample) in which for sample in batch.samples)
         return inputs_of(batch, device)
 
-    loop.model_inputs = remember
-    build = run.build_engine
+    trainer.model_inputs = remember
+    build = trainer.build_engine
 
     def build_sick(model: Any, config: Any) -> Any:
         def hook(module: Any, args: Any, output: Any) -> Any:
@@ -36,5 +35,5 @@ def _sick_rank(work: tuple[range, float, Path]) -> int:
         model.register_forward_hook(hook)
         return build(model, config)
 
-    run.build_engine = build_sick
+    trainer.build_engine = build_sick
     return cli.main(["pretrain", "--config", str(config)])

@@ -1,12 +1,13 @@
 """The course of a run as pure functions: budgets, batches, rates."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan
+from pretrain.budget import BatchWarmupConfig, Branch, Budget, Plan, TrainingClock
 from pretrain.optim.schedule import ScheduleConfig
-from pretrain.run import TrainingClock
 
 
 @st.composite
@@ -121,10 +122,12 @@ def test_tokens_and_epochs_are_whole_blocks(budget, samples):
 
 def test_a_run_has_exactly_one_budget():
     assert Budget(hours=1.5).problems() == []
-    both = Budget(steps=100, tokens=1e9).problems()
-    assert both == ["steps=100 and tokens=1000000000.0 are several budgets, a run has one: for tokens add --steps null"]
-    assert "set one of them" in Budget().problems()[0]
-    assert Budget(epochs=0).problems() == ["epochs=0 must be above 0"]
+    both = map(str, Budget(steps=100, tokens=1e9).problems())
+    assert list(both) == [
+        "steps=100 and tokens=1000000000.0 are several budgets, a run has one: for tokens add --steps null"
+    ]
+    assert "set one of them" in str(Budget().problems()[0])
+    assert list(map(str, Budget(epochs=0).problems())) == ["epochs=0 must be above 0"]
 
 
 @pytest.mark.parametrize(
@@ -137,8 +140,10 @@ def test_a_run_has_exactly_one_budget():
     ],
 )
 def test_a_batch_warm_up_that_does_not_fit_is_named(warmup, message):
-    assert message in warmup.problems(global_batch_size=8)[0]
+    assert message in str(warmup.problems(global_batch_size=8)[0])
 
 
 def test_the_clock_goes_on_after_a_restart():
-    assert 3600 <= TrainingClock(3600.0).seconds() < 3700
+    began = time.monotonic()
+    seconds = TrainingClock(3600.0).seconds()
+    assert 3600 <= seconds <= 3600 + time.monotonic() - began

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pretrain import ModelConfig, PretrainError, check_run
-from pretrain.checkpoints.folder import MARKER, CheckpointConfig
-from pretrain.offload import OffloadConfig
+from pretrain.checkpoints import MARKER, CheckpointConfig
+from pretrain.deepspeed_options import OffloadConfig
+from pretrain.health import HealthConfig
 from pretrain.optim.optimizers import OptimConfig
-from pretrain.recovery import HealthConfig
 
 
 def test_a_sound_run_passes_and_nothing_is_written(tiny_run):

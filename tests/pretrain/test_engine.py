@@ -2,9 +2,8 @@
 
 import json
 
+from pretrain.deepspeed_options import OffloadConfig, merged, overrides
 from pretrain.engine import deepspeed_config
-from pretrain.offload import OffloadConfig
-from pretrain.overrides import merged, overrides
 
 
 def test_dotted_keys_open_up_and_text_becomes_numbers():

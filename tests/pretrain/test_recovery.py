@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pretrain.checkpoints.folder import newest_complete
+from pretrain.health import Health, HealthConfig
 from pretrain.observe.figures import read_metrics
-from pretrain.recovery import Health, HealthConfig
 from tests.pretrain import sick_rank
 from tests.processes import run
 
@@ -72,6 +72,7 @@ def trained_on(run: Path) -> dict[int, list[int]]:
 
 @pytest.mark.parametrize(
     ("stage", "precision"),
+    # slow: a run for each of the other stages
     [(1, "fp32"), *(pytest.param(s, p, marks=pytest.mark.slow) for s, p in [(0, "fp32"), (2, "bf16"), (3, "fp32")])],
 )
 def test_a_sick_step_is_left_out_counted_and_named(sick, stage, precision):
@@ -87,9 +88,9 @@ def test_a_sick_step_is_left_out_counted_and_named(sick, stage, precision):
     assert (progress.step, progress.applied, progress.samples) == (6, 5, 48)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a run of two ranks
 def test_a_row_of_sick_steps_ends_at_the_checkpoint_before_it(sick):
-    from pretrain.checkpoints.folder import CheckpointConfig
+    from pretrain.checkpoints import CheckpointConfig
 
     done, run = sick(
         range(24, 40), steps=8, health=HealthConfig(patience=2), checkpoint=CheckpointConfig(every=2, keep=9)
@@ -103,14 +104,14 @@ def test_a_row_of_sick_steps_ends_at_the_checkpoint_before_it(sick):
     assert (health.skipped_steps, health.left_out, health.rollbacks) == (2, [[24, 40]], 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a run of two ranks
 def test_without_a_checkpoint_to_go_back_to_the_run_ends_with_an_error(sick):
     done, _ = sick(range(0, 999), steps=8, health=HealthConfig(patience=2))
     assert done.returncode != 0
     assert "there is no checkpoint from before them to go back to" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a run of two ranks
 def test_a_spike_is_left_out_when_asked_for(sick):
     done, run = sick(range(43, 44), scale=50.0, steps=8, health=HealthConfig(spike=6.0, spike_memory=4))
     assert done.returncode == 0, done.stderr

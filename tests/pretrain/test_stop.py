@@ -9,7 +9,7 @@ import pytest
 
 from pretrain.checkpoints.folder import newest_complete
 from pretrain.observe.figures import read_metrics
-from tests.pretrain import stuck_rank
+from tests.pretrain import held_rank
 from tests.processes import Started, start, start_acn, wait_until
 
 STEPS = 100_000
@@ -63,9 +63,10 @@ def test_the_time_limit_stops_the_run(long_run):
 
 
 def test_a_second_interrupt_leaves_at_once(recipe, tmp_path):
-    """In the middle of a step, which would not end by itself."""
-    process = start(stuck_rank.launch, tmp_path, recipe("run", steps=STEPS), merge_stderr=True)
-    for event in ("in-step", "seen"):
+    """Out of a step that would not end by itself."""
+    config = recipe("run", nproc_per_node=2, steps=STEPS)
+    process = start(held_rank.launch, tmp_path, config, 3, True, merge_stderr=True)
+    for event in ("held", "seen"):
         wait_until(lambda event=event: len(list(tmp_path.glob(f"{event}-?"))) == 2, process)
         process.signal_group(signal.SIGINT)
     output, _ = process.communicate()

@@ -1,19 +1,20 @@
 """Real runs of `acn pretrain`: processes, gloo, DeepSpeed."""
 
 import json
-import re
 import shutil
 import signal
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from pretrain.deepspeed_options import OffloadConfig
 from pretrain.observe.figures import read_metrics
-from pretrain.offload import OffloadConfig
-from tests.processes import start_acn
+from tests.pretrain import held_rank
+from tests.pretrain.conftest import continued
+from tests.processes import start, wait_until
 
 NOWHERE, CPU = OffloadConfig(), OffloadConfig(optimizer="cpu")
 
@@ -40,16 +41,19 @@ SLOW += [(1, "bf16", CPU), (2, "fp32", CPU), (3, "fp32", CPU), (3, "bf16", Offlo
 
 @pytest.mark.parametrize(
     ("stage", "precision", "offload"),
+    # slow: ten more pairs of runs, and offloading compiles DeepSpeed's CPU Adam first
     [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not in QUICK)],
 )
-def test_a_resumed_run_is_bit_identical(acn, recipe, tmp_path, stage, precision, offload):
+def test_a_resumed_run_is_bit_identical(acn, recipe, finished, tmp_path, stage, precision, offload):
     """Two runs share their first three steps through a copied checkpoint; dropout is on."""
     settings = {"zero_stage": stage, "precision": precision, "offload": offload}
-    done = acn("pretrain", "--config", str(recipe("whole", **settings)))
-    assert done.returncode == 0, done.stderr
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    shutil.copytree(whole / "checkpoints" / "step-0000003", resumed / "checkpoints" / "step-0000003")
-    shutil.copy(whole / "config.yaml", resumed / "config.yaml")
+    if (stage, precision, offload) == QUICK[0]:  # the defaults
+        whole = finished
+    else:
+        whole = tmp_path / "whole"
+        done = acn("pretrain", "--config", str(recipe("whole", **settings)))
+        assert done.returncode == 0, done.stderr
+    resumed = continued(whole, tmp_path / "resumed", step=3)
     again = acn("pretrain", "--config", str(recipe("resumed", **settings)))
     assert again.returncode == 0, again.stderr
     assert "at step 3" in again.stdout
@@ -60,52 +64,34 @@ def test_a_resumed_run_is_bit_identical(acn, recipe, tmp_path, stage, precision,
 
 
 def test_two_ranks_interrupted_and_resumed_equal_an_undisturbed_run(acn, recipe, tmp_path):
-    done = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, steps=40)))
+    done = acn("pretrain", "--config", str(recipe("whole", nproc_per_node=2, steps=8)))
     assert done.returncode == 0, done.stderr
-    interrupted = recipe("interrupted", nproc_per_node=2, steps=40)
-    stopped = _run_until_step(interrupted, step=5, then=signal.SIGINT)
-    assert stopped.returncode == 75, stopped.stdout
-    assert f"go on with: acn pretrain --config {tmp_path}/interrupted/config.yaml" in stopped.stdout
-    last = max(losses(tmp_path / "interrupted"))
-    assert last < 40
+    stopped = start(held_rank.launch, tmp_path, recipe("interrupted", nproc_per_node=2, steps=8), 5, merge_stderr=True)
+    wait_until(lambda: len(list(tmp_path.glob("held-?"))) == 2, stopped)
+    stopped.signal_group(signal.SIGINT)  # as a terminal's Ctrl-C does
+    output, _ = stopped.communicate()
+    assert stopped.wait() == 75, output
+    assert f"go on with: acn pretrain --config {tmp_path}/interrupted/config.yaml" in output
+    assert max(losses(tmp_path / "interrupted")) == 5
     resumed = acn("pretrain", "--config", str(tmp_path / "interrupted" / "config.yaml"))
     assert resumed.returncode == 0, resumed.stderr
-    assert f"at step {last}" in resumed.stdout
+    assert "at step 5" in resumed.stdout
     assert_same_run(tmp_path / "whole", tmp_path / "interrupted")
 
 
-def _run_until_step(config: Path, step: int, then: signal.Signals) -> subprocess.CompletedProcess:
-    """Start a run and send it and its ranks a signal at a step, as a terminal's Ctrl-C does."""
-    process = start_acn("pretrain", "--config", str(config), merge_stderr=True)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.match(rf"step +{step}/", line):
-            process.signal_group(then)
-    return subprocess.CompletedProcess(process.args, process.wait(), "".join(lines))
-
-
-def test_two_ranks_see_the_global_batches_of_one(acn, recipe, tmp_path):
+def test_two_ranks_see_the_global_batches_of_one(acn, recipe, tiny_run, tmp_path):
     """No dropout: the losses differ by rounding alone."""
-    import dataclasses
-
-    from pretrain import ModelConfig
-
-    model = ModelConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
+    model = replace(tiny_run().model, hidden_dropout_prob=0.0)
     for ranks in (1, 2):
-        name = f"ranks{ranks}"
-        model = dataclasses.replace(model, max_position_embeddings=16)
-        done = acn("pretrain", "--config", str(recipe(name, nproc_per_node=ranks, model=model)))
+        done = acn("pretrain", "--config", str(recipe(f"ranks{ranks}", nproc_per_node=ranks, model=model)))
         assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "ranks1"), losses(tmp_path / "ranks2")
     assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
     assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-5)
 
 
-def test_a_finished_run_leaves_what_it_promises(acn, recipe, tmp_path, prepared):
-    done = acn("pretrain", "--config", str(recipe("run")))
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "run"
+def test_a_finished_run_leaves_what_it_promises(finished):
+    run = finished
     model = AutoModelForMaskedLM.from_pretrained(run / "model")
     assert model.config.connectivity == "acn"
     assert len(AutoTokenizer.from_pretrained(run / "model")) == model.config.vocab_size
@@ -114,9 +100,14 @@ def test_a_finished_run_leaves_what_it_promises(acn, recipe, tmp_path, prepared)
     assert (run / "pretraining.png").read_bytes().startswith(b"\x89PNG")
     steps = sorted(path.name for path in (run / "checkpoints").iterdir() if (path / "COMPLETE").exists())
     assert steps == ["step-0000003", "step-0000006"]
-    again = acn("pretrain", "--config", str(run / "config.yaml"))
+
+
+def test_a_finished_run_has_nothing_left_to_do(acn, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    again = acn("pretrain", "--config", str(run / "config.yaml"), "--output", str(run))
     assert again.returncode == 0, again.stderr
     assert "at step 6" in again.stdout
+    assert_same_run(finished, run)
 
 
 def test_an_exported_checkpoint_is_the_trained_model_at_any_depth(acn, recipe, tmp_path):

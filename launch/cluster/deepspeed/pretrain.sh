@@ -6,7 +6,7 @@
 #
 # ---- fill in ----------------------------------------------------------------------------------------------------
 HOSTFILE=launch/cluster/deepspeed/hostfile  # a line "HOST slots=RANKS" for every node
-CONFIG=launch/recipes/acn-base.yaml  # the recipe
+CONFIG=acn-base  # the recipe
 DATA=/shared/tokens  # the prepared corpus: a folder that all nodes see, or a URL
 OUTPUT=/shared/runs/acn  # the run's folder, on storage that all nodes share
 OPTIONS=(--micro_batch_size 128)  # further options of acn pretrain
@@ -26,6 +26,8 @@ export NCCL_DEBUG=WARN  # errors of the network name their cause; INFO says whic
 
 ranks=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : 1))
 export OMP_NUM_THREADS=$(($(nproc) > ranks ? $(nproc) / ranks : 1))  # a rank's share of the cores
+# without the file, DeepSpeed would train on this machine alone
+[ -r "$HOSTFILE" ] || { echo "HOSTFILE=$HOSTFILE: there is no such file in $PWD" >&2; exit 2; }
 head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 
 # The launcher passes on few variables by itself: the rest stand in a file.
@@ -41,7 +43,7 @@ echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
 
 on_all_nodes() { # VERB OPTIONS...
     deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
-        --module launch.cli "$@"
+        --no_python "$(command -v acn)" "$@"
 }
 
 arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .deepspeed import DeepSpeedConfig
 from .kubernetes import KubernetesConfig
 from .skypilot import SkyPilotConfig
@@ -23,9 +25,9 @@ class LaunchConfig:
 
     engine: str
     """slurm, torchrun, deepspeed, kubernetes or skypilot."""
-    config: str = "launch/recipes/acn-base.yaml"
-    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`); the
-    nodes read it at the same place."""
+    config: str = "acn-base"
+    """The recipe, as in `acn pretrain --config` (slurm.job prepare: as in `acn prepare --config`): the name of one that
+    comes with acn-lm, or a file, which the nodes read at the same place."""
     data: str | None = None
     """The prepared corpus, as in `acn pretrain --data`: a folder that all nodes see, or a URL."""
     output: str | None = None
@@ -79,27 +81,33 @@ class LaunchConfig:
         here, programs = shlex.quote(str(Path.cwd())), shlex.quote(str(Path(sys.executable).parent))
         return f"cd {here} && export PATH={programs}:$PATH"
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend; `header_problems` has more once these are mended."""
+    def problems(self) -> list[Problem]:
+        """`header_problems` has more once these are fixed."""
         if self.engine not in ENGINES:
-            return [f"engine={self.engine!r} must be one of: {', '.join(ENGINES)}"]
+            return [Problem("engine", repr(self.engine), f"must be one of: {', '.join(ENGINES)}")]
         found = [
-            f"{name}={getattr(self, name)} must be at least {least}"
+            Problem(name, getattr(self, name), f"must be at least {least}")
             for name, least in {"nodes": 1, "gpus_per_node": 0, "max_restarts": 0}.items()
             if getattr(self, name) < least
         ]
         if not 1024 <= self.port < 65535:
-            found.append(f"port={self.port} must be from 1024 to 65534")
+            found.append(Problem("port", self.port, "must be from 1024 to 65534"))
         if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", self.name):
-            found.append(f"name={self.name!r} must be 1 to 40 lower-case letters, digits and -, as Kubernetes wants it")
+            found.append(
+                Problem(
+                    "name", repr(self.name), "must be 1 to 40 lower-case letters, digits and -, as Kubernetes wants it"
+                )
+            )
         for name in ("config", "data", "output", "options", "interface", "setup"):
             if "\n" in (getattr(self, name) or ""):
-                found.append(f"{name} must be one line")
+                found.append(Problem(name, wrong="must be one line"))
         try:
             words = shlex.split(self.options)
             if self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words):
-                found.append(f"options={self.options!r}: values that need quotes have to stand in the recipe")
+                found.append(
+                    Problem("options", repr(self.options), fix="values that need quotes have to stand in the recipe")
+                )
         except ValueError as error:
-            found.append(f"options={self.options!r}: {error}")
-        own: list[str] = getattr(self, self.engine).problems(self.nodes)
+            found.append(Problem("options", repr(self.options), fix=str(error)))
+        own: list[Problem] = getattr(self, self.engine).problems(self.nodes)
         return found + own

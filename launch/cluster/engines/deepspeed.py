@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .submit import passed_on, program
 
 
@@ -10,13 +12,13 @@ from .submit import passed_on, program
 class DeepSpeedConfig:
     """The deepspeed launcher's own options."""
 
-    hostfile: str = "launch/cluster/deepspeed/hostfile"
-    """A line "HOST slots=GPUS" for every node; all must be open to ssh without a password."""
+    hostfile: str = "hostfile"
+    """File with a line "HOST slots=GPUS" for every node; all must be open to ssh without a password."""
 
     template = "pretrain.sh"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend; an example's hosts may be missing until the job starts."""
+    def problems(self, nodes: int) -> list[Problem]:
+        """None: an example's hosts may be missing until the job starts."""
         return []
 
     def submit(self, script: Path) -> str:

@@ -1,6 +1,5 @@
 """Whether a recipe fits the job, as far as that can be known before there are nodes."""
 
-import shlex
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from data_pipeline.stream import world_problems
 
 from ...errors import LaunchError
+from ...recipes import find_recipe
 from .config import LaunchConfig
 
 
@@ -21,31 +21,22 @@ def fitted(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
         LaunchError: the recipe, or its global batch on so many ranks, is wrong.
     """
     job = config.slurm.job if config.engine == "slurm" else "pretrain"
-    if job != "glue" and not Path(config.config).exists():
+    if job != "glue" and not Path(find_recipe(config.config)).exists():
         raise LaunchError(f"config={config.config}: there is no such file here")
     if job != "pretrain":
         return config, []
-    from ...cli import read_args  # which imports the verbs
+    from ...cli import read_recipe
 
-    command = [
-        "pretrain",
-        "--config",
-        config.config,
-        "--data",
-        config.data or "DATA",
-        "--output",
-        config.output or "OUTPUT",
-    ]
-    recipe = read_args("pretrain", [*command, *shlex.split(config.options)])
+    recipe = read_recipe(config.config, config.data or "DATA", config.output or "OUTPUT", config.options)
     fewest = config.torchrun.min_nodes or config.nodes
     worlds = [nodes * config.ranks_per_node for nodes in range(fewest, config.nodes + 1)]
     found = recipe.problems()
     for world in worlds:
         lanes = recipe.stream.lanes or world  # which the corpus decides
-        problems = world_problems(lanes, world, recipe.global_batch_size)
-        found += [f"{problem} (options: --global_batch_size N)" for problem in problems]
+        for problem in world_problems(lanes, world, recipe.global_batch_size):
+            found.append(replace(problem, fix=f"{problem.fix} (options: --global_batch_size N)"))
     if found:
-        raise LaunchError("\n".join(found))
+        raise LaunchError(*found)
     batches = [recipe.global_batch_size, recipe.batch_warmup.start or 0]
     micro = gcd(recipe.micro_batch_size, *(batch // world for batch in batches for world in worlds))
     if micro == recipe.micro_batch_size:

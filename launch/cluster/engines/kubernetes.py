@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data_pipeline import Problem
+
 from .submit import program, said
 
 
@@ -32,20 +34,21 @@ class KubernetesConfig:
         """The manifest."""
         return f"{self.kind}.yaml"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self, nodes: int) -> list[Problem]:
         name = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
         found = [
-            f"kubernetes.{field}={getattr(self, field)!r} must be a name of lower-case letters, digits and -"
+            Problem(
+                f"kubernetes.{field}", repr(getattr(self, field)), "must be a name of lower-case letters, digits and -"
+            )
             for field in ("volume", "namespace")
             if not re.fullmatch(name, getattr(self, field))
         ]
         if self.cpus < 1:
-            found.append(f"kubernetes.cpus={self.cpus} must be at least 1")
+            found.append(Problem("kubernetes.cpus", self.cpus, "must be at least 1"))
         if not re.fullmatch(r"\d+(\.\d+)?([KMGT]i?)?", self.memory):
-            found.append(f"kubernetes.memory={self.memory!r} must be a quantity of Kubernetes: 256Gi")
+            found.append(Problem("kubernetes.memory", repr(self.memory), "must be a quantity of Kubernetes: 256Gi"))
         if self.stop_seconds < 60:
-            found.append(f"kubernetes.stop_seconds={self.stop_seconds} must be at least 60")
+            found.append(Problem("kubernetes.stop_seconds", self.stop_seconds, "must be at least 60"))
         return found
 
     def submit(self, script: Path) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pretrain import write_text
+from data_pipeline import Problem, write_text
 
 from .config import LaunchConfig
+from .deepspeed import DeepSpeedConfig
 from .environment import variables
 from .fit import fitted
 from .kubernetes import KubernetesConfig
@@ -41,8 +42,10 @@ def render_job(config: LaunchConfig) -> str:
     )
     environment.filters["sh"] = shlex.quote
     header = vars(config) | {name: getattr(config, name) or text for name, text in TO_FILL_IN.items()}
-    return environment.get_template(f"{config.engine}/{getattr(config, config.engine).template}").render(
-        **header | {"options": shlex.join(shlex.split(config.options))},
+    template = getattr(config, config.engine).template
+    header |= {"options": shlex.join(shlex.split(config.options)), "script": config.script or template}
+    return environment.get_template(f"{config.engine}/{template}").render(
+        **header,
         ranks=config.ranks_per_node,
         threads=max(1, config.kubernetes.cpus // config.ranks_per_node),
         shell_setup=config.shell_setup,
@@ -50,13 +53,15 @@ def render_job(config: LaunchConfig) -> str:
     )
 
 
-def header_problems(config: LaunchConfig) -> list[str]:
+def header_problems(config: LaunchConfig) -> list[Problem]:
     """Fields that the script wants and are missing, and fields that were given and change nothing in it."""
     script = render_job(config)
     found = []
     for name in () if config.dry_run else TO_FILL_IN:
         if getattr(config, name) is None and render_job(_altered(config, name, "given")) != script:
-            found.append(f"{name} is missing: only with dry_run the script may be left to be filled in")
+            found.append(
+                Problem(name, wrong="is missing", fix="only with dry_run the script may be left to be filled in")
+            )
     for name, without in _without(config, LaunchConfig(config.engine)):
         if is_dataclass(getattr(config, name)):
             own = _without(getattr(config, name), without)
@@ -65,7 +70,7 @@ def header_problems(config: LaunchConfig) -> list[str]:
             changes = {name: without}
         for dotted, value in changes.items():
             if render_job(_altered(config, name, value)) == script:
-                found.append(f"{dotted} does nothing on {config.engine}: leave it out")
+                found.append(Problem(dotted, wrong=f"does nothing on {config.engine}", fix="leave it out"))
     return found
 
 
@@ -84,11 +89,11 @@ def committed() -> Iterator[tuple[Path, str]]:
     example = LaunchConfig("slurm", setup="cd /shared/acn-lm && . .venv/bin/activate", interface="eth0", dry_run=True)
     configs = [
         example,
-        replace(example, slurm=SlurmConfig("prepare"), config="launch/recipes/acn-base-corpus.yaml", nodes=16),
+        replace(example, slurm=SlurmConfig("prepare"), config="acn-base-corpus", nodes=16),
         replace(example, slurm=SlurmConfig("glue"), nodes=1),
         replace(example, engine="torchrun"),
         replace(example, engine="torchrun", torchrun=TorchrunConfig("head", min_nodes=1)),
-        replace(example, engine="deepspeed"),
+        replace(example, engine="deepspeed", deepspeed=DeepSpeedConfig("launch/cluster/deepspeed/hostfile")),
         *(
             replace(example, engine="kubernetes", setup=None, kubernetes=KubernetesConfig(kind))
             for kind in ("trainjob", "job")
@@ -96,7 +101,9 @@ def committed() -> Iterator[tuple[Path, str]]:
         replace(example, engine="skypilot", setup=None, interface=None),
     ]
     for config in configs:
-        yield ROOM / config.engine / getattr(config, config.engine).template, render_job(fitted(config)[0])
+        path = ROOM / config.engine / getattr(config, config.engine).template
+        script = path.relative_to(ROOM.parents[1]).as_posix()
+        yield path, render_job(fitted(replace(config, script=script))[0])
 
 
 if __name__ == "__main__":

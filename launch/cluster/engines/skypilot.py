@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .submit import passed_on, program
 
 
@@ -17,8 +19,8 @@ class SkyPilotConfig:
 
     template = "pretrain.yaml"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend; the clouds are SkyPilot's to check."""
+    def problems(self, nodes: int) -> list[Problem]:
+        """None: the clouds are SkyPilot's to check."""
         return []
 
     def submit(self, script: Path) -> str:

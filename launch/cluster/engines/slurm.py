@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data_pipeline import Problem
+
 from .submit import program, said
 
 
@@ -33,15 +35,18 @@ class SlurmConfig:
         """The script of the job."""
         return f"{self.job}.sbatch"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self, nodes: int) -> list[Problem]:
         found = []
         if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", self.time):
-            found.append(f"slurm.time={self.time!r} must be as sbatch takes it: MINUTES, HH:MM:SS or DAYS-HH:MM:SS")
+            found.append(
+                Problem("slurm.time", repr(self.time), "must be as sbatch takes it: MINUTES, HH:MM:SS or DAYS-HH:MM:SS")
+            )
         if self.stop_seconds < 60 and self.job == "pretrain":
-            found.append(f"slurm.stop_seconds={self.stop_seconds} must be at least 60: Slurm looks once a minute")
+            found.append(
+                Problem("slurm.stop_seconds", self.stop_seconds, "must be at least 60: Slurm looks once a minute")
+            )
         if self.after is not None and not re.fullmatch(r"\d+(_\d+)?", self.after):
-            found.append(f"slurm.after={self.after!r} must be the id of a job")
+            found.append(Problem("slurm.after", repr(self.after), "must be the id of a job"))
         return found
 
     def submit(self, script: Path) -> str:

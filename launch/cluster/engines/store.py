@@ -1,6 +1,8 @@
 """The place where the nodes of an elastic job meet, on a machine that outlives them.
 
-    python -m launch.cluster.engines.store 29500
+    python -P -m launch.cluster.engines.store 29500
+
+-P: what the folder there contains is not looked at, a folder launch/ for instance.
 
 It holds who takes part, and nothing of the training. Without it the first node holds that, and the job ends with that
 node. It serves one job at a time; stop it with Ctrl-C when the job is done.

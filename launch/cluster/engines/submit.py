@@ -14,15 +14,15 @@ class SubmitError(RuntimeError):
 _PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def program(name: str, mend: str = "install it") -> str:
+def program(name: str, fix: str = "install it") -> str:
     """The path of a program.
 
     Raises:
-        LaunchError: it is not installed here; the message has the `mend`.
+        LaunchError: it is not installed here; the message has the `fix`.
     """
     found = shutil.which(name)
     if found is None:
-        raise LaunchError(f"{name} is not on this machine: {mend}, or use dry_run to only write the script")
+        raise LaunchError(f"{name} is not on this machine: {fix}, or use dry_run to only write the script")
     return found
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import Problem
+
 from .submit import passed_on, program
 
 
@@ -15,17 +17,16 @@ class TorchrunConfig:
     them, which runs the store."""
     min_nodes: int | None = None
     """Elastic: train with any number of nodes from this one to `nodes`. It needs the store running on `head`:
-    python -m launch.cluster.engines.store PORT."""
+    python -P -m launch.cluster.engines.store PORT."""
 
     @property
     def template(self) -> str:
         """The script for a fixed or a changing number of nodes."""
         return "static.sh" if self.min_nodes is None else "elastic.sh"
 
-    def problems(self, nodes: int) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self, nodes: int) -> list[Problem]:
         if self.min_nodes is not None and not 1 <= self.min_nodes <= nodes:
-            return [f"torchrun.min_nodes={self.min_nodes} must be from 1 to nodes={nodes}"]
+            return [Problem("torchrun.min_nodes", self.min_nodes, f"must be from 1 to nodes={nodes}")]
         return []
 
     def submit(self, script: Path) -> str:

@@ -1,21 +1,20 @@
-from .config import PlanConfig, Precision
-from .gpus import Gpu, find_gpu
+from .config import ClusterConfig, PlanConfig, Precision
+from .gpus import find_gpu
 from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
-from .plan import RunPlan, model_size, plan_run
+from .plan import model_size, plan_run
 from .render import render_plan
 from .search import search_micro_batch
 from .step_time import Network, model_step_time
 from .traffic import Collective, Kind, bytes_sent, step_traffic
 
 __all__ = [
+    "ClusterConfig",
     "Collective",
-    "Gpu",
     "Kind",
     "ModelSize",
     "Network",
     "PlanConfig",
     "Precision",
-    "RunPlan",
     "activation_bytes",
     "bytes_sent",
     "checkpoint_bytes",

@@ -1,21 +1,18 @@
 """A recipe and the cluster it is planned for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from data_pipeline import Problem
 from pretrain import PretrainConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass
-class PlanConfig(PretrainConfig):
-    """A recipe and a cluster. `data` and `output` may be left out."""
+class ClusterConfig:
+    """A cluster, and the size of the tokens where there is no corpus yet that says it."""
 
-    data: str = ""
-    """Folder written by `acn prepare`, if there is one: its vocabulary and sequence length are taken, and its size."""
-    output: str = ""
-    """Not used: nothing is written."""
     vocab_size: int = 32768
     """Tokens of the vocabulary, where `data` does not say."""
     seq_length: int = 128
@@ -42,33 +39,41 @@ class PlanConfig(PretrainConfig):
     it computes. Communication that does not hide behind the computation comes on top."""
     price_per_gpu_hour: float | None = None
     """What one GPU costs per hour, in any currency."""
-    find_micro_batch: bool = False
-    """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
-    json: str | None = None
-    """Also write the plan to this file."""
 
     @property
     def ranks(self) -> int:
         """GPUs in all."""
         return self.nodes * self.gpus
 
-    @property
-    def arithmetic(self) -> Precision:
-        """The precision planned for: GPUs that matter here have bf16, which `auto` takes."""
-        return "bf16" if self.precision == "auto" else self.precision
-
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
-        found = super().problems()
+    def problems(self) -> list[Problem]:
+        found = []
         for name in ("nodes", "gpus", "vocab_size", "seq_length"):
             if getattr(self, name) < 1:
-                found.append(f"{name}={getattr(self, name)} must be at least 1")
+                found.append(Problem(name, getattr(self, name), "must be at least 1"))
         for name in ("gpu_memory", "gpu_tflops", "node_bandwidth", "network_bandwidth", "price_per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                found.append(f"{name}={value} must be above 0")
+                found.append(Problem(name, value, "must be above 0"))
         if not 0 < self.mfu <= 1:
-            found.append(f"mfu={self.mfu} must be in (0, 1]")
-        if min(self.nodes, self.gpus, self.global_batch_size) > 0 and self.global_batch_size % self.ranks:
-            found.append(f"global_batch_size={self.global_batch_size} is not a multiple of the {self.ranks} GPUs")
+            found.append(Problem("mfu", self.mfu, "must be in (0, 1]"))
+        return found
+
+
+@dataclass
+class PlanConfig(ClusterConfig):
+    """A cluster, and what is to be trained on it."""
+
+    recipe: PretrainConfig = field(default_factory=lambda: PretrainConfig(data="", output=""))
+    """As `acn pretrain` takes it; its `data` may be empty, and nothing is written to its `output`."""
+
+    @property
+    def arithmetic(self) -> Precision:
+        """The precision planned for: GPUs that matter here have bf16, which `auto` takes."""
+        return "bf16" if self.recipe.precision == "auto" else self.recipe.precision
+
+    def problems(self) -> list[Problem]:
+        found = self.recipe.problems() + super().problems()
+        batch = self.recipe.global_batch_size
+        if min(self.nodes, self.gpus, batch) > 0 and batch % self.ranks:
+            found.append(Problem("global_batch_size", batch, f"is not a multiple of the {self.ranks} GPUs"))
         return found

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from data_pipeline import Problem
 from pretrain.observe import known_peak
 
 # By the vendors' data sheets (the sources of pretrain.peak); the first part that matches counts. GiB of memory; then
@@ -55,7 +56,7 @@ def find_gpu(
     tflops: float | None = None,
     node_bandwidth_gb: float | None = None,
     network_bandwidth_gb: float | None = None,
-) -> Gpu | str:
+) -> Gpu | Problem:
     """The GPU called `name`, its table values replaced by those that are given; or what is missing, as one problem.
 
     Args:
@@ -77,6 +78,6 @@ def find_gpu(
     }
     if missing := [f"--{field}" for field, value in found.items() if value is None]:
         known = ", ".join(part.upper() for part, *_ in _KNOWN)
-        return f"gpu={name}: not known in {precision}; give {' and '.join(missing)}, or one of {known}"
+        return Problem("gpu", name, f": not known in {precision}; give {' and '.join(missing)}, or one of {known}")
     gigabytes, teraflops, node, network = (float(value) for value in found.values() if value is not None)
     return Gpu(name, gigabytes * GB, teraflops * 1e12, node * GB, network * GB)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from data_pipeline import Problem
 from modeling import AcnConfig, AcnForMaskedLM, forward_flops
 
 from ...errors import LaunchError
@@ -121,25 +122,25 @@ def plan_run(config: PlanConfig) -> RunPlan:
     """The plan of a recipe on a cluster.
 
     Raises:
-        LaunchError: every problem of the configuration, each with its mend.
+        LaunchError: every problem of the configuration, each with its fix.
     """
     found = config.problems()
     given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
     gpu = find_gpu(config.gpu, config.arithmetic, *given)
-    if isinstance(gpu, str):
+    if isinstance(gpu, Problem):
         found.append(gpu)
-    if found or isinstance(gpu, str):
-        raise LaunchError("\n".join(found))
+    if found or isinstance(gpu, Problem):
+        raise LaunchError(*found)
     blocks, seq_length, vocab_size = _corpus(config)
     model = model_config(config, vocab_size, seq_length)
     size = model_size(model)
-    targets = config.masking.targets(seq_length)
+    targets = config.recipe.masking.targets(seq_length)
     # the backward pass costs twice the forward pass
     flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
-    micro_batch = config.micro_batch(config.ranks)
+    micro_batch = config.recipe.micro_batch(config.ranks)
     layouts = _layouts(config, model, size, gpu, micro_batch, seq_length, targets)
     best = best_layout(layouts)
-    stage = config.zero_stage if best is None else best.stage
+    stage = config.recipe.zero_stage if best is None else best.stage
     times = {
         ranks: _step_time(config, size, gpu, stage, ranks, seq_length, flops_per_token)
         for ranks in {config.ranks, *other_sizes(config)}
@@ -147,7 +148,7 @@ def plan_run(config: PlanConfig) -> RunPlan:
     time = times.pop(config.ranks)
     steps, tokens = _budget(config, blocks, seq_length, time.tokens_per_second)
     return RunPlan(
-        connectivity=config.model.connectivity,
+        connectivity=config.recipe.model.connectivity,
         parameters=size.parameters,
         flops_per_token=flops_per_token,
         seq_length=seq_length,
@@ -156,37 +157,37 @@ def plan_run(config: PlanConfig) -> RunPlan:
         ranks=config.ranks,
         gpu=gpu,
         micro_batch=micro_batch,
-        accumulation=config.global_batch_size // config.ranks // micro_batch,
-        tokens_per_step=config.global_batch_size * seq_length,
+        accumulation=config.recipe.global_batch_size // config.ranks // micro_batch,
+        tokens_per_step=config.recipe.global_batch_size * seq_length,
         steps=steps,
         mfu=config.mfu,
         stage=stage,
         step_time=time,
         other_sizes=[times[ranks] for ranks in sorted(times)],
         layouts=layouts,
-        checkpoint=checkpoint_bytes(size, config.zero_stage, config.arithmetic),
-        checkpoints_kept=config.checkpoint.keep + 1,  # the new one is complete before the oldest goes
+        checkpoint=checkpoint_bytes(size, config.recipe.zero_stage, config.arithmetic),
+        checkpoints_kept=config.recipe.checkpoint.keep + 1,  # the new one is complete before the oldest goes
         courses=_courses(config, tokens, time.tokens_per_second),
     )
 
 
 def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     """(blocks of an epoch if known, tokens of a block, vocabulary)."""
-    if not config.data:
+    if not config.recipe.data:
         return None, config.seq_length, config.vocab_size
     from data_pipeline.stream import TokenStream
 
-    stream = TokenStream(config.data, config.stream, config.masking)
+    stream = TokenStream(config.recipe.data, config.recipe.stream, config.recipe.masking)
     return stream.blocks, stream.seq_length, stream.manifest.tokenizer.vocab_size
 
 
 def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnConfig:
     """The architecture of the recipe for a corpus. Raises LaunchError for one that cannot be."""
-    longest = config.model.max_position_embeddings
+    longest = config.recipe.model.max_position_embeddings
     if seq_length > longest:
         raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
     try:
-        return AcnConfig(**asdict(config.model), vocab_size=vocab_size)
+        return AcnConfig(**asdict(config.recipe.model), vocab_size=vocab_size)
     except StrictDataclassError as error:  # the cause names the field
         raise LaunchError(f"model: {error.__cause__ or error}") from error
 
@@ -201,14 +202,14 @@ def model_size(config: AcnConfig) -> ModelSize:
 def other_sizes(config: PlanConfig) -> list[int]:
     """Those of `OTHER_SIZES` that are whole machines, or a part of one, and divide the global batch."""
     whole = [ranks for ranks in OTHER_SIZES if ranks < config.gpus or ranks % config.gpus == 0]
-    return [ranks for ranks in whole if config.global_batch_size % ranks == 0]
+    return [ranks for ranks in whole if config.recipe.global_batch_size % ranks == 0]
 
 
 def _step_time(
     config: PlanConfig, size: ModelSize, gpu: Gpu, stage: int, ranks: int, seq_length: int, flops_per_token: float
 ) -> StepTime:
     """A step of the recipe's global batch on so many of its GPUs."""
-    share, micro_batch = config.global_batch_size // ranks, config.micro_batch(ranks)
+    share, micro_batch = config.recipe.global_batch_size // ranks, config.recipe.micro_batch(ranks)
     accumulation = max(1, share // micro_batch)
     return model_step_time(
         step_traffic(size, stage, config.arithmetic, accumulation),
@@ -216,7 +217,7 @@ def _step_time(
         ranks=ranks,
         micro_batch=micro_batch,
         accumulation=accumulation,
-        tokens=config.global_batch_size * seq_length,
+        tokens=config.recipe.global_batch_size * seq_length,
         rank_seconds=share * seq_length * flops_per_token / (gpu.flops * config.mfu),
     )
 
@@ -247,20 +248,20 @@ def _budget(
     config: PlanConfig, blocks: int | None, seq_length: int, tokens_per_second: float
 ) -> tuple[int | None, int]:
     """(steps, tokens) of the run's budget; a budget of hours has no number of steps of its own."""
-    if config.hours is not None:
-        return None, int(config.hours * 3600 * tokens_per_second)
-    if config.epochs is not None and blocks is None:
+    if config.recipe.hours is not None:
+        return None, int(config.recipe.hours * 3600 * tokens_per_second)
+    if config.recipe.epochs is not None and blocks is None:
         raise LaunchError(
-            f"epochs={config.epochs:g}: give --data, the corpus whose epochs they are, or plan in --tokens"
+            f"epochs={config.recipe.epochs:g}: give --data, the corpus whose epochs they are, or plan in tokens"
         )
-    plan = config.plan(blocks or 0, seq_length, branch=None)
+    plan = config.recipe.plan(blocks or 0, seq_length, branch=None)
     assert plan.steps is not None, "only a budget of hours has none"
     return plan.steps, plan.samples(plan.steps) * seq_length
 
 
 def _courses(config: PlanConfig, tokens: int, tokens_per_second: float) -> list[Course]:
     """The run, its twin at the same tokens, and what the paper gives the residual one: half the tokens."""
-    ours = config.model.connectivity
+    ours = config.recipe.model.connectivity
     twin: Literal["acn", "residual"] = "acn" if ours == "residual" else "residual"
     half = (
         (f"{twin}, half the tokens", tokens // 2) if twin == "residual" else (f"{twin}, twice the tokens", tokens * 2)

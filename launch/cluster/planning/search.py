@@ -50,8 +50,8 @@ def search_micro_batch(config: PlanConfig, plan: RunPlan) -> int:
     layout = plan.best or plan.layouts[-1]
     states = torch.empty(int(layout.optimizer + layout.buffers), dtype=torch.uint8, device=device)
     model = model_config(config, plan.vocab_size, plan.seq_length)
-    targets = config.masking.targets(plan.seq_length)
+    targets = config.recipe.masking.targets(plan.seq_length)
     fits = fits_on(device, model, plan.seq_length, targets, dtype, layout.checkpointing)
-    found = largest(fits, config.global_batch_size // config.ranks)
+    found = largest(fits, config.recipe.global_batch_size // config.ranks)
     del states
     return found

@@ -75,7 +75,7 @@ class Check:
     """The longest that measuring takes."""
     needs: tuple[str, ...] = ()
     """Checks without a fault before which this one makes no sense; "everybody" is that no rank was lost."""
-    mend: str = "mend what the error names; if it is this check's own mistake, please report it"
+    fix: str = "fix what the error names; if it is this check's own mistake, please report it"
     """What to do when measuring fails."""
 
     def is_mine(self, job: Job) -> bool:
@@ -134,7 +134,7 @@ def judge(check: Check, given: Sequence[Mapping[str, Facts] | None], site: Site)
             continue
         answer = Answer(place, facts[check.name], per_node)
         if ERROR in answer.facts:
-            findings.append(fault(check.name, answer.where, f"the check failed: {answer.facts[ERROR]}", check.mend))
+            findings.append(fault(check.name, answer.where, f"the check failed: {answer.facts[ERROR]}", check.fix))
         else:
             answers.append(answer)
     if answers:

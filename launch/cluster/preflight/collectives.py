@@ -22,7 +22,7 @@ _LONG_SECONDS = 0.5  # a round that takes so long is not made again
 _MEGABYTES = {"cuda": 64, "cpu": 8}
 # So many rounds of disjoint pairs: all pairs of up to 32 nodes, and of more nodes 31 pairs for each.
 _MOST_ROUNDS = 31
-_NETWORK_MEND = (
+_NETWORK_FIX = (
     "look at the link and its switch port, at MTU and at which interface is used (NCCL_SOCKET_IFNAME, NCCL_IB_HCA, "
     "GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO says)"
 )
@@ -120,7 +120,7 @@ def judge_all_reduce(answers: Sequence[Answer], site: Site) -> list[Finding]:
     seen = f"bus bandwidth {bandwidth:.2f} GB/s, latency {latency * 1e6:,.0f} us"
     if bandwidth < site.limits.bandwidth:
         seen += f", below preflight.bandwidth={site.limits.bandwidth:g}"
-        return [fault("all-reduce", named(answers, answers), seen, _NETWORK_MEND)]
+        return [fault("all-reduce", named(answers, answers), seen, _NETWORK_FIX)]
     return [fine("all-reduce", named(answers, answers), seen)]
 
 
@@ -181,12 +181,12 @@ def judge_pairs(answers: Sequence[Answer], site: Site) -> list[Finding]:
             best, error = max(rates[pair] for pair in own), next((links[pair][2] for pair in own if links[pair][2]), "")
             seen = f"all-reduce with each of {len(own)} nodes at most {best:.2f} GB/s; upper quartile {good:.2f}"
             seen += f" ({error})" if error else ""
-            findings.append(fault("pairs", name, seen, _NETWORK_MEND))
+            findings.append(fault("pairs", name, seen, _NETWORK_FIX))
             explained |= own
     for a, b in sorted(bad - explained):
         rate, _, error = links[a, b]
         seen = f"all-reduce failed ({error})" if error else f"{rate:.2f} GB/s; upper quartile {good:.2f}"
-        findings.append(fault("pairs", f"{nodes[a]} with {nodes[b]}", seen, _NETWORK_MEND))
+        findings.append(fault("pairs", f"{nodes[a]} with {nodes[b]}", seen, _NETWORK_FIX))
     wanted = len(nodes) * (len(nodes) - 1) // 2
     if len(links) < wanted:
         seen = f"{len(links)} of {wanted} pairs measured in the time there is"
@@ -224,7 +224,7 @@ CONNECT = Check(
     _judge_connect,
     needs=("everybody", "ports"),
     seconds=_GROUP_SECONDS + 5,
-    mend=_NETWORK_MEND,
+    fix=_NETWORK_FIX,
 )
 ALL_REDUCE = Check(
     "all-reduce",
@@ -233,6 +233,6 @@ ALL_REDUCE = Check(
     judge_all_reduce,
     needs=("everybody", "connect"),
     seconds=_GROUP_SECONDS + 5,
-    mend=_NETWORK_MEND,
+    fix=_NETWORK_FIX,
 )
 PAIRS = Check("pairs", "rank", _pairs, judge_pairs, needs=("everybody", "ports"), seconds=_PAIRS_SECONDS + 5)

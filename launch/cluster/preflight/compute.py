@@ -55,15 +55,15 @@ def _judge_compute(answers: Sequence[Answer], site: Site) -> list[Finding]:
         rate, peak = answer.facts["rate"], answer.facts["peak"]
         if rate < site.limits.straggler * median:
             seen = f"{flops(rate)} in matrix products, {rate / median:.0%} of the median rank's {flops(median)}"
-            mend = "look for other programs on it, heat and power limits; or leave it out: all ranks wait for it"
-            findings.append(fault("compute", answer.where, seen, mend))
+            fix = "look for other programs on it, heat and power limits; or leave it out: all ranks wait for it"
+            findings.append(fault("compute", answer.where, seen, fix))
         elif rate < _SUSPECT * median:
             seen = f"{flops(rate)} in matrix products, {rate / median:.0%} of the median rank's {flops(median)}"
             findings.append(warning("compute", answer.where, seen, "watch it: all ranks wait for the slowest one"))
         elif peak and rate < site.limits.peak_share * peak:
             seen = f"{flops(rate)}, {rate / peak:.0%} of what the data sheet says"
-            mend = "look at power limits and clocks (nvidia-smi -q -d PERFORMANCE), and for MIG or other users"
-            findings.append(warning("compute", answer.where, seen, mend))
+            fix = "look at power limits and clocks (nvidia-smi -q -d PERFORMANCE), and for MIG or other users"
+            findings.append(warning("compute", answer.where, seen, fix))
     if findings:
         return findings
     peak = answers[0].facts["peak"]

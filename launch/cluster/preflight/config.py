@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from data_pipeline import Problem
+
 
 @dataclass
 class PreflightConfig:
@@ -30,20 +32,19 @@ class PreflightConfig:
     scratch_gb: float = 1.0
     """Gigabytes that must be free in the folder for temporary files of each node."""
 
-    def problems(self) -> list[str]:
-        """Every bad value, each with its mend."""
+    def problems(self) -> list[Problem]:
         found = [
-            f"preflight.{name}={getattr(self, name)} must be above 0"
+            Problem(f"preflight.{name}", getattr(self, name), "must be above 0")
             for name in ("seconds", "arrival_seconds", "clock_seconds")
             if not getattr(self, name) > 0
         ]
         found += [
-            f"preflight.{name}={getattr(self, name)} must be within 0 and 1"
+            Problem(f"preflight.{name}", getattr(self, name), "must be within 0 and 1")
             for name in ("straggler", "peak_share", "free_memory", "slow_pair")
             if not 0 <= getattr(self, name) <= 1
         ]
         found += [
-            f"preflight.{name}={getattr(self, name)} must not be negative"
+            Problem(f"preflight.{name}", getattr(self, name), "must not be negative")
             for name in ("bandwidth", "sample_mb", "scratch_gb")
             if not getattr(self, name) >= 0
         ]

@@ -16,7 +16,7 @@ from .findings import Finding, fault, fine, listed
 _MOST_SIZES = 4096
 _READ_SECONDS = 8.0
 _MB = 1e6
-_MEND = "bring the file to that node again, or run `acn prepare` again; `acn prepare --verify` reads every shard"
+_FIX = "bring the file to that node again, or run `acn prepare` again; `acn data verify` reads every shard"
 
 
 def _data(site: Site) -> Facts:
@@ -28,7 +28,7 @@ def _data(site: Site) -> Facts:
         folder = PreparedFolder(config.data, remote)
         manifest = Manifest.load(folder.path)
     except DataError as error:
-        return {"folder": config.data, "problem": str(error)}
+        return {"folder": config.data, "problems": [(problem.seen, problem.fix) for problem in error.problems]}
     digest = hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest()[:12]
     shards = _in_turn(manifest, site.job.me.index, len(site.job.nodes))
     faults = [] if is_url(config.data) else _wrong_sizes(folder, [shard for shard, _ in shards[:_MOST_SIZES]])
@@ -60,7 +60,7 @@ def _wrong_sizes(folder: PreparedFolder, shards: Sequence[Shard]) -> list[tuple[
         try:
             files.check(shard)
         except DataError as error:
-            found.append((shard.file, str(error).removeprefix(f"shard {files.name(shard)} ").partition(":")[0]))
+            found.append((shard.file, error.problems[0].wrong))
     return found
 
 
@@ -69,14 +69,13 @@ def judge_data(answers: Sequence[Answer], site: Site) -> list[Finding]:
     if answers[0].facts["folder"] is None:
         return [Finding("data", "", "skipped", "no corpus was named", "give --data to have it checked")]
     findings = []
-    readable = [answer for answer in answers if "problem" not in answer.facts]
+    readable = [answer for answer in answers if "problems" not in answer.facts]
     for answer in answers:
-        if "problem" in answer.facts:
-            seen, _, mend = answer.facts["problem"].rpartition(": ")
-            findings.append(fault("data", answer.where, seen, mend))
+        if "problems" in answer.facts:
+            findings += [fault("data", answer.where, seen, fix or _FIX) for seen, fix in answer.facts["problems"]]
         elif answer.facts["faults"]:
             folder, faults = answer.facts["folder"], answer.facts["faults"]
-            findings.append(fault("data", answer.where, f"{folder}: {listed((' '.join(f) for f in faults), 3)}", _MEND))
+            findings.append(fault("data", answer.where, f"{folder}: {listed((' '.join(f) for f in faults), 3)}", _FIX))
     expected = usual([answer.facts["manifest"] for answer in readable]) if readable else None
     for manifest, places in groups(readable, lambda facts: facts["manifest"]).items():
         if manifest != expected:

@@ -87,8 +87,8 @@ def device_findings(answer: Answer, free_memory: float) -> list[Finding]:
     if facts["kind"] == "cpu":
         found = []
         if facts["idle_gpu"]:
-            mend = "install a CUDA build of torch that fits the driver, and look at CUDA_VISIBLE_DEVICES"
-            found.append(fault("devices", where, "nvidia-smi sees a GPU, torch does not", mend))
+            fix = "install a CUDA build of torch that fits the driver, and look at CUDA_VISIBLE_DEVICES"
+            found.append(fault("devices", where, "nvidia-smi sees a GPU, torch does not", fix))
         if facts["free"] < _LEAST_HOST_BYTES:
             seen = f"{facts['free'] / _GIB:.1f} GiB of memory available"
             found.append(fault("devices", where, seen, "end other programs: a rank needs 1 GiB before it has a model"))
@@ -99,16 +99,16 @@ def device_findings(answer: Answer, free_memory: float) -> list[Finding]:
     found = []
     if facts["free"] < free_memory * facts["total"]:
         seen = f"{facts['free'] / _GIB:.1f} of {facts['total'] / _GIB:.1f} GiB free"
-        mend = "end the process that nvidia-smi shows there (a dead job's?), or lower preflight.free_memory"
-        found.append(fault("devices", where, seen, mend))
+        fix = "end the process that nvidia-smi shows there (a dead job's?), or lower preflight.free_memory"
+        found.append(fault("devices", where, seen, fix))
     return found + ecc_findings(where, facts.get("smi"))
 
 
 def ecc_findings(where: str, smi: dict[str, str] | None) -> list[Finding]:
     """What the GPU's memory protection has seen; GPUs without it say "[N/A]"."""
     if smi is None:
-        mend = "put nvidia-smi, which comes with the driver, on the PATH"
-        return [warning("devices", where, "ECC errors unknown: nvidia-smi does not answer", mend)]
+        fix = "put nvidia-smi, which comes with the driver, on the PATH"
+        return [warning("devices", where, "ECC errors unknown: nvidia-smi does not answer", fix)]
     found = []
     if smi["uncorrected"].isdigit() and int(smi["uncorrected"]):
         seen = f"{smi['uncorrected']} uncorrected ECC errors since the driver was loaded"

@@ -17,27 +17,27 @@ class Finding:
     level: Level
     """Only a fault stops a job; skipped says that something could not be looked at because of another fault."""
     seen: str
-    mend: str = ""
+    fix: str = ""
 
 
-def fault(check: str, where: str, seen: str, mend: str) -> Finding:
+def fault(check: str, where: str, seen: str, fix: str) -> Finding:
     """Something that would stop, slow or spoil the training."""
-    return Finding(check, where, "fault", seen, mend)
+    return Finding(check, where, "fault", seen, fix)
 
 
-def warning(check: str, where: str, seen: str, mend: str) -> Finding:
+def warning(check: str, where: str, seen: str, fix: str) -> Finding:
     """Something to know that the training can live with."""
-    return Finding(check, where, "warning", seen, mend)
+    return Finding(check, where, "warning", seen, fix)
 
 
 def fine(check: str, where: str, seen: str) -> Finding:
-    """Nothing to mend."""
+    """Nothing to fix."""
     return Finding(check, where, "fine", seen)
 
 
-def skipped(check: str, where: str, seen: str, mend: str) -> Finding:
+def skipped(check: str, where: str, seen: str, fix: str) -> Finding:
     """Something that could not be looked at."""
-    return Finding(check, where, "skipped", seen, mend)
+    return Finding(check, where, "skipped", seen, fix)
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

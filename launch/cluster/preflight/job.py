@@ -202,11 +202,11 @@ def _store(address: str, port: int, rank: int, until: float) -> Any:
     if not serve:
         reason = reach(address, port, until)
         if reason:
-            mend = (
+            fix = (
                 f"let {address}:{port} through between the nodes; on the first node look whether rank 0 runs and which "
                 "address it has there"
             )
-            raise ArrivalError([fault("arrival", me, f"cannot reach {address}:{port} ({reason})", mend)])
+            raise ArrivalError([fault("arrival", me, f"cannot reach {address}:{port} ({reason})", fix)])
     try:
         return dist.TCPStore(
             address,
@@ -219,8 +219,8 @@ def _store(address: str, port: int, rank: int, until: float) -> Any:
     except RuntimeError as error:  # torch's DistError is one
         reason = " ".join(str(error).split())[:200]
         what = "cannot serve" if serve else "was not understood"
-        mend = "choose another MASTER_PORT, and as MASTER_ADDR the first node's own address"
-        raise ArrivalError([fault("arrival", me, f"{what} at {address}:{port} ({reason})", mend)]) from error
+        fix = "choose another MASTER_PORT, and as MASTER_ADDR the first node's own address"
+        raise ArrivalError([fault("arrival", me, f"{what} at {address}:{port} ({reason})", fix)]) from error
 
 
 def reach(address: str, port: int, until: float) -> str:
@@ -285,8 +285,8 @@ def absence(cards: dict[int, dict[str, Any]], world_size: int) -> list[Finding]:
     slurm = os.environ.get("SLURM_JOB_NODELIST")
     of = f" (the job has {slurm})" if slurm else ""
     for node, ranks in missing.items():
-        mend = "look at that node's output: did it start, and does it reach MASTER_ADDR:MASTER_PORT?"
-        rows.append(fault("arrival", node, f"rank {listed(ranks, 16)} of {world_size} did not arrive{of}", mend))
+        fix = "look at that node's output: did it start, and does it reach MASTER_ADDR:MASTER_PORT?"
+        rows.append(fault("arrival", node, f"rank {listed(ranks, 16)} of {world_size} did not arrive{of}", fix))
     return rows
 
 

@@ -112,8 +112,8 @@ def judge_address(answers: Sequence[Answer], site: Site) -> list[Finding]:
         for what in dict.fromkeys((answer.facts["address"], answer.facts["gloo"])):
             if several and (what is None or is_loopback(what)):
                 seen = f"its host name stands for {what or 'no address'}: other nodes cannot reach it by that"
-                mend = "export GLOO_SOCKET_IFNAME with its network interface, or give it its own address in /etc/hosts"
-                findings.append(fault("address", answer.where, seen, mend))
+                fix = "export GLOO_SOCKET_IFNAME with its network interface, or give it its own address in /etc/hosts"
+                findings.append(fault("address", answer.where, seen, fix))
     addresses = listed(f"{answer.where} {answer.facts['address']}" for answer in answers)
     return findings or [fine("address", named(answers, answers), addresses)]
 
@@ -146,7 +146,7 @@ def judge_ports(answers: Sequence[Answer], site: Site) -> list[Finding]:
     """Which ways are closed; a node that nobody reaches, or that reaches nobody, is named once."""
     nodes = site.job.nodes
     closed = {(answer.place.index, other): reason for answer in answers for other, reason in answer.facts["closed"]}
-    mend = (
+    fix = (
         "open all TCP ports between the nodes in their firewalls, or name the right interface: NCCL_SOCKET_IFNAME, "
         "GLOO_SOCKET_IFNAME"
     )
@@ -157,9 +157,9 @@ def judge_ports(answers: Sequence[Answer], site: Site) -> list[Finding]:
         out = [(index, b) for b in asked.get(index, [])]
         for ways, what in ((into, "no node reaches it"), (out, "it reaches no node")):
             if len(ways) > 1 and all(way in closed for way in ways):
-                findings.append(fault("ports", name, f"{what} ({closed[ways[0]]})", mend))
+                findings.append(fault("ports", name, f"{what} ({closed[ways[0]]})", fix))
                 closed = {way: reason for way, reason in closed.items() if way not in ways}
-    findings += [fault("ports", f"{nodes[a]} to {nodes[b]}", reason, mend) for (a, b), reason in closed.items()]
+    findings += [fault("ports", f"{nodes[a]} to {nodes[b]}", reason, fix) for (a, b), reason in closed.items()]
     if findings:
         return findings
     count = sum(answer.facts["asked"] for answer in answers)
@@ -201,10 +201,10 @@ def _judge_clock(answers: Sequence[Answer], site: Site) -> list[Finding]:
         elif abs(answer.facts["ahead"]) - answer.facts["within"] > site.limits.clock_seconds:
             ahead = answer.facts["ahead"]
             seen = f"{abs(ahead):.2f} s {'ahead of' if ahead > 0 else 'behind'} {first}"
-            mend = (
+            fix = (
                 "run chrony or ntpd there (elastic torchrun takes a node that is 15 s off for dead, S3 refuses 15 min)"
             )
-            findings.append(fault("clock", answer.where, seen, mend))
+            findings.append(fault("clock", answer.where, seen, fix))
     if findings:
         return findings
     if len(answers) == 1:

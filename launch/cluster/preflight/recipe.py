@@ -10,6 +10,8 @@ from pretrain import PretrainError, check_run
 from .checks import Answer, Check, Facts, Site
 from .findings import Finding, fault, fine
 
+_FIX = "change the recipe"
+
 
 def _recipe(site: Site) -> Facts:
     config = site.config
@@ -20,7 +22,7 @@ def _recipe(site: Site) -> Facts:
     try:
         check_run(config, len(site.job.places))
     except PretrainError as error:
-        return {"problems": str(error).splitlines()}
+        return {"problems": [(problem.seen, problem.fix) for problem in error.problems]}
     return {"problems": []}
 
 
@@ -28,16 +30,10 @@ def _judge_recipe(answers: Sequence[Answer], site: Site) -> list[Finding]:
     (answer,) = answers
     ranks = len(site.job.places)
     if problems := answer.facts["problems"]:
-        return [fault("recipe", f"{ranks} ranks", *_split(problem)) for problem in problems]
+        return [fault("recipe", f"{ranks} ranks", seen, fix or _FIX) for seen, fix in problems]
     if not site.config.data:
         return [Finding("recipe", "", "skipped", "no corpus was named", "give --data to have it checked")]
     return [fine("recipe", f"{ranks} ranks", "`acn pretrain` would start")]
-
-
-def _split(problem: str) -> tuple[str, str]:
-    """What a message of ours says is wrong, and after its last colon the mend."""
-    seen, colon, mend = problem.rpartition(": ")
-    return (seen, mend) if colon else (problem, "change the recipe")
 
 
 RECIPE = Check("recipe", "job", _recipe, _judge_recipe, seconds=20.0)

@@ -139,7 +139,7 @@ def _stage(
     findings = [row for check in possible for row in judge(check, given, site)]
     for check in stage:
         if missing := sorted(failed.intersection(check.needs)):
-            findings.append(skipped(check.name, "", "not measured", f"first mend: {', '.join(missing)}"))
+            findings.append(skipped(check.name, "", "not measured", f"first fix: {', '.join(missing)}"))
             failed.add(check.name)
     findings += [_lost(job.places[rank], stage) for rank in sorted(job.lost - before)]
     failed.update(row.check for row in findings if row.level == "fault")
@@ -150,8 +150,8 @@ def _stage(
 
 def _lost(place: Place, stage: Sequence[Check]) -> Finding:
     during = ", ".join(check.name for check in stage)
-    mend = "look at its output: it has died, or hangs"
-    return fault("everybody", place.name, f"stopped answering during: {during}", mend)
+    fix = "look at its output: it has died, or hangs"
+    return fault("everybody", place.name, f"stopped answering during: {during}", fix)
 
 
 def report(outcome: Outcome) -> dict[str, Any]:

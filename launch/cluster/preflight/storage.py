@@ -88,21 +88,21 @@ def space_findings(answer: Answer, site: Site, size: int | None) -> list[Finding
         needed = size * (keep + 1) + size // 3  # the new one before the oldest goes; the finished model's fp32 weights
         if output["free"] < needed:
             seen = f"{output['free'] / _GB:.2f} GB free in {output['folder']}, {needed / _GB:.2f} GB needed"
-            mend = f"make room, choose another --output, or lower checkpoint.keep={keep}"
-            found.append(fault("space", answer.where, seen, mend))
+            fix = f"make room, choose another --output, or lower checkpoint.keep={keep}"
+            found.append(fault("space", answer.where, seen, fix))
     scratch, least = facts["scratch"], site.limits.scratch_gb
     if "problem" in scratch:
-        mend = "point TMPDIR to a folder on a disk of that node"
-        found.append(fault("space", answer.where, f"no temporary folder ({scratch['problem']})", mend))
+        fix = "point TMPDIR to a folder on a disk of that node"
+        found.append(fault("space", answer.where, f"no temporary folder ({scratch['problem']})", fix))
     elif scratch["free"] < least * _GB:
         seen = f"{scratch['free'] / _GB:.2f} GB free for temporary files in {scratch['folder']}"
-        mend = "make room there, point TMPDIR to another disk, or lower preflight.scratch_gb"
-        found.append(fault("space", answer.where, seen, mend))
+        fix = "make room there, point TMPDIR to another disk, or lower preflight.scratch_gb"
+        found.append(fault("space", answer.where, seen, fix))
     wanted = site.config.stream.remote.cache_gb
     if "cache" in facts and facts["cache"]["free"] < wanted * _GB:
         seen = f"{facts['cache']['free'] / _GB:.1f} GB free for the cache of shards in {facts['cache']['folder']}"
-        mend = f"lower stream.remote.cache_gb={wanted:g}, or point stream.remote.cache to another disk"
-        found.append(warning("space", answer.where, seen, mend))
+        fix = f"lower stream.remote.cache_gb={wanted:g}, or point stream.remote.cache to another disk"
+        found.append(warning("space", answer.where, seen, fix))
     if "shm" in facts and facts["shm"]["free"] < _SHM_BYTES_PER_RANK * facts["ranks"]:
         seen = f"{facts['shm']['free'] / 2**20:.0f} MiB of shared memory in {_SHM} for {facts['ranks']} ranks"
         found.append(fault("space", answer.where, seen, "start the container with --shm-size=8g, or --ipc=host"))
@@ -145,9 +145,9 @@ def _remove(file: Path) -> None:
 
 
 def _judge_write(answers: Sequence[Answer], site: Site) -> list[Finding]:
-    mend = "mount the shared folder there writable for this user, or choose another --output"
+    fix = "mount the shared folder there writable for this user, or choose another --output"
     return [
-        fault("writing", answer.where, f"cannot write to {answer.facts['folder']}: {answer.facts['problem']}", mend)
+        fault("writing", answer.where, f"cannot write to {answer.facts['folder']}: {answer.facts['problem']}", fix)
         for answer in answers
         if "problem" in answer.facts
     ] or [fine("writing", named(answers, answers), f"{answers[0].facts['folder']} is writable")]
@@ -176,9 +176,9 @@ def judge_shared(answers: Sequence[Answer], site: Site) -> list[Finding]:
     views = groups(answers, lambda facts: tuple(sorted(written - set(facts["unseen"]))))
     right = max(views.values(), key=len)
     first = right[0].where
-    mend = "mount the shared folder on every node at the same path, or put --output where one is"
+    fix = "mount the shared folder on every node at the same path, or put --output where one is"
     findings = [
-        fault("shared folder", named(places, answers), f"{places[0].facts['folder']} is not the one of {first}", mend)
+        fault("shared folder", named(places, answers), f"{places[0].facts['folder']} is not the one of {first}", fix)
         for places in views.values()
         if places is not right
     ]

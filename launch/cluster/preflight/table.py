@@ -13,7 +13,7 @@ _ORDER: tuple[Level, ...] = ("fault", "warning", "skipped", "fine")
 
 
 def show(findings: Sequence[Finding], verdict: str, terminal: Console) -> None:
-    """Print what to mend first, then what is fine, then the verdict."""
+    """Print what to fix first, then what is fine, then the verdict."""
     rows = sorted(findings, key=lambda row: _ORDER.index(row.level))
     if terminal.is_terminal and not terminal.is_dumb_terminal:
         terminal.print(table(rows))
@@ -26,9 +26,9 @@ def show(findings: Sequence[Finding], verdict: str, terminal: Console) -> None:
 
 def table(rows: Sequence[Finding]) -> Table:
     """One row for each finding."""
-    drawn = Table("", "check", "where", "seen", "mend", show_lines=True)
+    drawn = Table("", "check", "where", "seen", "fix", show_lines=True)
     for row in rows:
-        words = (row.level, row.check, row.where, row.seen, row.mend)
+        words = (row.level, row.check, row.where, row.seen, row.fix)
         drawn.add_row(
             *(Text(word, style=_STYLES[row.level] if number == 0 else "") for number, word in enumerate(words))
         )
@@ -41,6 +41,6 @@ def lines(rows: Sequence[Finding]) -> list[str]:
     where = min(where, 32)
     return [
         f"{row.level:<7}  {row.check:<{check}}  {row.where:<{where}}  {row.seen}"
-        + (f"  -> {row.mend}" if row.mend else "")
+        + (f"  -> {row.fix}" if row.fix else "")
         for row in rows
     ]

@@ -51,11 +51,11 @@ def _judge_mlflow(answers: Sequence[Answer], site: Site) -> list[Finding]:
     if store is None:
         return [fine("mlflow", where, "switched off; metrics.jsonl only")]
     if problem := answer.facts["problem"]:
-        mend = (
+        fix = (
             "start the server, correct --tracking.mlflow, or train without it: metrics.jsonl has everything, and "
             "`acn track sync RUN` sends it later"
         )
-        return [warning("mlflow", where, f"{store} does not answer ({problem})", mend)]
+        return [warning("mlflow", where, f"{store} does not answer ({problem})", fix)]
     return [fine("mlflow", where, f"{store} answers" if "sqlite" not in store else f"{store} can be written")]
 
 

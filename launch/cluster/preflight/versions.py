@@ -52,7 +52,7 @@ def _judge_versions(answers: Sequence[Answer], site: Site) -> list[Finding]:
         for version, places in by_version.items():
             if version != expected:
                 seen = f"{name} {version}, elsewhere {expected}"
-                findings.append(fault("versions", named(places, answers), seen, _version_mend(name, expected)))
+                findings.append(fault("versions", named(places, answers), seen, _version_fix(name, expected)))
     said = ", ".join(f"{name} {version}" for name, version in common.items())
     return findings or [fine("versions", named(answers, answers), said)]
 
@@ -61,7 +61,7 @@ def _value(name: str, otherwise: str) -> Callable[[Facts], str]:
     return lambda facts: facts.get(name, otherwise)
 
 
-def _version_mend(name: str, expected: object) -> str:
+def _version_fix(name: str, expected: object) -> str:
     if name in ("commit", "sources"):
         return "bring the same checkout to all nodes, or install the same build there"
     if name in ("CUDA", "NCCL"):
@@ -87,8 +87,8 @@ def _judge_settings(answers: Sequence[Answer], site: Site) -> list[Finding]:
             config = places[0].facts["config"]
             differing = [name for name in {**reference, **config} if config.get(name) != reference.get(name)]
             seen = listed((f"{name}={config.get(name)}, elsewhere {reference.get(name)}" for name in differing), most=3)
-            mend = "start all ranks with the same --config file and the same options"
-            findings.append(fault("config", named(places, answers), seen, mend))
+            fix = "start all ranks with the same --config file and the same options"
+            findings.append(fault("config", named(places, answers), seen, fix))
     return findings or [fine("config", named(answers, answers), f"hash {expected}")]
 
 
@@ -104,8 +104,8 @@ def _judge_environment(answers: Sequence[Answer], site: Site) -> list[Finding]:
         for value, places in by_value.items():
             if value != expected:
                 seen = f"{name}={value}, elsewhere {expected}"
-                mend = "unless the machines differ, export the same everywhere"
-                findings.append(warning("environment", named(places, answers), seen, mend))
+                fix = "unless the machines differ, export the same everywhere"
+                findings.append(warning("environment", named(places, answers), seen, fix))
     names = sorted({name for answer in answers for name in answer.facts})
     return findings or [fine("environment", named(answers, answers), f"the same {listed(names) or 'defaults'}")]
 

@@ -2,7 +2,7 @@
 # Pretraining with nodes that come and go:  bash launch/cluster/torchrun/elastic.sh  on each of them, whenever it is there.
 #
 # First start the store where they meet, on a machine that outlives them (HEAD):
-#     python -m launch.cluster.engines.store PORT
+#     python -P -m launch.cluster.engines.store PORT
 # Training runs while MIN_NODES to MAX_NODES are there. A node that dies or loses its link costs the steps since the
 # last checkpoint; for one that joins, the others write a checkpoint first. Every number of ranks that can occur must
 # divide the recipe's global batch.
@@ -12,7 +12,7 @@ MIN_NODES=1
 MAX_NODES=2
 HEAD=head  # where the store runs
 PORT=29500  # the store's
-CONFIG=launch/recipes/acn-base.yaml  # the recipe
+CONFIG=acn-base  # the recipe
 DATA=/shared/tokens  # the prepared corpus: a folder that all nodes see, or a URL
 OUTPUT=/shared/runs/acn  # the run's folder, on storage that all nodes share
 OPTIONS=(--micro_batch_size 128)  # further options of acn pretrain
@@ -43,4 +43,4 @@ exec torchrun --nnodes "$MIN_NODES:$MAX_NODES" --nproc-per-node "$ranks" --max-r
     --rdzv-backend c10d --rdzv-endpoint "$HEAD:$PORT" --rdzv-id "$NAME" \
     --rdzv-conf is_host=false,last_call_timeout=10,join_timeout=600,read_timeout=60 \
     --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout "$SHUTDOWN_SECONDS" \
-    -m launch.cli pretrain "${arguments[@]}"
+    --no-python acn pretrain "${arguments[@]}"

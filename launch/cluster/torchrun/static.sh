@@ -7,7 +7,7 @@
 # ---- fill in ----------------------------------------------------------------------------------------------------
 NODES=2
 HEAD=node1  # one of the nodes, as all of them can reach it
-CONFIG=launch/recipes/acn-base.yaml  # the recipe
+CONFIG=acn-base  # the recipe
 DATA=/shared/tokens  # the prepared corpus: a folder that all nodes see, or a URL
 OUTPUT=/shared/runs/acn  # the run's folder, on storage that all nodes share
 OPTIONS=(--micro_batch_size 128)  # further options of acn pretrain
@@ -36,7 +36,7 @@ run() { # PORT RESTARTS VERB OPTIONS...
     exec torchrun --nnodes "$NODES" --nproc-per-node "$ranks" --max-restarts "$restarts" \
         --rdzv-backend c10d --rdzv-endpoint "$HEAD:$port" --rdzv-id "$NAME" \
         --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout "$SHUTDOWN_SECONDS" \
-        -m launch.cli "$@"
+        --no-python acn "$@"
 }
 
 arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")

@@ -271,4 +271,4 @@ def test_training_documents_that_are_in_the_validation_files_are_left_out(corpus
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "all"])
 def test_parts_that_make_no_sense_are_refused(corpus, tmp_path, part):
-    assert f"part='{part}' must be" in "\n".join(_config(corpus, tmp_path / "out", part=part).problems())
+    assert f"part='{part}' must be" in "\n".join(map(str, _config(corpus, tmp_path / "out", part=part).problems()))

@@ -167,7 +167,7 @@ def test_an_output_that_cannot_be_written_is_named(corpus, tmp_path):
 def test_all_bad_settings_are_reported_together(corpus, tmp_path):
     config = _config(corpus, "", vocab_size=1, seq_length=1, row_group_blocks=0, tokenizer_sample_mb=0)
     config.corpus.train = "nowhere.txt"
-    text = "\n".join(config.problems())
+    text = "\n".join(map(str, config.problems()))
     for name in ("output", "vocab_size", "seq_length", "row_group_blocks", "tokenizer_sample_mb", "corpus.train"):
         assert name in text
 

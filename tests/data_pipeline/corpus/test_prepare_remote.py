@@ -121,7 +121,7 @@ def test_other_peoples_folders_and_missing_buckets_are_refused(text, remote_text
         prepare_corpus(_config(text, remote_text), _quiet)
     with pytest.raises(DataError, match="s3://nowhere"):
         prepare_corpus(_config(text, "s3://nowhere/out"), _quiet)
-    problems = "\n".join(CorpusConfig([f"{s3}/none-*.jsonl", "no-such-protocol://a/b.jsonl"]).problems())
+    problems = "\n".join(map(str, CorpusConfig([f"{s3}/none-*.jsonl", "no-such-protocol://a/b.jsonl"]).problems()))
     assert "none-*.jsonl' matches no file" in problems
     assert "no-such-protocol" in problems
 
@@ -162,10 +162,10 @@ def test_a_server_that_is_busy_leaves_the_work_unfinished_not_mistaken(web):
     with pytest.raises(UnfinishedError, match=r"busy\.jsonl' cannot be read .*network"):
         list(corpus.documents())
     (problem,) = CorpusConfig(f"{web}/busy-and-down.jsonl").problems()
-    assert "busy-and-down.jsonl' cannot be read" in problem
-    assert "503" in problem
+    assert "busy-and-down.jsonl' cannot be read" in str(problem)
+    assert "503" in str(problem)
     (problem,) = CorpusConfig(f"{web}/nothing.jsonl").problems()
-    assert "nothing.jsonl' matches no file" in problem
+    assert "nothing.jsonl' matches no file" in str(problem)
 
 
 def test_a_manifest_from_a_url_reads_as_a_local_one(text, s3, tmp_path):

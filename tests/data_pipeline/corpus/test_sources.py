@@ -123,7 +123,7 @@ def test_all_problems_of_a_corpus_are_reported_together(tmp_path):
         ],
         validation_fraction=2,
     )
-    text = "\n".join(corpus.problems())
+    text = "\n".join(map(str, corpus.problems()))
     for part in (
         "none-*.txt' matches no file",
         "is a folder",
@@ -136,7 +136,7 @@ def test_all_problems_of_a_corpus_are_reported_together(tmp_path):
         "corpus.validation_fraction is 2",
     ):
         assert part in text
-    assert "corpus.train is empty" in CorpusConfig(train=[]).problems()[0]
+    assert "corpus.train is empty" in str(CorpusConfig(train=[]).problems()[0])
 
 
 def test_held_out_documents_are_chosen_by_their_text_alone(tmp_path, texts):

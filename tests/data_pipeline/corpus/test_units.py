@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline import CleaningConfig, CorpusConfig, DataError, Source
-from data_pipeline.corpus.selection import find_duplicates
-from data_pipeline.corpus.units import Unit, plan_units, used_documents
+from data_pipeline.corpus.selection import find_duplicates, used_documents
+from data_pipeline.corpus.units import Unit, plan_units
 
 NONE = np.empty(0, dtype=np.int64)
 
@@ -82,8 +82,8 @@ def test_held_out_documents_are_never_repeated_and_never_in_both_splits(write, t
 @pytest.mark.parametrize("weight", [0, -1, float("nan")])
 def test_weights_must_be_positive_and_are_for_training(write, weight):
     path = write("a.jsonl", ["a"])
-    assert "set it above 0" in CorpusConfig(Source(path, weight=weight)).problems()[0]
-    assert "weights are for training" in CorpusConfig(path, validation=Source(path, weight=2)).problems()[0]
+    assert "set it above 0" in str(CorpusConfig(Source(path, weight=weight)).problems()[0])
+    assert "weights are for training" in str(CorpusConfig(path, validation=Source(path, weight=2)).problems()[0])
 
 
 def shout(text: str) -> str | None:
@@ -110,7 +110,7 @@ def test_cleaning_comes_first_and_is_tallied(write, monkeypatch):
 @pytest.mark.parametrize("hook", ["nowhere:clean", "json:nothing", "json"])
 def test_hooks_that_cannot_be_imported_are_named(write, hook):
     corpus = CorpusConfig(write("a.jsonl", ["a"]), cleaning=CleaningConfig(hook=hook, min_characters=0))
-    text = "\n".join(corpus.problems())
+    text = "\n".join(map(str, corpus.problems()))
     assert f"corpus.cleaning.hook={hook!r} cannot be imported" in text
     assert "min_characters=0 must be at least 1" in text
 

@@ -67,7 +67,7 @@ def test_the_small_model_predicts_bit_for_bit_what_the_source_does_at_that_depth
 
 def test_the_small_model_carries_its_own_numbers_and_where_it_comes_from(source: Path, tmp_path: Path) -> None:
     summary = compress_model(CompressConfig(model=str(source), output=str(tmp_path / "small")))
-    written = json.loads((tmp_path / "small" / "results.json").read_text())
+    written = json.loads((tmp_path / "small" / "cut.json").read_text())
     wanted = {"source": str(source), "depth": 2, "score": 0.896, "full_score": 0.9, "params": summary.params}
     assert written.items() >= (wanted | {"flops": summary.flops, "seed": 1, "tolerance": 0.005}).items()
     assert summary.flops < summary.full_flops
@@ -194,14 +194,14 @@ def tuned(pretrained: Path, glue_dir: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_the_written_model_is_scored_again(tuned: Path, tmp_path: Path) -> None:
     summary = compress_model(CompressConfig(model=str(tuned), output=str(tmp_path / "small"), depth=1))
-    assert summary.checked_score == summary.score == read_results(tuned)["depth_scores"][1]
+    assert summary.checked_score == summary.score == read_results(tuned).depth_scores[1]
     assert "run again on the validation split" in "\n".join(summary.lines())
 
 
 def test_a_model_that_does_not_score_what_the_sweep_said_is_refused(tuned: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sst2"
     shutil.copytree(tuned, folder)
-    scores = read_results(folder)["depth_scores"]
+    scores = read_results(folder).depth_scores
     _change_results(folder, depth_scores=[scores[0], scores[1] - 0.1, *scores[2:]])
     with pytest.raises(EvalError, match=r"the cut model scores 0\.\d+, results.json says"):
         compress_model(CompressConfig(model=str(folder), output=str(tmp_path / "small"), depth=1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, FinetuneConfig, load_task, read_results, run_suite
+from eval import GLUE_TASKS, TASKS, FinetuneConfig, load_task, read_results, run_suite
 from eval.glue.submission import answers, file_name
 
 SaveSplit = Callable[[Path, str, str, dict[str, list]], None]
@@ -46,8 +46,8 @@ def test_mnli_writes_both_test_splits_and_the_diagnostic_set(
         classes = model(**batch).logits.argmax(-1).tolist()
     wanted = [f"{i}\t{TASKS['mnli'].labels[c]}" for i, c in zip(range(10, 15), classes, strict=True)]
     assert lines[1:] == wanted
-    assert set(results["diagnostic"]) == {"ax"}
-    assert results["absent_splits"] == ["validation_mismatched"]
+    assert set(results.diagnostic) == {"ax"}
+    assert results.absent_splits == ["validation_mismatched"]
     assert "there is no validation_mismatched split" in capsys.readouterr().out
     assert read_results(output / "mnli") == results
 
@@ -66,7 +66,7 @@ def test_answers_are_spelled_as_the_benchmark_wants_them(name: str, predictions:
 
 
 def test_files_have_the_benchmarks_names() -> None:
-    names = {file_name(task, split) for task in TASKS.values() for split in task.test_splits}
+    names = {file_name(task, split) for task in GLUE_TASKS.values() for split in task.test_splits}
     assert names == {
         *("CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "QNLI.tsv", "QQP.tsv"),
         *("RTE.tsv", "WNLI.tsv"),

@@ -19,7 +19,18 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from eval import TASKS, EvalError, FinetuneConfig, compute_metrics, load_task, read_results, run_suite
+from eval import (
+    GLUE_TASKS,
+    TASKS,
+    EvalError,
+    FinetuneConfig,
+    TaskResults,
+    TrialResults,
+    compute_metrics,
+    load_task,
+    read_results,
+    run_suite,
+)
 from eval.glue.aggregate import aggregate_seeds, glue_average, standard_error
 from eval.tasks.own_data import DatasetConfig
 
@@ -59,39 +70,39 @@ def three_seeds(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory
 def test_the_seeds_of_a_task_stand_together_in_its_results(three_seeds: tuple) -> None:
     output, (sst2, _), _, _ = three_seeds
     cells = [read_results(output / "sst2" / f"seed-{seed}") for seed in (1, 2, 3)]
-    together = sst2["aggregate"]
-    assert sst2["seeds"] == [1, 2, 3]
+    together = sst2.aggregate
+    assert sst2.seeds == [1, 2, 3]
     for depth in range(4):
-        scores = [cell["depth_scores"][depth] for cell in cells]
-        assert together["depth_mean"][depth] == pytest.approx(statistics.mean(scores))
-        assert together["depth_std"][depth] == pytest.approx(statistics.stdev(scores))
-    assert all(cell["metrics"]["validation"]["accuracy"] == cell["depth_scores"] for cell in cells)
-    assert len({json.dumps(cell["depth_scores"]) for cell in cells}) > 1
+        scores = [cell.depth_scores[depth] for cell in cells]
+        assert together.depth_mean[depth] == pytest.approx(statistics.mean(scores))
+        assert together.depth_std[depth] == pytest.approx(statistics.stdev(scores))
+    assert all(cell.metrics["validation"]["accuracy"] == cell.depth_scores for cell in cells)
+    assert len({json.dumps(cell.depth_scores) for cell in cells}) > 1
 
 
 def test_the_task_folder_is_the_model_of_the_best_seed_and_the_only_weights(three_seeds: tuple) -> None:
     output, results, _, _ = three_seeds
     for task in results:
-        folder = output / task["task"]
-        scores = {seed: read_results(folder / f"seed-{seed}")["full_score"] for seed in (1, 2, 3)}
-        assert task["full_score"] == max(scores.values()) == scores[task["seed"]]
-        assert "the best of 3 by validation score" in task["selection"]
+        folder = output / task.task
+        scores = {seed: read_results(folder / f"seed-{seed}").full_score for seed in (1, 2, 3)}
+        assert task.full_score == max(scores.values()) == scores[task.seed]
+        assert "the best of 3 by validation score" in task.selection
         assert [path.parent for path in folder.rglob("model.safetensors")] == [folder]
         assert AutoModelForSequenceClassification.from_pretrained(folder).config.num_hidden_layers == 3
 
 
 def test_speed_is_measured_for_the_whole_and_the_cut_model(three_seeds: tuple) -> None:
     sst2 = three_seeds[1][0]
-    assert {"3", str(sst2["cut_depth"])} <= set(sst2["speed"]["depths"])
-    assert all(value > 0 for by_depth in sst2["speed"]["depths"].values() for value in by_depth.values())
-    assert sst2["speed"]["threads"] >= 1
+    assert {"3", str(sst2.cut_depth)} <= set(sst2.speed["depths"])
+    assert all(value > 0 for by_depth in sst2.speed["depths"].values() for value in by_depth.values())
+    assert sst2.speed["threads"] >= 1
 
 
 def test_each_cell_has_its_own_record_and_the_suite_the_means_and_figures(three_seeds: tuple) -> None:
     output, (sst2, _), tracker, children = three_seeds
     assert list(children) == [f"{task}/seed-{seed}" for task in ("sst2", "docpair") for seed in (1, 2, 3)]
     assert children["sst2/seed-2"].series("sst2/loss")
-    assert list(tracker.series("sst2/depth_mean").values()) == sst2["aggregate"]["depth_mean"]
+    assert list(tracker.series("sst2/depth_mean").values()) == sst2.aggregate.depth_mean
     assert tracker.figures == [output / name / "depth.png" for name in ("sst2", "docpair")]
     assert not tracker.series("sst2/loss")
 
@@ -99,13 +110,24 @@ def test_each_cell_has_its_own_record_and_the_suite_the_means_and_figures(three_
 def test_the_average_is_over_glues_tasks_only_and_says_what_is_missing(three_seeds: tuple) -> None:
     output, (sst2, _), _, _ = three_seeds
     average = json.loads((output / "glue.json").read_text())
-    scores = sst2["aggregate"]["glue_scores"]
+    scores = sst2.aggregate.glue_scores
     assert average["average"] == pytest.approx({"mean": statistics.mean(scores), "std": statistics.stdev(scores)})
-    assert average["missing"] == [name for name in TASKS if name != "sst2"]
+    assert average["missing"] == [name for name in GLUE_TASKS if name != "sst2"]
 
 
-def _cell(task: str, metrics: dict[str, dict[str, list[float]]], seed: int) -> Any:
-    return {"task": task, "metrics": metrics, "depth_scores": [0.5, 0.6], "standard_error": 0.0, "seed": seed}
+def _trial(
+    task: str,
+    metrics: dict[str, dict[str, list[float]]],
+    seed: int,
+    scores: list[float] | None = None,
+    error: float = 0,
+) -> TrialResults:
+    scores = scores or [0.5, 0.6]
+    return TrialResults(
+        task=task, metric="accuracy", seed=seed, model="", connectivity="acn", full_score=scores[-1],
+        depth_scores=scores, cut_depth=0, tolerance=0.0, params_by_depth=[], flops_by_depth=[], train={},
+        metrics=metrics, standard_error=error,
+    )  # fmt: skip
 
 
 def test_glues_average_takes_the_mean_of_a_tasks_metrics_and_of_mnlis_splits_first() -> None:
@@ -114,10 +136,10 @@ def test_glues_average_takes_the_mean_of_a_tasks_metrics_and_of_mnlis_splits_fir
         "mnli": {"validation_matched": {"accuracy": [0, 0.5]}, "validation_mismatched": {"accuracy": [0, 0.7]}},
         "wnli": {"validation": {"accuracy": [0, 0.1]}},
     }
-    tasks: Any = {}
+    tasks = {}
     for name, metrics in table.items():
-        cells = [_cell(name, metrics, seed) for seed in (1, 2)]
-        tasks[name] = cells[0] | {"seeds": [1, 2], "aggregate": aggregate_seeds(cells, 0.0)}
+        trials = [_trial(name, metrics, seed) for seed in (1, 2)]
+        tasks[name] = TaskResults(**vars(trials[0]), seeds=[1, 2], aggregate=aggregate_seeds(trials, 0.0))
     average = glue_average(tasks)
     assert average is not None
     assert average["average"] == {"mean": pytest.approx((0.7 + 0.6 + 0.1) / 3), "std": pytest.approx(0)}
@@ -125,16 +147,16 @@ def test_glues_average_takes_the_mean_of_a_tasks_metrics_and_of_mnlis_splits_fir
 
 
 def test_the_one_standard_error_depth_uses_examples_and_seeds() -> None:
-    cells: Any = [
-        _cell("sst2", {"validation": {"accuracy": scores}}, seed) | {"depth_scores": scores, "standard_error": 0.03}
+    trials = [
+        _trial("sst2", {"validation": {"accuracy": scores}}, seed, scores, error=0.03)
         for seed, scores in ((1, [0.5, 0.84, 0.90]), (2, [0.5, 0.86, 0.94]))
     ]
-    together = aggregate_seeds(cells, 0.005)
-    assert together["standard_error"] == pytest.approx(math.hypot(0.03, 0.02))
-    assert together["cut_depth_tolerance"] == 2
-    assert together["cut_depth_one_standard_error"] == 2
-    wide = aggregate_seeds([cell | {"standard_error": 0.07} for cell in cells], 0.005)
-    assert wide["cut_depth_one_standard_error"] == 1
+    together = aggregate_seeds(trials, 0.005)
+    assert together.standard_error == pytest.approx(math.hypot(0.03, 0.02))
+    assert together.cut_depth_tolerance == 2
+    assert together.cut_depth_one_standard_error == 2
+    wide = aggregate_seeds([replace(trial, standard_error=0.07) for trial in trials], 0.005)
+    assert wide.cut_depth_one_standard_error == 1
 
 
 def test_standard_errors_are_binomial_for_accuracy_and_near_theory_for_correlations() -> None:
@@ -167,8 +189,8 @@ def test_more_seeds_join_those_that_are_there(config: FinetuneConfig, tmp_path: 
     (first,) = run_suite(asked, tracker.open)
     before = (tmp_path / "glue" / "sst2" / "seed-5" / "results.json").read_bytes()
     (both,) = run_suite(replace(asked, seeds="5,6"), tracker.open)
-    assert both["seeds"] == [5, 6]
-    assert both["aggregate"]["by_seed"]["5"] == first["depth_scores"]
+    assert both.seeds == [5, 6]
+    assert both.aggregate.by_seed["5"] == first.depth_scores
     assert (tmp_path / "glue" / "sst2" / "seed-5" / "results.json").read_bytes() == before
     assert [path.parent.name for path in (tmp_path / "glue").rglob("model.safetensors")] == ["sst2"]
 
@@ -227,13 +249,13 @@ def test_two_ranks_train_together_and_score_every_example_once(config: FinetuneC
     assert process.returncode == 0, out
     assert out.count("results: ") == 1, "one rank speaks"
     results = read_results(output / "sst2")
-    assert results["train"]["ranks"] == 2
-    assert results["train"]["steps"] == 3 * 320 // 16
-    assert results["full_score"] > 0.9
+    assert results.train["ranks"] == 2
+    assert results.train["steps"] == 3 * 320 // 16
+    assert results.full_score > 0.9
     model = AutoModelForSequenceClassification.from_pretrained(output / "sst2").eval()
     tokenizer = AutoTokenizer.from_pretrained(output / "sst2")
     rows = load_task(TASKS["sst2"], config.glue_dir)["validation"]
-    for depth, score in enumerate(results["depth_scores"]):  # the whole split, in one process
+    for depth, score in enumerate(results.depth_scores):  # the whole split, in one process
         with torch.no_grad():
             logits = model(**tokenizer(rows["sentence"][:], return_tensors="pt", padding=True), depth=depth).logits
         assert (logits.argmax(-1).numpy() == np.array(rows["label"])).mean() == score
@@ -254,33 +276,33 @@ def test_a_grid_is_tried_with_the_first_seed_and_the_best_point_serves_all(
     asked.grid.learning_rate = "1e-6,3e-3"
     (results,) = run_suite(asked, tracker.open)
     asked.grid.learning_rate = None  # the fixture is shared
-    scores = {one["point"]["learning_rate"]: one["score"] for one in results["grid"]}
+    scores = {one["point"]["learning_rate"]: one["score"] for one in results.grid}
     assert set(scores) == {1e-6, 3e-3}
     best = max(scores, key=lambda rate: scores[rate])
     for seed in (1, 2):
-        assert read_results(tmp_path / "sst2" / f"seed-{seed}")["train"]["learning_rate"] == best
-    assert "hyperparameters by validation score" in results["selection"]
+        assert read_results(tmp_path / "sst2" / f"seed-{seed}").train["learning_rate"] == best
+    assert "hyperparameters by validation score" in results.selection
     assert [path.parent.name for path in tmp_path.rglob("model.safetensors")] == ["sst2"]
 
 
 def test_the_best_epoch_is_kept_and_declared(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
     (results,) = run_suite(replace(config, output=str(tmp_path), epochs=4, best_epoch=True), tracker.open)
-    scores = results["train"]["epoch_scores"]
+    scores = results.train["epoch_scores"]
     assert len(scores) == 4
-    assert results["full_score"] == max(scores) == scores[results["train"]["best_epoch"] - 1]
-    assert "the best epoch by validation score" in results["selection"]
+    assert results.full_score == max(scores) == scores[results.train["best_epoch"] - 1]
+    assert "the best epoch by validation score" in results.selection
 
 
 def test_recuts_and_probes_are_scored_beside_the_sweep(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
     asked = replace(config, output=str(tmp_path), epochs=3, cut_then_finetune=1.0, probes=True, max_train_samples=None)
     (results,) = run_suite(asked, tracker.open)
-    (recut,) = results["recut"]
+    (recut,) = results.recut
     assert recut["depth"] == 1
-    assert recut["score_before"] == results["depth_scores"][1]
+    assert recut["score_before"] == results.depth_scores[1]
     assert recut["score"] > 0.9
-    assert {name: len(scores) for name, scores in results["probes"].items()} == {"pretrained": 4, "finetuned": 4}
+    assert {name: len(scores) for name, scores in results.probes.items()} == {"pretrained": 4, "finetuned": 4}
     # the mean of the word embeddings holds the one word that matters
-    assert min(results["probes"]["pretrained"][:1] + results["probes"]["finetuned"]) > 0.9
+    assert min(results.probes["pretrained"][:1] + results.probes["finetuned"]) > 0.9
 
 
 SaveSplit = Callable[[Path, str, str, dict[str, list]], None]
@@ -296,7 +318,7 @@ def test_any_other_data_set_by_naming_its_columns(
     dataset = DatasetConfig(str(tmp_path / "reviews"), None, "text", "kind", "train", "dev")
     asked = replace(config, tasks="mine", dataset=dataset, glue_dir=None, epochs=6, output=str(tmp_path / "out"))
     (results,) = run_suite(asked, tracker.open)
-    assert results["full_score"] == 1.0
+    assert results.full_score == 1.0
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "mine")
     assert model.config.id2label == {0: "blame", 1: "praise"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eval import DepthCurve, EvalError, ReportConfig, save_depth_figure, write_report
-from eval.report.tables import Table, latex
+from eval.report.tables import Table, latex, write_tables
 
 Save = Callable[..., Path]
 
@@ -286,3 +286,17 @@ def test_latex_tables_escape_what_latex_reads(tmp_path: Path) -> None:
     assert r"\caption{a\_b \& 50\%}" in text
     assert r"\begin{tabular}{lr}" in text
     assert r"é\{ & 0.5000 \\" in text
+
+
+def test_csv_tables_keep_all_digits_integers_beside_gaps_and_columns_without_rows(tmp_path: Path) -> None:
+    rows = [["a", 1, 0.1 + 0.2], ["b, c", None, 12345678.9]]
+    tables = [Table("full", "", ["run", "n", "n"], rows), Table("empty", "", ["run", "n"], [])]
+    write_tables(tmp_path / "tables", tables)
+    with (tmp_path / "tables" / "full.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["run", "n", "n"],
+            ["a", "1", "0.30000000000000004"],
+            ["b, c", "", "12345678.9"],
+        ]
+    assert (tmp_path / "tables" / "empty.csv").read_text().split() == ["run,n"]
+    assert "run & n" in (tmp_path / "tables" / "empty.tex").read_text()

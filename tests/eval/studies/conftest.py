@@ -26,7 +26,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path, glue_d
         learning_rate=3e-3,
     )
     run_suite(config, make_tracker().open)
-    assert read_results(output / "sst2")["full_score"] > 0.8
+    assert read_results(output / "sst2").full_score > 0.8
     return output / "sst2"
 
 

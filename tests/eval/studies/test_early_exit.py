@@ -164,7 +164,7 @@ def test_the_loss_at_every_depth_weighs_each_by_its_depth(classifier: MakeClassi
 
 def test_bad_options_are_named_all_at_once() -> None:
     options = EarlyExitOptions(criteria="doubt", thresholds="0,2", tolerance=-1, latency_rounds=0)
-    assert [problem.split("=")[0] for problem in options.problems()] == [
+    assert [problem.field for problem in options.problems()] == [
         "early_exit.thresholds",
         "early_exit.criteria",
         "early_exit.tolerance",

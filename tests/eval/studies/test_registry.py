@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline import Problem
 from eval import TASKS, EvalError
 from eval.studies import KINDS, StudyConfig, run_studies
 from eval.studies.base import Point, Progress, draw_samples
@@ -178,7 +179,7 @@ def test_every_option_of_a_study_is_checked(study: str, field: str, value: Any, 
     config = _config(tmp_path, tmp_path, tmp_path, study)
     assert config.problems() == []
     setattr(getattr(config, study), field, value)
-    assert [problem.split("=")[0] for problem in config.problems()] == [f"{study}.{field}"]
+    assert [problem.field for problem in config.problems()] == [f"{study}.{field}"]
 
 
 def _labelled(labels: list[int]) -> Any:
@@ -208,7 +209,8 @@ def test_points_and_lists_of_numbers() -> None:
     assert Point(2, [1.0]).as_json()["std"] is None
     assert numbers("1, 2,3", int) == numbers([1, 2, 3], int) == [1, 2, 3]
     assert number_problems("x", "0.5,1", 0, 1) == []
-    assert number_problems("x", "", 0) == ["x=: give one number or more, each once, at least 0"]
+    (problem,) = number_problems("x", "", 0)
+    assert str(problem) == "x=: give one number or more, each once, at least 0"
 
 
 def test_progress_says_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,5 +223,5 @@ def test_progress_says_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_study_has_options_of_its_name(name: str) -> None:
-    options: Callable[[], list[str]] = getattr(StudyConfig("noise", "m", "o"), name).problems
+    options: Callable[[], list[Problem]] = getattr(StudyConfig("noise", "m", "o"), name).problems
     assert options() == []

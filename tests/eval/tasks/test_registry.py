@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from eval import TASKS, EvalError, compute_metrics, find_task, load_task
+from eval import GLUE_TASKS, TASKS, EvalError, compute_metrics, find_task, load_task
 
 SaveSplit = Callable[[Path, str, str, dict[str, list]], None]
 
 
 def test_the_table_has_glues_nine_tasks_with_the_columns_of_the_hub() -> None:
-    columns = {name: (*task.columns, task.num_labels, *task.validation_splits) for name, task in TASKS.items()}
+    columns = {name: (*task.columns, task.num_labels, *task.validation_splits) for name, task in GLUE_TASKS.items()}
     assert columns == {
         "cola": ("sentence", 2, "validation"),
         "sst2": ("sentence", 2, "validation"),
@@ -30,11 +30,14 @@ def test_the_table_has_glues_nine_tasks_with_the_columns_of_the_hub() -> None:
         "rte": ("sentence1", "sentence2", 2, "validation"),
         "wnli": ("sentence1", "sentence2", 2, "validation"),
     }
-    assert {name: task.metric for name, task in TASKS.items() if task.metric != "accuracy"} == {
+    assert {name: task.metric for name, task in GLUE_TASKS.items() if task.metric != "accuracy"} == {
         "cola": "matthews",
         "stsb": "pearson",
     }
-    assert TASKS["mrpc"].metrics == TASKS["qqp"].metrics == ("accuracy", "f1")
+    assert GLUE_TASKS["mrpc"].metrics == GLUE_TASKS["qqp"].metrics == ("accuracy", "f1")
+    addresses = {(task.hub_dataset, task.hub_config) for task in GLUE_TASKS.values()}
+    assert addresses == {("nyu-mll/glue", name) for name in GLUE_TASKS}
+    assert {name: TASKS[name] for name in GLUE_TASKS} == GLUE_TASKS
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))

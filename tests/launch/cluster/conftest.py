@@ -14,7 +14,7 @@ from launch.config_file import write_config
 from launch.tracking.tracker import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, ValidationConfig
-from pretrain.checkpoints.folder import CheckpointConfig
+from pretrain.checkpoints import CheckpointConfig
 from tests.launch.cluster.nodes import Nodes, nodes, why_not
 
 GLOBAL_BATCH = 12

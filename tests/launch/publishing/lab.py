@@ -9,9 +9,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
-from data_pipeline import Manifest
-from eval import CompressConfig, compress_model, flops_by_depth
-from eval.files import file_digest, write_json
+from data_pipeline import Manifest, file_sha256, write_json
+from eval import CompressConfig, TaskResults, TrialResults, compress_model, flops_by_depth
 from eval.glue.aggregate import aggregate_seeds
 from launch.config_file import write_config
 from launch.tracking.tracker import TrackingConfig, open_tracker
@@ -94,28 +93,29 @@ def _write_suite(runs: Path) -> None:
     torch.manual_seed(3)
     model = AcnForSequenceClassification(_config(corpus)).eval()
     _save(model, corpus, folder)
-    cells = [_cell(runs, model, seed) for seed in SEEDS]
-    results = cells[1] | {
-        "seeds": list(SEEDS),
-        "selection": "seed 12, the best of 2 by validation score; the last epoch",
-        "aggregate": aggregate_seeds(cells, 0.005),
-    }
-    write_json(folder / "results.json", results)
+    trials = [_trial(runs, model, seed) for seed in SEEDS]
+    results = TaskResults(
+        **vars(trials[1]),
+        seeds=list(SEEDS),
+        selection="seed 12, the best of 2 by validation score; the last epoch",
+        aggregate=aggregate_seeds(trials, 0.005),
+    )
+    write_json(folder / "results.json", results.to_json())
     _picture(folder / "depth.png")
 
 
-def _cell(runs: Path, model: Any, seed: int) -> Any:
-    """results.json of one seed, with an absolute path in it as a user may have typed it."""
+def _trial(runs: Path, model: Any, seed: int) -> TrialResults:
+    """The results of one seed, with an absolute path in it as a user may have typed it."""
     scores = SEEDS[seed]
-    digest = file_digest(runs / "acn" / "model" / "model.safetensors")
+    digest = file_sha256(runs / "acn" / "model" / "model.safetensors")
     settings = {"model": str(runs / "acn" / "model"), "glue_dir": None, "max_train_samples": 640,
                 "max_eval_samples": None, "weights": [digest], "dataset": None}  # fmt: skip
     train = {"samples": 640, "epochs": 3.0, "learning_rate": 0.00048, "batch_size": 32, "seconds": 12.5}
-    return {
-        "task": TASK, "metric": "accuracy", "seed": seed, "model": str(runs / "acn" / "model"), "connectivity": "acn",
-        "full_score": scores[-1], "depth_scores": scores, "cut_depth": CUT_DEPTH, "tolerance": 0.03,
-        "params_by_depth": parameters_by_depth(model), "flops_by_depth": flops_by_depth(model, POSITIONS),
-        "seq_length": POSITIONS, "majority_score": 0.5125, "standard_error": 0.02, "train": train,
-        "metrics": {"validation": {"accuracy": scores}},
-        "settings": settings,
-    }  # fmt: skip
+    return TrialResults(
+        task=TASK, metric="accuracy", seed=seed, model=str(runs / "acn" / "model"), connectivity="acn",
+        full_score=scores[-1], depth_scores=scores, cut_depth=CUT_DEPTH, tolerance=0.03,
+        params_by_depth=parameters_by_depth(model), flops_by_depth=flops_by_depth(model, POSITIONS),
+        seq_length=POSITIONS, majority_score=0.5125, standard_error=0.02, train=train,
+        metrics={"validation": {"accuracy": scores}},
+        settings=settings,
+    )  # fmt: skip

@@ -160,16 +160,24 @@ def test_what_is_not_known_is_said_to_be_missing(written, publish, lab, tmp_path
     assert "No results of fine-tuning on GLUE were at hand" in text
     assert "The language of its text was not stated" in text
     assert "model-index" not in text
-    results = json.loads((lab / "runs/small/results.json").read_text())
+    results = json.loads((lab / "runs/small/cut.json").read_text())
     shutil.copytree(lab / "runs/small", elsewhere / "small")
     lost = results | {"source": "runs/gone/sst2", "model": "runs/gone/model"}
-    (elsewhere / "small" / "results.json").write_text(json.dumps(lost))
+    (elsewhere / "small" / "cut.json").write_text(json.dumps(lost))
     code, out, _ = publish(elsewhere / "small", "--repo_id", "a/b", "--dry_run", "--output", elsewhere / "hub")
     assert code == 0
     assert "runs/gone/sst2, which this model was cut from, is not there any more" in out
     text = (elsewhere / "hub" / "README.md").read_text()
     assert "scores of the other depths were not at hand" in text
     assert "record of the fine-tuning was not at hand" in text
+
+
+def test_a_model_that_an_old_version_cut_is_published_alike(written, lab, tmp_path):
+    new = files(written("runs/small"))
+    old = tmp_path / "old"
+    shutil.copytree(lab / "runs/small", old)
+    (old / "cut.json").rename(old / "results.json")
+    assert files(written(str(old))) == new
 
 
 def test_a_damaged_folder_beside_a_run_is_left_out_with_a_word(publish, lab, tmp_path):

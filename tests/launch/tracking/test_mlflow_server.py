@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch import cli
-from launch.tracking import mlflow_sink
+from launch.tracking import mlflow_mirror
 from launch.tracking.tracker import Tracker, TrackingConfig, open_tracker
 from tests.launch.tracking.mlflow_server import MlflowServer
 
@@ -28,9 +28,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_sink, "_FLUSH_SECONDS", 0.1)
-    monkeypatch.setattr(mlflow_sink, "_FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(mlflow_sink, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(mlflow_mirror, "_FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_mirror, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(mlflow_mirror, "_LONGEST_PAUSE", 0.5)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
 
 

@@ -1,28 +1,25 @@
 """The local record: complete, replayable, and no danger to the run."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch import provenance as provenances
+from launch import provenance
 from launch.errors import LaunchError
-from launch.tracking.record import JsonlSink, Record, read_points, read_record
+from launch.tracking.record import MetricsFile, Record, read_points, read_record
 from launch.tracking.sync import SyncConfig, check_run_dir, sync_run
-from launch.tracking.system import SystemMonitor
-from launch.tracking.tracker import Tracker, TrackingConfig, open_tracker
+from launch.tracking.tracker import TrackingConfig, open_tracker
 
 LOCAL = TrackingConfig(mlflow=None, system_seconds=0)
 
 
-def full_disk(monkeypatch: pytest.MonkeyPatch, sink: JsonlSink, room: int) -> None:
-    """Only `room` more bytes fit into the sink's file."""
+def fill_disk(monkeypatch: pytest.MonkeyPatch, metrics: MetricsFile, room: int) -> None:
+    """Only `room` more bytes fit into the file."""
 
     class Full:
         def __init__(self, file) -> None:
@@ -38,19 +35,19 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, sink: JsonlSink, room: int) -> No
         def __getattr__(self, name: str):
             return getattr(self.file, name)
 
-    monkeypatch.setattr(sink, "_file", Full(sink._file))
+    monkeypatch.setattr(metrics, "_file", Full(metrics._file))
 
 
 def test_a_full_disk_delays_lines_but_neither_tears_nor_loses_them(tmp_path, monkeypatch, caplog):
-    sink = JsonlSink(tmp_path / "metrics.jsonl")
-    tracker = Tracker([sink])
+    tracker = open_tracker(LOCAL, tmp_path, "run", {}, {})
     tracker.log_metrics({"loss": 1.0}, 1)
-    full_disk(monkeypatch, sink, room=10)
+    metrics = tracker._metrics
+    fill_disk(monkeypatch, metrics, room=10)
     for step in (2, 3):
         tracker.log_metrics({"loss": 1.0}, step)
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1]
     assert len(caplog.records) == 1
-    sink._file.room = 10**6
+    metrics._file.room = 10**6
     tracker.log_metrics({"loss": 1.0}, 4)
     tracker.close()
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
@@ -62,7 +59,7 @@ def test_a_full_disk_delays_lines_but_neither_tears_nor_loses_them(tmp_path, mon
 )
 def test_reading_goes_on_after_any_line(tmp_path_factory, values, cut):
     folder = tmp_path_factory.mktemp("run")
-    with Tracker([JsonlSink(folder / "metrics.jsonl")]) as tracker:
+    with open_tracker(LOCAL, folder, "run", {}, {}) as tracker:
         for step, value in enumerate(values):
             tracker.log_metrics(value, step)
     whole = list(read_points(folder / "metrics.jsonl"))
@@ -129,27 +126,14 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_the_commit_is_that_of_this_codes_checkout_and_of_no_other(monkeypatch, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    provenances.provenance_tags.cache_clear()
-    monkeypatch.setattr(provenances, "__file__", str(tmp_path / "site-packages" / "launch" / "provenance.py"))
+    provenance.provenance_tags.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages" / "launch" / "provenance.py"))
     (tmp_path / "site-packages" / "launch").mkdir(parents=True)
-    assert "git.commit" not in provenances.provenance_tags(), "the code is not a part of that repository"
+    assert "git.commit" not in provenance.provenance_tags(), "the code is not a part of that repository"
     monkeypatch.undo()
-    provenances.provenance_tags.cache_clear()
-    commit = provenances.provenance_tags().get("git.commit")
+    provenance.provenance_tags.cache_clear()
+    commit = provenance.provenance_tags().get("git.commit")
     assert commit is None or re.fullmatch("[0-9a-f]{40}", commit)
-
-
-def test_system_metrics_come_when_due_and_are_plausible():
-    monitor = SystemMonitor(every=3600)
-    values = monitor.sample()
-    assert 0 <= values["system/cpu_utilization_percentage"] <= 100
-    assert 0 < values["system/system_memory_usage_percentage"] <= 100
-    status = Path(f"/proc/{os.getpid()}/status")
-    if status.exists():
-        resident = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) * 1024
-        assert values["system/process_memory_usage_megabytes"] == pytest.approx(resident / 1e6, rel=0.2)
-    assert monitor.sample() == {}
-    assert SystemMonitor(every=0).sample() == {}
 
 
 def test_sync_says_what_is_missing(tmp_path):
@@ -159,7 +143,7 @@ def test_sync_says_what_is_missing(tmp_path):
         pass
     with pytest.raises(LaunchError, match=r"--tracking\.mlflow"):
         sync_run(tmp_path / "run", SyncConfig())
-    assert SyncConfig(mlflow="nowhere").problems()[0].startswith("tracking.mlflow")
+    assert SyncConfig(mlflow="nowhere").problems()[0].field == "tracking.mlflow"
 
 
 def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path, store):

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.tracking.mlflow_mirror import import_mlflow
-from launch.tracking.tracker import JsonlSink, Tracker, TrackingConfig, flatten, open_tracker
+from launch.tracking.record import flatten
+from launch.tracking.tracker import TrackingConfig, open_tracker
 from tests.processes import reserved_port, wait_until
 
 
@@ -55,7 +56,7 @@ def test_every_metric_is_a_line_of_valid_json_as_soon_as_it_is_logged(tmp_path: 
 @given(values=st.lists(st.floats(), max_size=5))
 def test_metrics_of_any_value_survive_the_file(tmp_path_factory: pytest.TempPathFactory, values) -> None:
     run_dir = tmp_path_factory.mktemp("run")
-    with Tracker([JsonlSink(run_dir / "metrics.jsonl")]) as tracker:
+    with open_tracker(TrackingConfig(mlflow=None, system_seconds=0), run_dir, "run", {}, {}) as tracker:
         for step, value in enumerate(values):
             tracker.log_metrics({"value": value}, step)
 
@@ -78,14 +79,14 @@ def test_a_resumed_run_appends_and_an_unfinished_last_line_goes(tmp_path: Path) 
     assert [(line["step"], line["loss"]) for line in records(tmp_path)] == [(1, 3.0), (2, 2.0)]
 
 
-def test_a_tracker_without_sinks_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_without_mlflow_leaves_its_record_behind_and_nothing_else(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with Tracker() as tracker:
+    with open_tracker(TrackingConfig(mlflow=None), Path("run"), "run", {}, {}) as tracker:
         tracker.log_metrics({"loss": 1.0}, 0)
         tracker.log_params({"lr": 1.0})
-        tracker.log_figure(tmp_path / "absent.png")
+        tracker.log_tags({"verb": "test"})
     assert tracker.mlflow_run_id is None
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(str(path) for path in Path().rglob("*")) == ["run", "run/metrics.jsonl", "run/record.json"]
 
 
 def test_the_first_run_makes_the_database(sqlite_config: TrackingConfig, client) -> None:
@@ -191,7 +192,7 @@ def test_an_unreachable_server_costs_one_warning_and_little_time(
         assert time.monotonic() - began < 20
     assert len(records(tmp_path)) == 500
     assert tracker.mlflow_run_id is None
-    (warning,) = [record.getMessage() for record in caplog.records if record.name == "launch.tracking.mlflow_sink"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "launch.tracking.mlflow_mirror"]
     assert "metrics.jsonl" in warning
     assert "secret" not in warning
 
@@ -225,7 +226,7 @@ def test_problems_name_every_wrong_field() -> None:
     assert TrackingConfig().problems() == []
     assert TrackingConfig(mlflow="postgresql+psycopg2://host/db").problems() == []
     wrong = TrackingConfig(mlflow="mlruns", experiment=" ", run_name="").problems()
-    assert [problem.split(":")[0] for problem in wrong] == [
+    assert [problem.field for problem in wrong] == [
         "tracking.mlflow",
         "tracking.experiment",
         "tracking.run_name",

@@ -15,14 +15,12 @@ VALIDATION = {
 
 def test_a_logging_step_is_one_line_with_speed_and_time_left():
     line = training_line(50, 1000, TRAINING)
-    assert line == (
-        "step   50/1000  loss 5.4321  accuracy 0.1230  lr 1.00e-03  12,346 tokens/s  MFU 45.7%  1:02:05 left"
-    )
+    assert line == ("step   50/1000  loss 5.4321  accuracy 0.1230  lr 1.00e-03  12,346 tokens/s  MFU 45.7%  1h02m left")
 
 
 def test_a_line_without_mfu_leaves_no_gap():
     line = training_line(50, 1000, {name: value for name, value in TRAINING.items() if name != "train/mfu"})
-    assert line.endswith("12,346 tokens/s  1:02:05 left")
+    assert line.endswith("12,346 tokens/s  1h02m left")
 
 
 def test_steps_that_were_all_left_out_still_have_a_line():

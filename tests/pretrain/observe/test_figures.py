@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_drawing_is_put_off_while_it_would_take_a_noticeable_part_of_the_time(tm
         return run / "pretraining.png"
 
     monkeypatch.setattr(figures, "draw_run", slow_draw)
-    monkeypatch.setattr(figures.time, "monotonic", lambda: now)
+    monkeypatch.setattr(figures, "time", SimpleNamespace(monotonic=lambda: now))
     picture = RunPicture(tmp_path, "a run", share=0.02)
     assert picture.draw() == tmp_path / "pretraining.png", "the first one is drawn at once"
     now += 90.0

@@ -50,14 +50,14 @@ def test_at_stage_3_probes_and_validation_equal_those_of_stage_1(stage_1, tmp_pa
         assert mine == pytest.approx(theirs, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two ranks for each of the other stages
 @pytest.mark.parametrize("stage", [0, 2])
 def test_probes_and_validation_are_the_same_at_every_stage(stage, stage_1, tmp_path):
     for mine, theirs in zip(observe(stage, "fp32", tmp_path), stage_1, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # and for each of the other precisions
 @pytest.mark.parametrize(("stage", "precision"), [(1, "bf16"), (3, "bf16"), (1, "fp16"), (3, "fp16")])
 def test_half_precision_and_its_loss_scale_change_probes_by_rounding_only(stage, precision, tmp_path):
     if precision_problems(precision):
@@ -76,4 +76,4 @@ def test_the_best_cut_is_the_smallest_depth_within_the_tolerance():
 
 def test_problems_name_the_field():
     assert ProbesConfig().problems() == []
-    assert "probes.every" in ProbesConfig(every=-1).problems()[0]
+    assert [problem.field for problem in ProbesConfig(every=-1).problems()] == ["probes.every"]

@@ -5,7 +5,7 @@ import torch
 
 from modeling import AcnConfig, forward_flops
 from pretrain.observe import meter as meters
-from pretrain.observe.meter import Meter, Peak, duration, peak_memory
+from pretrain.observe.meter import Meter, Peak, peak_memory
 from pretrain.observe.peak import known_peak, peak_flops
 
 CPU = torch.device("cpu")
@@ -151,8 +151,3 @@ def test_peak_memory_sees_what_was_given_back():
     block = torch.ones(64 * 2**20)  # 256 MiB
     del block
     assert peak_memory(CPU) >= max(before, 256 * 2**20)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3723, "1:02:03")])
-def test_durations_are_written_as_people_do(seconds, text):
-    assert duration(seconds) == text

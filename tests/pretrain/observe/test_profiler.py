@@ -63,4 +63,4 @@ def test_nothing_is_traced_by_default(tmp_path):
 
 @pytest.mark.parametrize(("config", "field"), [({"start": 0}, "profile.start"), ({"steps": -1}, "profile.steps")])
 def test_problems_name_the_field(config, field):
-    assert field in ProfileConfig(**config).problems()[0]
+    assert [problem.field for problem in ProfileConfig(**config).problems()] == [field]

@@ -19,6 +19,7 @@ from tests.pretrain.optim.optimizer_ranks import (
 DECAY, BETAS, EPS, MOMENTUM = 0.1, (0.9, 0.98), 1e-6, 0.95
 
 
+# slow: all optimizers and stages once more
 @pytest.fixture(scope="module", params=["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def precision(request):
     return request.param

@@ -34,7 +34,7 @@ def test_every_step_has_a_positive_rate_of_at_most_the_peak(warmup, steps):
 
 def test_bad_values_name_their_field():
     found = OptimConfig(lr=0, betas=(0.9, 1.0), grad_clip=-1).problems() + ScheduleConfig(2.0).problems()
-    assert [problem.split("=")[0] for problem in found] == [
+    assert [problem.field for problem in found] == [
         "optim.lr",
         "optim.betas",
         "optim.grad_clip",
@@ -65,8 +65,8 @@ def test_muon_takes_the_hidden_matrices_and_leaves_tables_and_vectors_to_adamw()
 )
 def test_an_optimizer_that_sharding_would_make_wrong_is_refused(config, stage, offloaded, precision, message):
     [problem] = config.sharding_problems(stage, offloaded, precision)
-    assert message in problem
-    assert f"optim.name={config.name}" in problem
+    assert message in str(problem)
+    assert f"optim.name={config.name}" in str(problem)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])

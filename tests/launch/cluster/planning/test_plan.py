@@ -1,6 +1,7 @@
 """`acn plan`: what it adds up, what it advises, and how it refuses."""
 
 import json
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,23 @@ from launch.cluster.planning import PlanConfig, find_gpu, plan_run
 from launch.cluster.planning.render import advice
 from launch.cluster.planning.search import fits_on, largest
 from launch.errors import LaunchError
-from pretrain import ModelConfig
+from pretrain import ModelConfig, PretrainConfig
 
-BASE = ["plan", "--config", "launch/recipes/acn-base.yaml"]
+BASE = ["plan", "--config", "acn-base"]
+
+
+def planned(**given) -> PlanConfig:
+    """A cluster and a recipe, from the fields of both."""
+    cluster = {field.name for field in fields(PlanConfig)}
+    recipe = {name: value for name, value in given.items() if name not in cluster} | {"output": ""}
+    return PlanConfig(
+        recipe=PretrainConfig(**{"data": "", **recipe}),
+        **{name: value for name, value in given.items() if name in cluster},
+    )
 
 
 def test_the_papers_recipe_on_four_nodes():
-    plan = plan_run(PlanConfig(nodes=4, gpus=8, gpu="H100", steps=38_000, micro_batch_size=256))
+    plan = plan_run(planned(nodes=4, gpus=8, gpu="H100", steps=38_000, micro_batch_size=256))
     assert plan.parameters == pytest.approx(111e6, rel=0.01)
     # 6 FLOPs per weight and token: those of eleven layers, of the last one's keys and values, and of the rest of it and
     # the head on 19 of 128 tokens; and attention
@@ -35,25 +46,25 @@ def test_the_papers_recipe_on_four_nodes():
 
 
 def test_it_takes_the_measures_that_a_small_gpu_needs():
-    roomy = plan_run(PlanConfig(gpus=1, gpu="H100", micro_batch_size=256))
+    roomy = plan_run(planned(gpus=1, gpu="H100", micro_batch_size=256))
     assert advice(roomy) == "Take --zero_stage 1 --micro_batch_size 256"
-    tight = plan_run(PlanConfig(gpus=1, gpu="H100", gpu_memory=10, micro_batch_size=256))
+    tight = plan_run(planned(gpus=1, gpu="H100", gpu_memory=10, micro_batch_size=256))
     assert tight.best is not None
     assert tight.best.checkpointing
     assert "--activation_checkpointing true" in advice(tight)
-    hopeless = plan_run(PlanConfig(gpus=1, gpu="H100", gpu_memory=3, micro_batch_size=2048))
+    hopeless = plan_run(planned(gpus=1, gpu="H100", gpu_memory=3, micro_batch_size=2048))
     assert hopeless.best is None
     assert "make micro_batch_size smaller" in advice(hopeless)
 
 
 def test_a_price_follows_from_the_hours():
-    plan = plan_run(PlanConfig(price_per_gpu_hour=2.0))
+    plan = plan_run(planned(price_per_gpu_hour=2.0))
     assert all(course.price == pytest.approx(2 * course.gpu_hours) for course in plan.courses)
 
 
 def test_a_prepared_corpus_says_its_vocabulary_and_length(prepared):
     model = ModelConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
-    plan = plan_run(PlanConfig(data=str(prepared), steps=None, epochs=2.0, gpus=1, global_batch_size=8, model=model))
+    plan = plan_run(planned(data=str(prepared), steps=None, epochs=2.0, gpus=1, global_batch_size=8, model=model))
     assert plan.seq_length == 16
     assert plan.vocab_size < 32768
     assert plan.steps is not None
@@ -72,12 +83,12 @@ def test_a_prepared_corpus_says_its_vocabulary_and_length(prepared):
 )
 def test_what_cannot_be_planned_says_why(fields, message):
     with pytest.raises(LaunchError, match=message):
-        plan_run(PlanConfig(**fields))
+        plan_run(planned(**fields))
 
 
 def test_all_problems_are_said_together():
     with pytest.raises(LaunchError) as caught:
-        plan_run(PlanConfig(nodes=3, mfu=1.5, gpu="abacus"))
+        plan_run(planned(nodes=3, mfu=1.5, gpu="abacus"))
     for part in ("mfu=1.5", "not a multiple of the 24 GPUs", "gpu=abacus"):
         assert part in str(caught.value)
 

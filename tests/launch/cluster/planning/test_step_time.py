@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.cluster.planning import PlanConfig, find_gpu, plan_run
+from launch.cluster.planning import ClusterConfig, PlanConfig, find_gpu, plan_run
 from launch.cluster.planning.memory import ModelSize
 from launch.cluster.planning.step_time import (
     CALL_LATENCY,
@@ -18,12 +18,17 @@ from launch.cluster.planning.step_time import (
 )
 from launch.cluster.planning.traffic import Collective, step_traffic
 from launch.errors import LaunchError
+from pretrain import PretrainConfig
 
 GB = 1e9
 
 
 def recipe(**fields) -> PlanConfig:
-    return PlanConfig(**{"nodes": 1, "gpus": 8, "precision": "bf16", **fields})
+    cluster = {name: value for name, value in fields.items() if name in ClusterConfig.__dataclass_fields__}
+    recipe = {name: value for name, value in fields.items() if name not in cluster}
+    return PlanConfig(
+        **{"nodes": 1, "gpus": 8, **cluster}, recipe=PretrainConfig("", "", **{"precision": "bf16", **recipe})
+    )
 
 
 def test_one_gpu_has_no_communication():

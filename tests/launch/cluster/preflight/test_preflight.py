@@ -362,7 +362,7 @@ def test_equal_rows_become_one_and_long_lists_are_cut():
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_faults_come_first_with_their_mend_beside_them(terminal):
+def test_faults_come_first_with_their_fix_beside_them(terminal):
     out = io.StringIO()
     rows = [fine("versions", "all 2 nodes", "torch [2.13]"), fault("clock", "n1", "3 s ahead", "run chrony")]
     show(rows, "1 fault", Console(file=out, force_terminal=terminal, width=100))

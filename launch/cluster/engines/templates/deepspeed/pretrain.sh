@@ -1,6 +1,6 @@
 {% import "parts.sh" as parts with context %}
 #!/bin/bash
-# Pretraining with DeepSpeed's launcher:  bash launch/cluster/deepspeed/pretrain.sh  on one machine, which starts all nodes.
+# Pretraining with DeepSpeed's launcher:  bash {{ script }}  on one machine, which starts all nodes.
 #
 # It needs pdsh here and ssh without a password to every host of the hostfile. It starts nothing again: when a node is
 # lost, the others end, and the same command goes on from the last checkpoint once the hostfile is right again.
@@ -16,6 +16,8 @@ set -u
 setup || exit 1
 {{ parts.exports() }}
 {{ parts.threads("$(nproc)") }}
+# without the file, DeepSpeed would train on this machine alone
+[ -r "$HOSTFILE" ] || { echo "HOSTFILE=$HOSTFILE: there is no such file in $PWD" >&2; exit 2; }
 head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 
 # The launcher passes on few variables by itself: the rest stand in a file.
@@ -29,7 +31,7 @@ echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
 
 on_all_nodes() { # VERB OPTIONS...
     deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
-        --module launch.cli "$@"
+        --no_python "$(command -v acn)" "$@"
 }
 
 arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")

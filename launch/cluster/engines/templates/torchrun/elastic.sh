@@ -1,9 +1,9 @@
 {% import "parts.sh" as parts with context %}
 #!/bin/bash
-# Pretraining with nodes that come and go:  bash launch/cluster/torchrun/elastic.sh  on each of them, whenever it is there.
+# Pretraining with nodes that come and go:  bash {{ script }}  on each of them, whenever it is there.
 #
 # First start the store where they meet, on a machine that outlives them (HEAD):
-#     python -m launch.cluster.engines.store PORT
+#     python -P -m launch.cluster.engines.store PORT
 # Training runs while MIN_NODES to MAX_NODES are there. A node that dies or loses its link costs the steps since the
 # last checkpoint; for one that joins, the others write a checkpoint first. Every number of ranks that can occur must
 # divide the recipe's global batch.
@@ -33,4 +33,4 @@ exec torchrun --nnodes "$MIN_NODES:$MAX_NODES" --nproc-per-node "$ranks" --max-r
     --rdzv-backend c10d --rdzv-endpoint "$HEAD:$PORT" --rdzv-id "$NAME" \
     --rdzv-conf is_host=false,last_call_timeout=10,join_timeout=600,read_timeout=60 \
     {{ parts.signals }} --shutdown-timeout "$SHUTDOWN_SECONDS" \
-    -m launch.cli pretrain "${arguments[@]}"
+    --no-python acn pretrain "${arguments[@]}"

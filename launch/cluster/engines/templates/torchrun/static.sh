@@ -1,6 +1,6 @@
 {% import "parts.sh" as parts with context %}
 #!/bin/bash
-# Pretraining with a fixed number of nodes:  bash launch/cluster/torchrun/static.sh  on every one of them.
+# Pretraining with a fixed number of nodes:  bash {{ script }}  on every one of them.
 #
 # They meet on the head node and wait for each other (ten minutes at most). When a rank dies, all start again from the
 # last checkpoint, MAX_RESTARTS times; a node that dies must be started again by somebody, the others wait for it.
@@ -26,7 +26,7 @@ run() { # PORT RESTARTS VERB OPTIONS...
     exec torchrun --nnodes "$NODES" --nproc-per-node "$ranks" --max-restarts "$restarts" \
         --rdzv-backend c10d --rdzv-endpoint "$HEAD:$port" --rdzv-id "$NAME" \
         {{ parts.signals }} --shutdown-timeout "$SHUTDOWN_SECONDS" \
-        -m launch.cli "$@"
+        --no-python acn "$@"
 }
 
 arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")

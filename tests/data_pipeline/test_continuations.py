@@ -4,8 +4,7 @@ from dataclasses import replace
 import pytest
 
 from data_pipeline import DataError
-from data_pipeline.tokenizer import vocabulary_of
-from data_pipeline.words import continuations
+from data_pipeline.tokenizer import continuations, vocabulary_of
 
 
 def test_pieces_of_a_wordpiece_continue_and_words_do_not(tokenizer, tokenizer_folder):

@@ -1,4 +1,4 @@
-"""The parts of a card that models of all kinds share. What the files of a run do not say is said to be missing."""
+"""The facts that cards state, as rows and lines. What the files of a run do not say is called not recorded."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -12,25 +12,8 @@ from .config import PublishConfig
 from .licences import OTHER
 from .training import Pretraining
 
-PAPER = "[arXiv 2506.09714](https://arxiv.org/abs/2506.09714)"
+TEMPLATES = Path(__file__).parent / "templates"
 UNKNOWN = "not recorded"
-
-CITATION = """## Citation
-
-Auto-Compressing Networks are from this paper:
-
-```bibtex
-@inproceedings{dorovatas2025autocompressing,
-  title         = {Auto-Compressing Networks},
-  author        = {Vaggelis Dorovatas and Georgios Paraskevopoulos and Alexandros Potamianos},
-  booktitle     = {Advances in Neural Information Processing Systems},
-  year          = {2025},
-  eprint        = {2506.09714},
-  archivePrefix = {arXiv},
-  url           = {https://arxiv.org/abs/2506.09714}
-}
-```
-"""
 
 
 def public_path(name: str) -> str:
@@ -62,23 +45,19 @@ def count(size: int, thing: str) -> str:
     return f"{size:,} {thing}" + ("" if size == 1 else "s")
 
 
-def licence_section(config: PublishConfig, thing: str) -> str:
-    """What may be done with the `thing`."""
+def licence_line(config: PublishConfig, thing: str) -> str:
+    """What may be done with the `thing`, a model or a corpus."""
     if config.license is None:
-        text = f"No licence was given for this {thing}: ask its publisher before you use it."
-    elif config.license == OTHER:
-        text = f"The {thing} is under [{config.license_name}]({config.license_link})."
-    else:
-        text = f"The {thing} is under `{config.license}`."
-    if thing == "model":
-        text += " The code beside the weights (`*.py`) is part of acn-lm, under `apache-2.0`."
-    return f"## Licence\n\n{text}\n"
+        return f"No licence was given for this {thing}: ask its publisher before you use it."
+    if config.license == OTHER:
+        return f"The {thing} is under [{config.license_name}]({config.license_link})."
+    return f"The {thing} is under `{config.license}`."
 
 
 def licence_metadata(config: PublishConfig) -> dict[str, str]:
     """The licence as the Hub's metadata state it."""
-    named = {"license": config.license, "license_name": config.license_name, "license_link": config.license_link}
-    return {name: value for name, value in named.items() if value is not None}
+    fields = {name: getattr(config, name) for name in ("license", "license_name", "license_link")}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def describe_source(source: Mapping[str, Any]) -> str:
@@ -97,21 +76,9 @@ def hub_datasets(manifest: Manifest | None) -> list[str]:
     return sorted({source["path"] for source in train if "files" not in source})
 
 
-def pretraining_section(run: Pretraining | None) -> str:
+def pretraining_rows(run: Pretraining) -> list[tuple[str, Any]]:
     """How the weights came about."""
-    title = "## How it was pretrained\n\n"
-    if run is None:
-        return title + "The pretraining run was not at hand when this card was written: nothing is known of it here.\n"
-    rows = [*_corpus_rows(run), *_recipe_rows(run.config), *_course_rows(run)]
-    text = title + fact_table(rows) + "\n"
-    if not run.whole:
-        text += (
-            "\nThese are the numbers of the whole run. The weights here are not those that it ended with, but of one "
-            "of its checkpoints, or changed since.\n"
-        )
-    if run.status not in (None, "FINISHED"):
-        text += f"\nThe run was recorded as {run.status}: it had not come to its end.\n"
-    return text + "\n`recipe.yaml` has the settings for `acn pretrain --config recipe.yaml`.\n" + _by_depth(run)
+    return [*_corpus_rows(run), *_recipe_rows(run.config), *_course_rows(run)]
 
 
 def _corpus_rows(run: Pretraining) -> list[tuple[str, Any]]:
@@ -131,11 +98,11 @@ def _corpus_rows(run: Pretraining) -> list[tuple[str, Any]]:
 def _recipe_rows(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     model, optim, masking = config["model"], config["optim"], config["masking"]
     schedule = config["schedule"]
-    named = {
+    values = {
         "lr": optim["lr"], "betas": optim.get("betas"), "eps": optim.get("eps"),
         "weight decay": optim.get("weight_decay"), "gradient clipping": optim.get("grad_clip"),
     }  # fmt: skip
-    settings = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+    settings = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
     shape = (
         f"{model['num_hidden_layers']} layers x {model['hidden_size']}, {model['num_attention_heads']} heads, "
         f"feed-forward {model['intermediate_size']}"
@@ -179,16 +146,8 @@ def _course_rows(run: Pretraining) -> list[tuple[str, Any]]:
 def _energy(run: Pretraining) -> str:
     if run.energy_kwh is None:
         return "not measured"
-    measured = " and ".join(f"{what} ({watts:.0f} W)" for what, watts in run.watts.items())
+    measured = " and ".join(f"{part} ({watts:.0f} W)" for part, watts in run.watts.items())
     return (
         f"about {run.energy_kwh:.3g} kWh, an estimate: the mean power of the {measured} of the first machine over the "
         "time of training; the rest of it, cooling and other machines are not in it"
     )
-
-
-def _by_depth(run: Pretraining) -> str:
-    if not run.whole or not (scores := run.by_depth()):
-        return ""
-    rows = [[depth, f"{score:.4f}"] for depth, score in enumerate(scores)]
-    heading = "\nMasked accuracy of every read-out depth on held-out text, at the end of the run:\n\n"
-    return heading + markdown_table(["depth", "masked accuracy"], rows) + "\n"
