@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Job:
         """What was printed so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, pattern: str, timeout: float = 90.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 300.0) -> re.Match[str]:
         """Until a line of the output matches; its match. An early end, or none, is an error with the output."""
         deadline = time.monotonic() + timeout
         while True:
@@ -61,7 +61,7 @@ class Job:
             assert time.monotonic() < deadline, f"no {pattern!r} within {timeout} s:\n{self.output}"
             time.sleep(0.05)
 
-    def end(self, timeout: float = 120.0) -> int:
+    def end(self, timeout: float = 300.0) -> int:
         """Until the process has ended; its exit code."""
         try:
             return self.process.wait(timeout)
@@ -102,21 +102,27 @@ class Nodes:
         self.jobs.append(Job(process, log))
         return self.jobs[-1]
 
-    def run(self, node: str, command: Sequence[str], timeout: float = 60.0, **environment: str) -> str:
+    def run(self, node: str, command: Sequence[str], timeout: float = 300.0, **environment: str) -> str:
         """Run a short command on a node and return what it printed."""
         job = self.start(node, command, **environment)
         assert job.end(timeout) == 0, job.output
         return job.output
 
     def kill(self, node: str) -> None:
-        """The node loses its power: SIGKILL to everything on it at once."""
-        for process in self.processes(node):
-            process.kill()
+        """The node loses its power: SIGKILL to everything on it at once, and to what was being started."""
+        while running := self.processes(node):
+            for process in running:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(running, timeout=1)
 
     def processes(self, node: str) -> list[psutil.Process]:
         """What runs on a node."""
-        pids = _ip("netns", "pids", self.namespace(node)).split()
-        return [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
+        found = []
+        for pid in _ip("netns", "pids", self.namespace(node)).split():
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(int(pid)))
+        return found
 
     def unplug(self, node: str) -> None:
         """Take the node's link down; nobody is told."""
@@ -178,7 +184,7 @@ def _take_away(made: Nodes) -> None:
     present = [link.split("@")[0] for link in _ip("-br", "link").split() if link.startswith(made.tag)]
     for link in present:  # a namespace is gone only when its last process is: free the names now
         subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
-    if Path("/etc/netns").exists() and not any(Path("/etc/netns").iterdir()):
+    with suppress(OSError):  # others' nodes are there
         Path("/etc/netns").rmdir()
 
 

@@ -55,13 +55,13 @@ class Slurm:
 
     def client(self, *command: str) -> str:
         """Run a client of Slurm on the head and return what it printed."""
-        return self.cluster.run("head", ["timeout", "30", *command], SLURM_CONF=str(self.conf)).strip()
+        return self.cluster.run("head", ["timeout", "120", *command], SLURM_CONF=str(self.conf)).strip()
 
     def state(self, job: str) -> dict[str, str]:
         """What Slurm knows of a job."""
         return dict(re.findall(r"(\w+)=(\S*)", self.client("scontrol", "show", "job", job)))
 
-    def await_end(self, job: str, timeout: float) -> dict[str, str]:
+    def await_end(self, job: str, timeout: float = 500.0) -> dict[str, str]:
         """Until a job has ended; a requeued one may start after ten seconds instead of Slurm's two minutes.
 
         Not at once: slurmd refuses credentials as old as those that the requeueing revoked.
@@ -104,13 +104,13 @@ def start_slurm(cluster: Nodes, workers: list[str], folder: Path) -> Slurm:
 
 def _idle(slurm: Slurm) -> int:
     job = slurm.cluster.start(
-        "head", ["timeout", "5", "sinfo", "--noheader", "--Node", "--states=idle"], SLURM_CONF=str(slurm.conf)
+        "head", ["timeout", "30", "sinfo", "--noheader", "--Node", "--states=idle"], SLURM_CONF=str(slurm.conf)
     )
     return len(job.output.splitlines()) if job.end() == 0 else 0
 
 
 def _await(ready, *daemons: Job) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not ready():
         for daemon in daemons:
             assert daemon.process.poll() is None, daemon.output

@@ -7,6 +7,8 @@ from launch.cluster.engines.kubernetes import KubernetesConfig
 from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import nodes, why_not
 
+pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
+
 PODS = ("acn-pretrain-0", "acn-pretrain-1")
 
 
@@ -18,7 +20,7 @@ def container(text: str, address: str) -> tuple[list[str], dict[str, str]]:
     return [*found["command"], *found["args"]], variables
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # torchrun, and then Python, start in every container as they would there
 @pytest.mark.parametrize("kind", ["job", "trainjob", "skypilot"])
 def test_two_containers_train_together(script, tmp_path, kind):
     if (reason := why_not()) is not None:

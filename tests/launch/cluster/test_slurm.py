@@ -17,6 +17,8 @@ from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import Job
 from tests.launch.cluster.slurm import Slurm, start_slurm, why_not
 
+pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
+
 
 @pytest.fixture
 def slurm(cluster, tmp_path) -> Slurm:
@@ -26,7 +28,7 @@ def slurm(cluster, tmp_path) -> Slurm:
     return start_slurm(cluster, ["node1", "node2"], tmp_path / "slurm")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a real Slurm, which schedules every few seconds, and Python on every node
 def test_an_array_prepares_a_corpus_and_a_later_job_fine_tunes_with_accelerate(slurm, cluster, prepared, tmp_path):
     """`acn launch` itself submits them: the parts, the job that merges them, and one that waits for that."""
     corpus = tmp_path / "corpus.yaml"
@@ -52,7 +54,7 @@ def test_an_array_prepares_a_corpus_and_a_later_job_fine_tunes_with_accelerate(s
     )  # fmt: skip
     glue = re.search(r"job (\d+):", said)
     assert glue is not None, said
-    assert slurm.await_end(glue[1], timeout=240)["JobState"] == "COMPLETED", outputs(tmp_path)
+    assert slurm.await_end(glue[1])["JobState"] == "COMPLETED", outputs(tmp_path)
     assert verify_corpus(str(data), workers=1) == []
     results = json.loads((tmp_path / "run-glue" / "colour" / "results.json").read_text())
     assert len(results["depth_scores"]) == 3
@@ -82,7 +84,7 @@ def outputs(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*.out"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a real Slurm, which schedules every few seconds, and Python on every node
 def test_a_pre_empted_job_requeues_itself_and_ends_as_if_nothing_had_been(slurm, cluster, script, tmp_path):
     steps = 600
     batch = script("slurm", steps=steps, slurm=SlurmConfig(time="30", stop_seconds=60))
@@ -91,7 +93,7 @@ def test_a_pre_empted_job_requeues_itself_and_ends_as_if_nothing_had_been(slurm,
     waiting.wait_for(r"^step +40/")
     slurm.client("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 has Slurm do near the time limit
     waiting.wait_for("stopped by SIGUSR1 at step")
-    ended = slurm.await_end(job, timeout=180)
+    ended = slurm.await_end(job)
     output = (tmp_path / "job.out").read_text()
     assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), output
     assert int(ended["Restarts"]) == 1

@@ -11,13 +11,20 @@ import yaml
 
 from launch.cluster.engines.torchrun import TorchrunConfig
 from pretrain.observe.figures import read_metrics
-from tests.launch.cluster.conftest import GLOBAL_BATCH, TIMEOUT_SECONDS, assert_each_sample_once, samples
+from tests.launch.cluster.conftest import GLOBAL_BATCH, assert_each_sample_once, samples
 from tests.launch.cluster.nodes import Job, Nodes
+
+pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
+
+# One test of the script is not slow. Those that are start torchrun, and then Python, on three nodes or again and again,
+# as the script does; and what is lost is noticed after torchrun's own time-outs.
 
 AT_NODE1 = TorchrunConfig(head="node1")
 ELASTIC = TorchrunConfig(head="head", min_nodes=1)
 PORT = "29500"
 ENDLESS = 1_000_000
+TIMEOUT_SECONDS = 20.0
+"""After which a rank of an elastic job takes another one for lost."""
 
 
 def start(cluster: Nodes, script: Path, names: Sequence[str]) -> dict[str, Job]:
@@ -67,9 +74,10 @@ def elastic(cluster, script):
     def begin() -> tuple[dict[str, Job], Path]:
         store = cluster.start("head", ["python", "-m", "launch.cluster.engines.store", PORT])
         store.wait_for("rendezvous store on head")
-        written = script("torchrun", steps=ENDLESS, nodes=3, torchrun=ELASTIC)
+        recipe = {"timeout_seconds": TIMEOUT_SECONDS}
+        written = script("torchrun", steps=ENDLESS, nodes=3, torchrun=ELASTIC, recipe=recipe)
         jobs = start(cluster, written, ["node1", "node2", "node3"])
-        await_step(jobs, 25, "3 rank")
+        await_step(jobs, 25, 3)
         return jobs, written
 
     return begin
@@ -97,40 +105,50 @@ def await_text(jobs: dict[str, Job], text: str, timeout: float) -> None:
         time.sleep(0.05)
 
 
-def await_step(
-    jobs: dict[str, Job], step: int, ranks: str, timeout: float = 120.0, since: Mapping[str, int] | None = None
-) -> float:
+def last_step(text: str, ranks: int) -> int:
+    """The last step that was logged since the last start, if that was one of so many ranks; otherwise 0."""
+    *_, start = [None, *re.finditer(r"tokens; (\d+) rank\(s\), ZeRO stage", text)]
+    if start is None or int(start[1]) != ranks:
+        return 0
+    return max((int(step) for step in re.findall(r"^step +(\d+)/", text[start.end() :], re.MULTILINE)), default=0)
+
+
+def marks(jobs: dict[str, Job]) -> dict[str, int]:
+    """How much each node has printed."""
+    return {name: len(job.output) for name, job in jobs.items()}
+
+
+def await_step(jobs: dict[str, Job], step: int, ranks: int, since: Mapping[str, int] | None = None) -> float:
     """Until a run of `ranks` that began after the first `since` letters has logged that step; the time it took."""
     began = time.monotonic()
-    while time.monotonic() - began < timeout:
-        for name, job in jobs.items():
-            text = job.output[(since or {}).get(name, 0) :]
-            last = text.rpartition(ranks)[2] if ranks in text else ""
-            if any(int(found) >= step for found in re.findall(r"^step +(\d+)/", last, re.MULTILINE)):
-                return time.monotonic() - began
+    while not any(last_step(job.output[(since or {}).get(name, 0) :], ranks) >= step for name, job in jobs.items()):
         assert any(job.process.poll() is None for job in jobs.values()), outputs_of(jobs)
+        assert time.monotonic() - began < 300, f"no step {step} of {ranks} ranks:\n{outputs_of(jobs)}"
         time.sleep(0.05)
-    raise AssertionError(f"no step {step} of {ranks} within {timeout} s:\n{outputs_of(jobs)}")
+    return time.monotonic() - began
 
 
 @pytest.mark.slow
 def test_a_fixed_job_waits_for_the_node_that_was_lost_and_ends_without_the_head(cluster, script, tmp_path):
-    """Started again by somebody, the node is taken back; the head has the rendezvous and cannot be missed."""
+    """Started again by somebody, the node is taken back; the head has the rendezvous and cannot be missed.
+
+    The loss is noticed by the connection, not after PATIENCE_SECONDS.
+    """
     written = script("torchrun", steps=ENDLESS, torchrun=AT_NODE1)
     jobs = start(cluster, written, ["node1", "node2"])
-    await_step(jobs, 25, "2 rank")
+    await_step(jobs, 25, 2)
+    since = marks(jobs)
     cluster.kill("node2")
-    jobs["node1"].wait_for(r"acn pretrain: error: rank \d on node1 lost another rank \(.+\)", timeout=5)
-    since = {"node1": len(jobs["node1"].output)}
+    jobs["node1"].wait_for(r"acn pretrain: error: rank \d on node1 lost another rank \(.+\)")
     jobs |= start(cluster, written, ["node2"])
-    await_step(jobs, 1, "2 rank", since=since)
+    await_step(jobs, 1, 2, since={"node1": since["node1"]})
     cluster.kill("node1")
     began = time.monotonic()
-    assert jobs["node2"].end(60) == 1
+    assert jobs["node2"].end() == 1
     print(f"\nhead lost: node2 ended after {time.monotonic() - began:.1f} s")
     assert "RendezvousConnectionError: The connection to the C10d store has failed" in jobs["node2"].output
     jobs = start(cluster, written, ["node1", "node2"])
-    await_step(jobs, 1, "2 rank")
+    await_step(jobs, 1, 2)
     assert_ends_well(jobs, tmp_path / "run")
 
 
@@ -139,13 +157,14 @@ def test_a_fixed_job_waits_for_the_node_that_was_lost_and_ends_without_the_head(
 def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, fault):
     """Also the first node, which has rank 0 and the store of the process group."""
     jobs, _ = elastic()
-    rank0 = next(name for name, job in jobs.items() if re.search(r"^step +\d", job.output, re.MULTILINE))
+    rank0 = next(name for name, job in jobs.items() if last_step(job.output, 3))
     left = {name: job for name, job in jobs.items() if name != rank0}
+    since = marks(left)
     getattr(cluster, fault)(rank0)
     lost = time.monotonic()
-    await_text(left, "lost another rank", timeout=TIMEOUT_SECONDS + 10)
+    await_text(left, "lost another rank", timeout=TIMEOUT_SECONDS + 100)
     noticed = time.monotonic() - lost
-    await_step(left, 1, "2 rank", timeout=120.0)
+    await_step(left, 1, 2, since=since)
     print(f"\n{fault}: noticed after {noticed:.1f} s, next step after {time.monotonic() - lost:.1f} s")
     assert_ends_well(left, tmp_path / "run")
 
@@ -153,12 +172,13 @@ def test_a_lost_node_costs_an_elastic_job_no_sample(cluster, elastic, tmp_path, 
 @pytest.mark.slow
 def test_a_node_that_comes_back_joins_after_a_checkpoint(cluster, elastic, tmp_path):
     jobs, written = elastic()
-    cluster.kill("node3")
     left = {name: job for name, job in jobs.items() if name != "node3"}
-    print(f"\ndown: {await_step(left, 1, '2 rank'):.1f} s")
-    since = {name: len(job.output) for name, job in left.items()}
+    since = marks(left)
+    cluster.kill("node3")
+    print(f"\ndown: {await_step(left, 1, 2, since=since):.1f} s")
+    since = marks(left)
     back = left | start(cluster, written, ["node3"])
     began = time.monotonic()
-    await_step(back, 1, "3 rank", since=since)
+    await_step(back, 1, 3, since=since)
     print(f"up: {time.monotonic() - began:.1f} s")
     assert_ends_well(back, tmp_path / "run")

@@ -67,7 +67,6 @@ def test_another_version_of_a_package_is_named_with_its_node(tmp_path, options):
     assert "install transformers 5." in result.out
 
 
-@pytest.mark.slow
 def test_other_options_are_named_with_their_node_and_field(tmp_path, options):
     result = pair(tmp_path, options, options=["--optim.lr", "0.5"])
     assert result.faults() == [("config", "node-b rank 1")]
@@ -89,7 +88,7 @@ def damaged_copy(prepared: Path, target: Path, damage: str) -> Path:
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [("missing", "is missing"), pytest.param("changed", "has another sha256", marks=pytest.mark.slow)],
+    [("missing", "is missing"), ("changed", "has another sha256")],
 )
 def test_a_shard_that_one_node_lacks_or_has_damaged_is_named(tmp_path, options, prepared, damage, said):
     copy = damaged_copy(prepared, tmp_path / "copy", damage)
@@ -105,7 +104,6 @@ def test_a_folder_that_one_node_cannot_write_to_is_named(tmp_path, options):
     assert "choose another --output" in result.out
 
 
-@pytest.mark.slow
 def test_a_shared_folder_that_is_not_shared_is_named(tmp_path, options):
     (tmp_path / "own").mkdir()
     result = pair(tmp_path, options, mounts={str(tmp_path / "shared"): str(tmp_path / "own")})
@@ -114,7 +112,7 @@ def test_a_shared_folder_that_is_not_shared_is_named(tmp_path, options):
     assert list((tmp_path / "own").iterdir()) == []
 
 
-@pytest.mark.parametrize("clock", [3.0, pytest.param(-60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("clock", [3.0, -60.0])
 def test_a_clock_that_is_off_is_named_with_its_direction(tmp_path, options, clock):
     result = pair(tmp_path, options, clock=clock)
     assert result.faults() == [("clock", "node-b")]
@@ -150,7 +148,7 @@ def test_a_rank_that_never_comes_is_missed_by_name_and_soon(tmp_path, options):
     assert "refused: nobody listens there" in headless.errors[1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # the others wait for its answers as long as those checks may take
 def test_a_rank_that_dies_meanwhile_is_named_and_ends_the_others(tmp_path, options):
     result = pair(tmp_path, [*options, "--preflight.seconds", "30"], dies_after="writing")
     assert result.codes == [1, -signal.SIGKILL]
@@ -159,7 +157,7 @@ def test_a_rank_that_dies_meanwhile_is_named_and_ends_the_others(tmp_path, optio
     assert result.seconds < 60
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # is waited for as long as that check may take
 def test_an_mlflow_server_that_hangs_is_a_warning_and_does_not_hold_up_the_job(tmp_path, options):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -184,7 +182,6 @@ def three(cluster: Nodes, options: list[str], tmp_path: Path) -> Result:
     return run(machines, fitting, tmp_path, master=cluster.addresses["node1"])
 
 
-@pytest.mark.slow
 def test_nodes_with_a_network_between_them_may_go_on(tmp_path, options, cluster):
     # ranks on one busy machine are not equally fast
     result = three(cluster, [*options, "--preflight.slow_pair", "0.01"], tmp_path)
@@ -202,7 +199,7 @@ def test_a_way_that_is_blocked_is_named_with_both_its_ends(tmp_path, options, cl
     assert ("all-reduce", "") in result.rows("skipped")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # megabytes take their time on it
 def test_a_slow_link_is_named(tmp_path, options, cluster):
     limit = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "200mbit", "burst", "256kb", "latency", "50ms"]
     cluster.run("node3", limit)
@@ -218,7 +215,7 @@ def drop(cluster: Nodes, node: str, packets: str) -> None:
     cluster.run(node, ["nft", f"{chain}add rule inet f c {packets} drop"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # every collective is waited for until its time-out
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
 def test_a_link_that_loses_large_packets_is_named_by_its_pairs(tmp_path, options, cluster):
     """As with jumbo frames that a switch does not pass on: connections come about, and then nothing does."""
@@ -230,7 +227,6 @@ def test_a_link_that_loses_large_packets_is_named_by_its_pairs(tmp_path, options
     assert result.seconds < 80
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
 def test_a_node_with_a_firewall_is_named(tmp_path, options, cluster):
     drop(cluster, "node3", "tcp flags & (syn | ack) == syn")
@@ -241,7 +237,7 @@ def test_a_node_with_a_firewall_is_named(tmp_path, options, cluster):
     assert "open all TCP ports" in result.out
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # is waited for
 def test_a_node_that_cannot_reach_the_first_says_so_and_is_missed(tmp_path, options, cluster):
     cluster.run("node1", ["ip", "route", "add", "blackhole", cluster.addresses["node3"]])
     result = three(cluster, [*options, "--preflight.arrival_seconds", "6"], tmp_path)
@@ -252,7 +248,7 @@ def test_a_node_that_cannot_reach_the_first_says_so_and_is_missed(tmp_path, opti
     assert "no answer" in result.errors[2]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # torchrun, and then Python, start twice
 def test_torchrun_with_a_node_in_another_time(tmp_path, options):
     """The whole command under the real launcher. (libfaketime 0.9.10 hangs in Python's timed waits.)"""
     (tmp_path / "late").mkdir()

@@ -402,7 +402,6 @@ def test_a_launcher_that_sets_half_of_the_variables_is_a_mistake(monkeypatch, va
         join(1.0)
 
 
-@pytest.mark.slow
 def test_the_command_starts_its_own_ranks_and_reports_once(acn, tmp_path, prepared):
     limits = ["--preflight.straggler", "0", "--tracking.mlflow", "null", "--json", "report.json"]
     code, out, err = acn("preflight", "--data", str(prepared), *TINY, "--nproc_per_node", "2", *limits)
