@@ -2,4 +2,4 @@
 
 
 class EvalError(ValueError):
-    """A mistake in what the user asked for or gave; the message names the field or file and the mend."""
+    """A mistake in what the user asked for or gave; the message names the field or file and the fix."""

@@ -47,7 +47,7 @@ class CompressConfig:
         return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = []
         if not self.tolerance >= 0:
             problems.append(f"tolerance={self.tolerance}: give 0 or more, the score that may be lost")

@@ -84,7 +84,7 @@ class FinetuneConfig:
         return {name: getattr(self, name) for name in FIELDS}
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = []
         names = self.task_names
         if not names:

@@ -77,9 +77,9 @@ class StudyOptions:
         return numbers(self.seeds, int)
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = number_problems("seeds", self.seeds, 0, 2**32 - 1, int)
-        for name, low, mend in (
+        for name, low, fix in (
             ("max_train_samples", 0, "1 or more, or null for all"),
             ("max_eval_samples", 3, "4 or more, or null for all"),
             ("max_length", 2, "3 or more, room for [CLS], a token and [SEP]"),
@@ -89,7 +89,7 @@ class StudyOptions:
         ):
             value = getattr(self, name)
             if value is not None and not low < value < math.inf:
-                problems.append(f"{name}={value}: give {mend}")
+                problems.append(f"{name}={value}: give {fix}")
         if len(set(self.task_names)) < len(self.task_names):
             problems.append(f"tasks={self.tasks} names a task twice: name each once")
         return problems
@@ -126,7 +126,7 @@ class EarlyExitOptions:
         return [name.strip() for name in self.criteria.split(",") if name.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = number_problems("early_exit.thresholds", self.thresholds, 0, 1)
         unknown = [name for name in self.names if name not in EXIT_CRITERIA]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
@@ -168,7 +168,7 @@ class PruningOptions:
         return [name.strip() for name in self.methods.split(",") if name.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = number_problems("pruning.sparsities", self.sparsities, 0, 1)
         problems += number_problems("pruning.movement_rates", self.movement_rates, 0, 0.99)
         unknown = [name for name in self.names if name not in PRUNING_METHODS]
@@ -202,7 +202,7 @@ class NoiseOptions:
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = number_problems("noise.strengths", self.strengths, 0, 1)
         unknown = [kind for kind in self.names if kind not in NOISES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
@@ -228,7 +228,7 @@ class LesionOptions:
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         unknown = [kind for kind in self.names if kind not in LESIONS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             return [f"lesion.kinds={self.kinds}: give each of {', '.join(LESIONS)} at most once, and at least one"]
@@ -246,7 +246,7 @@ class LowDataOptions:
     """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = number_problems("low_data.sizes", self.sizes, 1, kind=int)
         if self.min_steps < 1:
             problems.append(f"low_data.min_steps={self.min_steps}: give 1 or more")
@@ -277,7 +277,7 @@ class ForgettingOptions:
         return [name.strip() for name in self.methods.split(",") if name.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = []
         unknown = [name for name in self.names if name not in FORGETTING_METHODS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
@@ -310,7 +310,7 @@ class GeometryOptions:
     """Tokens x width up to which the whole Jacobian is formed instead."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         return [
             f"geometry.{name}={getattr(self, name)}: give {low} or more"
             for name, low in (("samples", 1), ("lanczos_steps", max(RANKS)), ("exact_up_to", 0))
@@ -326,7 +326,7 @@ class SimilarityOptions:
     """Examples per forward pass."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         return [] if self.batch_size >= 1 else [f"similarity.batch_size={self.batch_size}: give 1 or more"]
 
 
@@ -352,7 +352,7 @@ class StudyConfig(StudyOptions):
     """Similarity of depths."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = super().problems()
         unknown = [name for name in self.names if name not in STUDIES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):

@@ -89,10 +89,10 @@ def _finished(config: StudyConfig) -> set[str]:
         if not folder.exists() and not folder.is_symlink():
             continue
         path = folder / STUDY_FILE
-        there = read_json(path) if path.is_file() else None
-        if not isinstance(there, dict) or there.get("settings") != config.settings(name):
-            what = "is of other settings" if there else "is not a finished study"
-            problems.append(f"output: {folder} exists and {what}: choose another --output, or remove it")
+        earlier = read_json(path) if path.is_file() else None
+        if not isinstance(earlier, dict) or earlier.get("settings") != config.settings(name):
+            reason = "is of other settings" if earlier else "is not a finished study"
+            problems.append(f"output: {folder} exists and {reason}: choose another --output, or remove it")
         finished.add(name)
     if problems:
         raise EvalError("\n".join(problems))

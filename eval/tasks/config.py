@@ -33,7 +33,7 @@ class DatasetConfig:
         return tuple(name.strip() for name in names if name.strip())
 
     def problems(self, tasks: list[str]) -> list[str]:
-        """Everything that is wrong with the values, each with its mend.
+        """Everything that is wrong with the values, each with its fix.
 
         Args:
             tasks: the tasks of the suite; with a data set of one's own there is one, and it names the folder.

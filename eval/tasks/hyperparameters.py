@@ -45,12 +45,12 @@ GRID_FIELDS = ("learning_rate", "batch_size", "epochs")
 
 
 def value_problems(values: Mapping[str, Any], where: str = "") -> list[str]:
-    """What is wrong with some hyperparameters (None counts as left out), each with its mend."""
+    """What is wrong with some hyperparameters (None counts as left out), each with its fix."""
     problems = []
-    for name, (low, high, mend) in _LIMITS.items():
+    for name, (low, high, fix) in _LIMITS.items():
         value = values.get(name)
         if value is not None and not low < value < high:
-            problems.append(f"{where}{name}={value}: give {mend}")
+            problems.append(f"{where}{name}={value}: give {fix}")
     for name, high in (("weight_decay", math.inf), ("warmup_fraction", 1.0)):
         value = values.get(name)
         if value is not None and not 0 <= value < high:
@@ -59,17 +59,17 @@ def value_problems(values: Mapping[str, Any], where: str = "") -> list[str]:
 
 
 def _check_table(table: Any, path: Path) -> dict[str, dict[str, Any]]:
-    mend = "write it like eval/tasks/hyperparameters.yaml: defaults: {epochs: 3}, tasks: {rte: {epochs: 6}}"
+    fix = "write it like eval/tasks/hyperparameters.yaml: defaults: {epochs: 3}, tasks: {rte: {epochs: 6}}"
     if not isinstance(table, dict) or set(table) - {"defaults", "tasks"}:
-        raise EvalError(f"hyperparameters={path} must hold `defaults` and `tasks` only: {mend}")
+        raise EvalError(f"hyperparameters={path} must hold `defaults` and `tasks` only: {fix}")
     tasks = table.get("tasks") or {}
     if not isinstance(tasks, dict):
-        raise EvalError(f"hyperparameters={path}: tasks is not a mapping: {mend}")
+        raise EvalError(f"hyperparameters={path}: tasks is not a mapping: {fix}")
     rows = {"defaults": table.get("defaults") or {}} | {name: row or {} for name, row in tasks.items()}
     problems = []
     for name, row in rows.items():
         if not isinstance(row, dict):
-            raise EvalError(f"hyperparameters={path}: {name} is not a mapping: {mend}")
+            raise EvalError(f"hyperparameters={path}: {name} is not a mapping: {fix}")
         problems += [f"{path}: {name} has no hyperparameter {key!r}: use {', '.join(FIELDS)}"
                      for key in row if key not in FIELDS]  # fmt: skip
         wrong = [key for key in row if key in FIELDS and isinstance(row[key], bool | str | list | dict | None)]
@@ -128,7 +128,7 @@ class GridConfig:
     """Numbers of epochs to try, with commas between: 3,6."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         problems = []
         for name in GRID_FIELDS:
             try:

@@ -83,7 +83,7 @@ class PublishConfig:
         return [Path(name.strip()) for name in names if name.strip()]
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend; nothing is asked of the network."""
+        """Everything that is wrong with the values, each with its fix; nothing is asked of the network."""
         found = repo_problems("repo_id", self.repo_id)
         if self.base_model is not None:
             found += repo_problems("base_model", self.base_model)
@@ -121,8 +121,8 @@ class PublishConfig:
             return ["license_name and license_link are for --license other: leave them out"]
         if self.license is not None and self.license not in LICENCES:
             near = get_close_matches(self.license.lower().replace(" ", "-"), LICENCES, 3)
-            mend = f"did you mean {' or '.join(near)}?" if near else "give one the Hub knows, apache-2.0 for instance,"
-            return [f"license={self.license!r} is unknown to the Hub: {mend} or other, with its name and link"]
+            fix = f"did you mean {' or '.join(near)}?" if near else "give one the Hub knows, apache-2.0 for instance,"
+            return [f"license={self.license!r} is unknown to the Hub: {fix} or other, with its name and link"]
         return []
 
 
@@ -166,5 +166,5 @@ def hub_problems() -> list[str]:
 
 def token_origin() -> str:
     """Where the token comes from, for messages; never the token."""
-    named = [name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(name, "").strip()]
-    return named[0] if named else "the stored login"
+    found = [name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(name, "").strip()]
+    return found[0] if found else "the stored login"

@@ -54,7 +54,7 @@ class Source:
 
 
 def find_source(config: PublishConfig) -> tuple[Source | None, list[str]]:
-    """What `config.model` is, and everything that is wrong with it, each with its mend."""
+    """What `config.model` is, and everything that is wrong with it, each with its fix."""
     path, problems = Path(config.model), []
     if config.run is not None and not is_run(Path(config.run)):
         problems.append(f"run={config.run} is no run of `acn pretrain` (no {RUN_CONFIG} with a model in it)")
@@ -151,11 +151,11 @@ def _step_problems(run: Path, config: PublishConfig) -> list[str]:
         return []
     if not is_run(run):
         return [f"steps={config.steps}: {run} is not a run, which has checkpoints: leave it out"]
-    there, wanted = steps_of(run), config.wanted_steps
-    absent = [step for step in wanted if step not in there] if wanted != "all" else []
+    steps, wanted = steps_of(run), config.wanted_steps
+    absent = [step for step in wanted if step not in steps] if wanted != "all" else []
     if not absent:
         return []
-    known = ", ".join(map(str, there)) or "none"
+    known = ", ".join(map(str, steps)) or "none"
     return [f"steps={','.join(map(str, absent))}: {run} has no model or checkpoint of that; it has {known}"]
 
 
@@ -201,9 +201,9 @@ def _recorded(name: str, near: Path) -> Path | None:
 def _find_run(source: Source, config: PublishConfig) -> None:
     """Set the task folder that a cut model came from, and the pretraining run."""
     if source.cut is not None:
-        there = _recorded(source.cut.source, source.folder)
-        if there is not None and _is_origin(there, source.cut):
-            source.task_folder = there
+        origin = _recorded(source.cut.source, source.folder)
+        if origin is not None and _is_origin(origin, source.cut):
+            source.task_folder = origin
         else:
             source.notes.append(f"{source.cut.source}, which this model was cut from, is not there any more")
     results = source.results

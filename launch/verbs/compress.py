@@ -21,7 +21,7 @@ class Args(CompressConfig):
     """Where the cut and its model are recorded besides OUTPUT/cut.json."""
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the values, each with its mend."""
+        """Everything that is wrong with the values, each with its fix."""
         return super().problems() + self.tracking.problems()
 
 
