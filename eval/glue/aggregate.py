@@ -41,31 +41,31 @@ def glue_score(results: TrialResults) -> float:
     return statistics.fmean(full)
 
 
-def aggregate_seeds(cells: Sequence[TrialResults], tolerance: float) -> Aggregate:
+def aggregate_seeds(trials: Sequence[TrialResults], tolerance: float) -> Aggregate:
     """The seeds of one task together.
 
     Raises:
         EvalError: a trial states no metrics or no standard error, as those of old versions do.
     """
-    errors = [cell.standard_error for cell in cells if cell.standard_error is not None]
-    if old := [cell.seed for cell in cells if cell.metrics is None or cell.standard_error is None]:
+    errors = [trial.standard_error for trial in trials if trial.standard_error is not None]
+    if old := [trial.seed for trial in trials if trial.metrics is None or trial.standard_error is None]:
         seeds = ", ".join(map(str, old))
-        raise EvalError(f"{cells[0].task}: seed {seeds} has no metrics or no standard error: run `acn glue` again")
-    by_depth = list(zip(*(cell.depth_scores for cell in cells), strict=True))
+        raise EvalError(f"{trials[0].task}: seed {seeds} has no metrics or no standard error: run `acn glue` again")
+    by_depth = list(zip(*(trial.depth_scores for trial in trials), strict=True))
     mean = [statistics.fmean(scores) for scores in by_depth]
-    deviation = [statistics.stdev(scores) for scores in by_depth] if len(cells) > 1 else None
+    deviation = [statistics.stdev(scores) for scores in by_depth] if len(trials) > 1 else None
     # every seed is measured on the same examples, so more seeds do not make their share of the error smaller
     examples = statistics.fmean(errors)
-    between = deviation[-1] / math.sqrt(len(cells)) if deviation is not None else 0.0
+    between = deviation[-1] / math.sqrt(len(trials)) if deviation is not None else 0.0
     error = math.hypot(examples, between)
     return Aggregate(
-        by_seed={str(cell.seed): cell.depth_scores for cell in cells},
+        by_seed={str(trial.seed): trial.depth_scores for trial in trials},
         depth_mean=mean,
         depth_std=deviation,
         standard_error=error,
         cut_depth_tolerance=cut_depth(mean, mean[-1], tolerance),
         cut_depth_one_standard_error=cut_depth(mean, mean[-1], error),
-        glue_scores=[glue_score(cell) for cell in cells],
+        glue_scores=[glue_score(trial) for trial in trials],
     )
 
 

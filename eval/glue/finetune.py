@@ -108,17 +108,17 @@ class KeepBestEpoch(TrainerCallback):
         self.weights: dict[str, torch.Tensor] = {}
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        what = self.training
-        assert what.validation is not None
-        sweep = depth_sweep(model, what.validation, what.task, what.collate, shared=True)
-        score = sweep.metrics[-1][what.task.metric]
+        training = self.training
+        assert training.validation is not None
+        sweep = depth_sweep(model, training.validation, training.task, training.collate, shared=True)
+        score = sweep.metrics[-1][training.task.metric]
         if not self.scores or score > max(self.scores):
             self.weights = copy.deepcopy(model.state_dict())
         self.scores.append(score)
-        ranks.say(f"{what.task.name}: epoch {len(self.scores)}, {what.task.metric} {score:.4f}")
+        ranks.say(f"{training.task.name}: epoch {len(self.scores)}, {training.task.metric} {score:.4f}")
 
 
-def train(model: AcnForSequenceClassification, what: Training, values: Hyperparameters) -> dict[str, Any]:
+def train(model: AcnForSequenceClassification, training: Training, values: Hyperparameters) -> dict[str, Any]:
     """Fine-tune `model` in place; all ranks together, where there are several.
 
     Returns:
@@ -129,18 +129,20 @@ def train(model: AcnForSequenceClassification, what: Training, values: Hyperpara
     """
     started = time.monotonic()
     callbacks: list[TrainerCallback] = [
-        ProgressCallback(what.task.name, what.tracker, interval=10.0 if ranks.is_first() else math.inf)
+        ProgressCallback(training.task.name, training.tracker, interval=10.0 if ranks.is_first() else math.inf)
     ]
-    best = KeepBestEpoch(what) if what.validation is not None else None
+    best = KeepBestEpoch(training) if training.validation is not None else None
     callbacks += [best] if best is not None else []
     with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
-        arguments = _training_arguments(values, what.seed, len(what.data), scratch)
-        trainer = Trainer(model, arguments, data_collator=what.collate, train_dataset=what.data, callbacks=callbacks)
+        arguments = _training_arguments(values, training.seed, len(training.data), scratch)
+        trainer = Trainer(
+            model, arguments, data_collator=training.collate, train_dataset=training.data, callbacks=callbacks
+        )
         trainer.remove_callback(PrinterCallback)
         outcome = trainer.train()
     record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
     record |= as_dict(values) | {
-        "samples": len(what.data),
+        "samples": len(training.data),
         "steps": outcome.global_step,
         "mean_loss": outcome.training_loss,
         "device": str(model.device),

@@ -1,4 +1,4 @@
-"""OUTPUT/TASK on disk: the cells of a task, which of them are finished, and the best one's model in front."""
+"""OUTPUT/TASK on disk: the trials of a task, which of them are finished, and the best one's model in front."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from typing import Any
 from ..errors import EvalError
 from ..results import RESULTS_FILE, TrialResults, read_results, read_trial
 
-_CELL = re.compile(r"seed-(\d+)")
+_TRIAL = re.compile(r"seed-(\d+)")
 _OURS = re.compile(r"\.?seed-\d+(\.partial-\d+)?|grid")
 GRID_FOLDER = "grid"
 
 
 @dataclass(frozen=True)
-class CellFolder:
-    """One cell: it is finished when it is there, because it is written aside and renamed."""
+class TrialFolder:
+    """One trial: it is finished when it is there, because it is written aside and renamed."""
 
     path: Path
 
@@ -38,27 +38,27 @@ class CellFolder:
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """OUTPUT/TASK: `seed-N/` for each cell, `grid/` for tried hyperparameters, and the best cell's model itself."""
+    """OUTPUT/TASK: `seed-N/` for each trial, `grid/` for tried hyperparameters, and the best trial's model itself."""
 
     path: Path
 
-    def cell(self, seed: int) -> CellFolder:
-        """The cell of one seed."""
-        return CellFolder(self.path / f"seed-{seed}")
+    def trial(self, seed: int) -> TrialFolder:
+        """The trial of one seed."""
+        return TrialFolder(self.path / f"seed-{seed}")
 
-    def grid_point(self, name: str) -> CellFolder:
-        """The cell of one point of the grid."""
-        return CellFolder(self.path / GRID_FOLDER / name)
+    def grid_point(self, name: str) -> TrialFolder:
+        """The trial of one point of the grid."""
+        return TrialFolder(self.path / GRID_FOLDER / name)
 
-    def _cells(self) -> list[CellFolder]:
+    def _trials(self) -> list[TrialFolder]:
         if not self.path.is_dir():
             return []
-        found = [(int(m[1]), path) for path in self.path.iterdir() if (m := _CELL.fullmatch(path.name))]
-        return [cell for _, path in sorted(found) if (cell := CellFolder(path)).is_done()]
+        found = [(int(m[1]), path) for path in self.path.iterdir() if (m := _TRIAL.fullmatch(path.name))]
+        return [trial for _, path in sorted(found) if (trial := TrialFolder(path)).is_done()]
 
-    def finished_cells(self) -> list[TrialResults]:
+    def finished_trials(self) -> list[TrialResults]:
         """The results of every finished seed, by seed."""
-        return [read_trial(cell.path) for cell in self._cells()]
+        return [read_trial(trial.path) for trial in self._trials()]
 
     def check_ours(self) -> None:
         """Refuse a folder that is not of an earlier run of the suite.
@@ -78,17 +78,17 @@ class TaskFolder:
             values: the hyperparameters, without those that a grid chooses.
 
         Raises:
-            EvalError: a finished cell was made with others.
+            EvalError: a finished trial was made with others.
         """
         for path in sorted(self.path.glob(f"seed-*/{RESULTS_FILE}")) + sorted(
             self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
         ):
             trial = read_trial(path.parent)
-            there = (trial.settings or {}) | {name: trial.train.get(name) for name in values}
+            earlier = (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
-            changed = [name for name in wanted if there.get(name) != wanted[name]]
+            changed = [name for name in wanted if earlier.get(name) != wanted[name]]
             if changed:
-                shown = "; ".join(f"{name} was {there.get(name)}, now {wanted[name]}" for name in changed)
+                shown = "; ".join(f"{name} was {earlier.get(name)}, now {wanted[name]}" for name in changed)
                 raise EvalError(
                     f"output: {path.parent} was made with other settings ({shown}): "
                     "choose another --output, or go on with the same settings"
@@ -100,18 +100,18 @@ class TaskFolder:
             return False
         return set(seeds) <= set(read_results(self.path).seeds or [])
 
-    def _best(self) -> CellFolder:
-        return max(self._cells(), key=lambda cell: read_trial(cell.path).full_score)
+    def _best(self) -> TrialFolder:
+        return max(self._trials(), key=lambda trial: read_trial(trial.path).full_score)
 
     def drop_lesser_weights(self) -> None:
-        """Free the weights of every finished cell but the best: several seeds of a large model fill a disk."""
+        """Free the weights of every finished trial but the best: several seeds of a large model fill a disk."""
         best = self._best()
-        for cell in self._cells():
-            if cell != best:
-                _remove(cell.weights())
+        for trial in self._trials():
+            if trial != best:
+                _remove(trial.weights())
 
     def promote(self, keep_models: bool) -> None:
-        """Put the best cell's model into the task's folder itself.
+        """Put the best trial's model into the task's folder itself.
 
         Whoever is killed in between leaves no results.json here, and the same call goes on: what was moved is moved.
         """
@@ -124,8 +124,8 @@ class TaskFolder:
             else:
                 os.replace(source, target)
         if not keep_models:
-            for cell in self._cells():
-                _remove(cell.weights())
+            for trial in self._trials():
+                _remove(trial.weights())
 
 
 def _remove(paths: list[Path]) -> None:

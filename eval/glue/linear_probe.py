@@ -53,9 +53,9 @@ def probe_scores(
     Args:
         train, validation: tokenized, with `labels`.
     """
-    fitted_on = train.select(range(min(PROBE_SAMPLES, len(train))))
-    labels, truth = np.asarray(fitted_on["labels"]), np.asarray(validation["labels"])
-    known, unknown = (depth_features(model, data, collate) for data in (fitted_on, validation))
+    examples = train.select(range(min(PROBE_SAMPLES, len(train))))
+    labels, truth = np.asarray(examples["labels"]), np.asarray(validation["labels"])
+    known, unknown = (depth_features(model, data, collate) for data in (examples, validation))
     scores = []
     for x, z in zip(known, unknown, strict=True):
         if task.is_regression or len(set(labels.tolist())) > 1:

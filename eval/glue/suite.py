@@ -30,7 +30,7 @@ from .aggregate import aggregate_seeds, glue_average
 from .config import FinetuneConfig
 from .folder import TaskFolder
 from .submission import SUBMISSION_FOLDER, predict_tests
-from .trial import TaskWork, run_cell, sequence_length
+from .trial import TaskWork, run_trial, sequence_length
 
 AVERAGE_FILE, TRACKING_FOLDER = "glue.json", "tracking"
 
@@ -48,7 +48,7 @@ class _Suite:
     tasks: list[TaskWork]
 
     @property
-    def cells(self) -> int:
+    def trials(self) -> int:
         """Trainings of this suite, all in all."""
         return len(self.tasks) * (len(self.config.seed_list) + len(self.config.grid.points()))
 
@@ -58,7 +58,7 @@ class _Suite:
 
 
 def _settings(config: FinetuneConfig) -> dict[str, Any]:
-    """What the numbers of a cell depend on, besides its seed and hyperparameters."""
+    """What the numbers of a trial depend on, besides its seed and hyperparameters."""
     names = ("model", "glue_dir", "max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes",
              "tolerance")  # fmt: skip
     digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
@@ -79,7 +79,7 @@ def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, w
     ]
 
 
-def _works(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[TaskWork]:
+def _load_tasks(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[TaskWork]:
     """The tasks with their data. All of them are looked up before the first one's data is read."""
     names, settings = config.task_names, _settings(config)
     values = {
@@ -104,7 +104,7 @@ def _check(config: FinetuneConfig, world: int) -> _Suite:
         TaskFolder(Path(config.output) / name).check_ours()
     model_config = read_model_config(config.model)
     tokenizer = load_tokenizer(config.model, model_config)
-    suite = _Suite(config, model_config, tokenizer, _works(config, model_config, world))
+    suite = _Suite(config, model_config, tokenizer, _load_tasks(config, model_config, world))
     for work in suite.tasks:
         chosen_by_grid = set(config.grid.points()[0]) if config.grid.points() else set()
         wanted = {name: value for name, value in as_dict(work.values).items() if name not in chosen_by_grid}
@@ -122,19 +122,19 @@ def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, 
     seed, folder = suite.config.seed_list[0], suite.folder(work)
     tried: list[dict[str, Any]] = []
     for point in suite.config.grid.points():
-        there = folder.grid_point(point_name(point))
-        if not there.is_done():
+        place = folder.grid_point(point_name(point))
+        if not place.is_done():
             with child(f"{work.task.name}/{point_name(point)}") as tracker:
                 if ranks.is_first():
-                    there.clean()
+                    place.clean()
                 at = work.at(at_point(work.values, point))
-                run_cell(suite.config, at, seed, suite.tokenizer, tracker, there.path, with_model=False)
-        score = read_trial(there.path).full_score
+                run_trial(suite.config, at, seed, suite.tokenizer, tracker, place.path, with_model=False)
+        score = read_trial(place.path).full_score
         ranks.say(f"{work.task.name}: {point_name(point)}: {work.task.metric} {score:.4f}")
         tried.append({"point": point, "seed": seed, "score": score})
     if not tried:
         return work, []
-    best = max(tried, key=lambda one: one["score"])
+    best = max(tried, key=lambda outcome: outcome["score"])
     return work.at(at_point(work.values, best["point"])), tried
 
 
@@ -150,12 +150,12 @@ def _selection(config: FinetuneConfig, seeds: list[int], seed: int) -> str:
 def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> TaskResults:
     """Make OUTPUT/TASK the best seed's model with all seeds' results; all ranks together."""
     config, folder = suite.config, suite.folder(work)
-    cells = folder.finished_cells()
+    trials = folder.finished_trials()
     if ranks.is_first():
         folder.promote(config.keep_models)
     ranks.gather(None)
-    together = aggregate_seeds(cells, config.tolerance)
-    best, seeds = max(cells, key=lambda cell: cell.full_score), [cell.seed for cell in cells]
+    together = aggregate_seeds(trials, config.tolerance)
+    best, seeds = max(trials, key=lambda trial: trial.full_score), [trial.seed for trial in trials]
     results = TaskResults(
         **vars(best),
         seeds=seeds,
@@ -175,7 +175,7 @@ def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> TaskR
             depths.add(model.config.num_hidden_layers)
             results = replace(results, speed=measure_speed(model, sorted(depths), length))
         title = f"{work.task.name}: every depth of " + (
-            "one fine-tuned model" if len(cells) == 1 else f"{len(cells)} fine-tuned models"
+            "one fine-tuned model" if len(trials) == 1 else f"{len(trials)} fine-tuned models"
         )
         save_depth_figure(folder.path / FIGURE_FILE, [seeds_curve(results, results.connectivity)], title)
         write_json(folder.path / RESULTS_FILE, results.to_json())
@@ -192,22 +192,22 @@ def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> TaskResults:
         ranks.say(f"{task.name}: there is no {split} split: left out of the results")
     work, tried = _choose(suite, work, child)
     for seed in config.seed_list:
-        cell = folder.cell(seed)
-        if cell.is_done():
+        trial = folder.trial(seed)
+        if trial.is_done():
             ranks.say(f"{task.name}: seed {seed} was done before")
             continue
         ranks.say(f"{task.name}: seed {seed}, fine-tuning on {work.samples} examples, {work.values.epochs:g} epochs")
         with child(f"{task.name}/seed-{seed}") as tracker:
             if ranks.is_first():
-                cell.clean()
-            results = run_cell(config, work, seed, suite.tokenizer, tracker, cell.path)
+                trial.clean()
+            results = run_trial(config, work, seed, suite.tokenizer, tracker, trial.path)
         if ranks.is_first() and not config.keep_models:
             folder.drop_lesser_weights()
-        _say_cell(work, results)
+        _say_trial(work, results)
     return _finish(suite, work, tried)
 
 
-def _say_cell(work: TaskWork, results: TrialResults) -> None:
+def _say_trial(work: TaskWork, results: TrialResults) -> None:
     cut = results.cut_depth
     ranks.say(
         f"{work.task.name}: {work.task.metric} {results.full_score:.4f} with {len(results.depth_scores) - 1} "
@@ -217,7 +217,7 @@ def _say_cell(work: TaskWork, results: TrialResults) -> None:
 
 
 def _log_task(tracker: Tracker, folder: Path, results: TaskResults, alone: bool) -> None:
-    """What the suite's own record gets of a task: the figure, and the seeds together where there are several cells."""
+    """What the suite's own record gets of a task: the figure, and the seeds together where there are several trials."""
     name, together = results.task, results.aggregate
     if not alone and together is not None:
         for depth, mean in enumerate(together.depth_mean):
@@ -254,7 +254,7 @@ def run_suite(
 
     OUTPUT/TASK holds the model of the seed with the best validation score and its tokenizer (Hugging Face layout),
     results.json ([`TaskResults`]: that seed's, and `aggregate` of all), depth.png, and seed-N/results.json for each.
-    With several tasks OUTPUT/glue.json has the GLUE average. Cells (task x seed) that are finished are not done again,
+    With several tasks OUTPUT/glue.json has the GLUE average. Trials (task x seed) that are finished are not done again,
     so an interrupted suite is resumed by the same call.
 
     A tracker gets TASK/loss and TASK/learning_rate by step and TASK/depth_score with the depth as step; the suite's
@@ -263,7 +263,7 @@ def run_suite(
 
     Args:
         open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
-        open_child: opens the record of one cell, given its name; left out, or with a single cell, the suite's own.
+        open_child: opens the record of one trial, given its name; left out, or with a single trial, the suite's own.
 
     Returns:
         The content of each OUTPUT/TASK/results.json, in the order of the tasks.
@@ -278,7 +278,7 @@ def run_suite(
     if longest > (positions := suite.model_config.max_position_embeddings):
         ranks.say(f"max_length={longest} is more than the positions of the model: using {positions}")
     tracker = open_tracker() if ranks.is_first() else NoTracker()
-    alone = suite.cells == 1
+    alone = suite.trials == 1
 
     def child(name: str) -> AbstractContextManager[Tracker]:
         if alone or open_child is None or not ranks.is_first():

@@ -1,4 +1,4 @@
-"""One cell of a suite: one task with one seed, trained, scored at every depth, and written to its own folder."""
+"""One trial of a suite: one task with one seed, trained, scored at every depth, and written to its own folder."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ EVAL_SUBSET_SEED = 0
 
 @dataclass(frozen=True)
 class TaskWork:
-    """A task of a suite: its data, how it is trained, and what the cells' numbers depend on."""
+    """A task of a suite: its data, how it is trained, and what the trials' numbers depend on."""
 
     task: Task
     train: datasets.Dataset
@@ -81,8 +81,8 @@ def _say_cut(task: Task, data: datasets.Dataset, seq_length: int) -> None:
 
 
 @dataclass
-class _Cell:
-    """A cell while it is worked on; every rank has its own."""
+class _Trial:
+    """A trial while it is worked on; every rank has its own."""
 
     config: FinetuneConfig
     work: TaskWork
@@ -120,8 +120,8 @@ class _Cell:
         for depth in sorted({max(1, layers // 4), max(1, layers // 2)} - {layers}):
             small = copy.deepcopy(self.model)
             small.truncate(depth)
-            what = self.training(replace(task, name=f"{task.name}/cut-{depth}"))
-            train(small, what, replace(self.work.values, epochs=epochs))
+            training = self.training(replace(task, name=f"{task.name}/cut-{depth}"))
+            train(small, training, replace(self.work.values, epochs=epochs))
             sweep = depth_sweep(small, self.first_validation, task, self.collate, shared=True)
             score = sweep.metrics[-1][task.metric]
             found.append({"depth": depth, "epochs": epochs, "score_before": before[depth], "score": score})
@@ -156,7 +156,7 @@ class _Cell:
         )
 
 
-def run_cell(
+def run_trial(
     config: FinetuneConfig,
     work: TaskWork,
     seed: int,
@@ -171,22 +171,23 @@ def run_cell(
         folder: gets results.json, and the model and tokenizer `with_model`.
     """
     task = work.task
-    cell = _Cell(config, work, seed, tokenizer, tracker)
-    _say_cut(task, cell.train_data, cell.seq_length)
-    probes = {"pretrained": cell.probe()} if config.probes else {}
-    record = train(cell.model, cell.training(task), work.values)
+    trial = _Trial(config, work, seed, tokenizer, tracker)
+    _say_cut(task, trial.train_data, trial.seq_length)
+    probes = {"pretrained": trial.probe()} if config.probes else {}
+    record = train(trial.model, trial.training(task), work.values)
     sweeps = {
-        split: depth_sweep(cell.model, data, task, cell.collate, shared=True) for split, data in cell.validation.items()
+        split: depth_sweep(trial.model, data, task, trial.collate, shared=True)
+        for split, data in trial.validation.items()
     }
-    results = cell.results(sweeps, record)
+    results = trial.results(sweeps, record)
     if config.probes:
-        results = replace(results, probes=probes | {"finetuned": cell.probe()})
+        results = replace(results, probes=probes | {"finetuned": trial.probe()})
     if config.cut_then_finetune is not None:
-        results = replace(results, recut=cell.recut(config.cut_then_finetune, results.depth_scores))
+        results = replace(results, recut=trial.recut(config.cut_then_finetune, results.depth_scores))
     if ranks.is_first():
         with new_folder(folder) as aside:
             if with_model:
-                save_model(aside, cell.model, tokenizer)
+                save_model(aside, trial.model, tokenizer)
             write_json(aside / RESULTS_FILE, results.to_json())
     ranks.gather(None)  # nobody goes on before the folder is there
     for depth, score in enumerate(results.depth_scores):

@@ -106,8 +106,8 @@ def _check_output(output: Path) -> None:
         if folder.is_dir():
             foreign += [path for path in folder.iterdir() if path.suffix not in suffixes]
     if foreign or not all(path.exists() for path in (output / PAGE_FILE, output / FIGURES)):
-        what = f"holds {sorted(foreign)[0].name}" if foreign else "exists and is not an earlier report"
-        raise EvalError(f"output: {output} {what}: {fix}")
+        reason = f"holds {sorted(foreign)[0].name}" if foreign else "exists and is not an earlier report"
+        raise EvalError(f"output: {output} {reason}: {fix}")
 
 
 def _inline(figure: Path) -> str:
@@ -133,12 +133,13 @@ def _task_sections(folder: Path, found: dict[Path, TaskResults], labels: dict[Pa
 
 def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, Any]]:
     """A figure, a table and the sources of each study, several models together."""
+    order = {name: i for i, name in enumerate(COLOURS)}
     groups: dict[tuple[str, str], list[NamedStudy]] = {}
     for study, run in studies:
         groups.setdefault((study.study, study.task), []).append((study, run))
     sections = []
     for (name, task), group in groups.items():
-        group.sort(key=lambda one: list(COLOURS).index(one[0].connectivity) if one[0].connectivity in COLOURS else 99)
+        group.sort(key=lambda study: order.get(study[0].connectivity, len(order)))
         stem = re.sub(r"[^\w.-]+", "-", f"{name}-{task}" if sum(key[0] == name for key in groups) > 1 else name)
         section: dict[str, Any] = {"name": name, "stem": stem, "task": task, "image": None, "studies": group}
         if any(study.curves for study, _ in group):

@@ -104,15 +104,15 @@ class Progress:
         self.done = 0
         self.started = self.printed = time.monotonic()
 
-    def step(self, what: str) -> None:
-        """`what` is done."""
+    def step(self, name: str) -> None:
+        """The step `name` is done."""
         self.done += 1
         now = time.monotonic()
         if now - self.printed < self.interval and self.done < self.total:
             return
         self.printed = now
         left = (now - self.started) / self.done * (self.total - self.done)
-        print(f"{self.study}: {self.done}/{self.total} ({what}), {duration(left)} left", flush=True)
+        print(f"{self.study}: {self.done}/{self.total} ({name}), {duration(left)} left", flush=True)
 
 
 @dataclass(frozen=True)

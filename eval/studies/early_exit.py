@@ -284,8 +284,8 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
             for seed in seeds if trained is None else [trained]:
                 pick, report = _halves(len(data), seed)
                 threshold = exits.pick(thresholds, criterion, options.tolerance, pick)
-                there, full = exits.at(threshold, criterion, report), exits.at(0.0, criterion, report).score
-                row = [threshold, there.score, full, there.depth, there.flops, 1 / took[threshold]]
+                early, full = exits.at(threshold, criterion, report), exits.at(0.0, criterion, report).score
+                row = [threshold, early.score, full, early.depth, early.flops, 1 / took[threshold]]
                 rows.append([variant, criterion, seed, *map(float, row)])
             progress.step(f"{variant}, {criterion}")
     return Study(collector.curves(reference), COLUMNS, rows, NOTES.format(options), seeds)

@@ -47,7 +47,7 @@ def run(context: Context, options: LowDataOptions) -> Study:
         curves,
         ["task", "training examples", "score", "deviation"],
         rows,
-        "Each cell is a fine-tuning of the pretrained model on its own stratified subset, at least "
+        "Each trial is a fine-tuning of the pretrained model on its own stratified subset, at least "
         f"{options.min_steps} steps, scored at full depth; mean and sample deviation over the seeds, which draw the "
         "subset, the new head and the order.",
         seeds,

@@ -229,8 +229,8 @@ def run(context: Context, options: PruningOptions) -> Study:
     curves, rows = [], []
     for (depth, label), runs in plans.items():
         found = []
-        for one in runs:
-            found.append(one())
+        for run in runs:
+            found.append(run())
             progress.step(f"{label}, {depth} layers")
         points = [Point(seeds[0][0] / whole, [score for _, score in seeds]) for seeds in zip(*found, strict=True)]
         name = f"{label}, {depth} layer{'s' * (depth != 1)}"

@@ -101,11 +101,11 @@ def _finished(config: StudyConfig) -> set[str]:
         if not folder.exists() and not folder.is_symlink():
             continue
         path = folder / STUDY_FILE
-        there = read_json(path) if path.is_file() else None
-        if not isinstance(there, dict) or there.get("settings") != config.settings(name):
-            what = "is of other settings" if there else "is not a finished study"
+        earlier = read_json(path) if path.is_file() else None
+        if not isinstance(earlier, dict) or earlier.get("settings") != config.settings(name):
+            reason = "is of other settings" if earlier else "is not a finished study"
             problems.append(
-                Problem("output", wrong=f": {folder} exists and {what}", fix="choose another --output, or remove it")
+                Problem("output", wrong=f": {folder} exists and {reason}", fix="choose another --output, or remove it")
             )
         finished.add(name)
     if problems:

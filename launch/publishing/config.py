@@ -199,5 +199,5 @@ def hub_problems() -> list[Problem]:
 
 def token_origin() -> str:
     """Where the token comes from, for messages; never the token."""
-    named = [name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(name, "").strip()]
-    return named[0] if named else "the stored login"
+    found = [name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(name, "").strip()]
+    return found[0] if found else "the stored login"

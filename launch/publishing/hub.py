@@ -149,29 +149,29 @@ def _explain(error: BaseException, repo_id: str, endpoint: str) -> Exception | N
 
 def _explain_answer(error: HfHubHTTPError, repo_id: str, endpoint: str) -> Exception:
     """The error for the user, by the status that the Hub answered."""
-    status, said = error.response.status_code, _without_token(error.server_message or error)
+    status, message = error.response.status_code, _without_token(error.server_message or error)
     if status == 401:
         return LaunchError(
             f"{endpoint} does not accept the token of {token_origin()}: run `hf auth login`, or set HF_TOKEN to one of "
             f"{endpoint}/settings/tokens"
         )
     if status == 403:
-        return LaunchError(_no_permission(repo_id, said))
+        return LaunchError(_no_permission(repo_id, message))
     if status == 404:
         return LaunchError(
-            f"repo_id={repo_id}: {endpoint} knows nothing of the kind, or hides it from this token ({said})"
+            f"repo_id={repo_id}: {endpoint} knows nothing of the kind, or hides it from this token ({message})"
         )
     if status in (409, 412):
-        return HubError(f"{repo_id} was changed by somebody else meanwhile ({said}): {_AGAIN}")
+        return HubError(f"{repo_id} was changed by somebody else meanwhile ({message}): {_AGAIN}")
     if status == 429 or status >= 500:
-        return HubError(f"{endpoint} answered {status} ({said}): wait a little, then {_AGAIN}")
-    return HubError(f"{endpoint} answered {status}: {said}")
+        return HubError(f"{endpoint} answered {status} ({message}): wait a little, then {_AGAIN}")
+    return HubError(f"{endpoint} answered {status}: {message}")
 
 
-def _no_permission(repo_id: str, said: str) -> str:
+def _no_permission(repo_id: str, message: str) -> str:
     return (
-        f"the token of {token_origin()} may not write to {repo_id} ({said}): make one with write permission for it at "
-        "https://huggingface.co/settings/tokens and run `hf auth login`, or set HF_TOKEN"
+        f"the token of {token_origin()} may not write to {repo_id} ({message}): make one with write permission for it "
+        "at https://huggingface.co/settings/tokens and run `hf auth login`, or set HF_TOKEN"
     )
 
 

@@ -155,13 +155,13 @@ def _write_cuts(folder: Path, model: Any, facts: CardFacts) -> Iterator[Target]:
         name = f"depth-{depth:0{max(2, len(str(layers)))}d}"
         sibling = config.cuts == "siblings"
         repo_id, revision = (f"{config.repo_id}-{name}", "main") if sibling else (config.repo_id, name)
-        there = folder / (SIBLINGS if sibling else REVISIONS) / name
+        target = folder / (SIBLINGS if sibling else REVISIONS) / name
         model.truncate(depth)
         with quiet_transformers():
-            model.save_pretrained(there)
-        _copy_tokenizer(facts.source.folder, there)
+            model.save_pretrained(target)
+        _copy_tokenizer(facts.source.folder, target)
         facts.cuts.append(CutModel(depth, _parameters(model), repo_id, revision))
-        yield Target(there, repo_id, revision)
+        yield Target(target, repo_id, revision)
 
 
 def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterator[Target]:
@@ -171,10 +171,10 @@ def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterato
     run, wanted = Path(config.model), config.wanted_steps
     for step in steps_of(run) if wanted == "all" else wanted:
         name = step_name(step)
-        there = folder / REVISIONS / name
+        target = folder / REVISIONS / name
         with _exported(run, name) as model:
-            write_model(model, there)
-        yield Target(there, config.repo_id, name)
+            write_model(model, target)
+        yield Target(target, config.repo_id, name)
 
 
 @contextmanager

@@ -36,12 +36,12 @@ def publish_source(config: PublishConfig) -> None:
             _send(config, source, publication)
     if config.output is None:
         return
-    there = _moved(publication, folder, Path(config.output))
+    moved = _moved(publication, folder, Path(config.output))
     if config.dry_run:
-        _say_contents(there)
+        _say_contents(moved)
         _say(f"nothing was sent; the publication: {config.output}   its card: {config.output}/README.md")
     else:
-        _send(config, source, there)
+        _send(config, source, moved)
 
 
 def _check(config: PublishConfig) -> Source:

@@ -171,11 +171,11 @@ def _step_problems(run: Path, config: PublishConfig) -> list[Problem]:
         return []
     if not is_run(run):
         return [Problem("steps", config.steps, f": {run} is not a run, which has checkpoints", "leave it out")]
-    there, wanted = steps_of(run), config.wanted_steps
-    absent = [step for step in wanted if step not in there] if wanted != "all" else []
+    steps, wanted = steps_of(run), config.wanted_steps
+    absent = [step for step in wanted if step not in steps] if wanted != "all" else []
     if not absent:
         return []
-    known = ", ".join(map(str, there)) or "none"
+    known = ", ".join(map(str, steps)) or "none"
     return [
         Problem("steps", ",".join(map(str, absent)), fix=f"{run} has no model or checkpoint of that; it has {known}")
     ]
@@ -224,9 +224,9 @@ def _recorded(name: str, near: Path) -> Path | None:
 def _find_run(source: Source, config: PublishConfig) -> None:
     """Set the task folder that a cut model came from, and the pretraining run."""
     if source.cut is not None:
-        there = _recorded(source.cut.source, source.folder)
-        if there is not None and _is_origin(there, source.cut):
-            source.task_folder = there
+        origin = _recorded(source.cut.source, source.folder)
+        if origin is not None and _is_origin(origin, source.cut):
+            source.task_folder = origin
         else:
             source.notes.append(f"{source.cut.source}, which this model was cut from, is not there any more")
     results = source.results

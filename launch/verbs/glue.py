@@ -72,13 +72,13 @@ def _run_suite(args: Args) -> int:
             trackers.append(stack.enter_context(tracker))
             return tracker
 
-        def start_cell(name: str) -> "AbstractContextManager[Tracker]":
+        def start_trial(name: str) -> "AbstractContextManager[Tracker]":
             parent = trackers[0].mlflow_run_id
             folder = output / TRACKING_FOLDER / name
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
 
         stack.callback(leave_ranks)
-        run_suite(args, start, start_cell)
+        run_suite(args, start, start_trial)
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)
