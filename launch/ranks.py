@@ -91,8 +91,12 @@ def run_local_ranks(count: int, function: Callable[[Any], int], argument: Any) -
         LaunchError: the ranks' server ended while it imported what they need; its traceback is on stderr.
     """
     start_server(["torch"])
+    with _reserved_port() as port:
+        return _run_ranks(count, port, function, argument)
+
+
+def _run_ranks(count: int, port: int, function: Callable[[Any], int], argument: Any) -> int:
     context = multiprocessing.get_context("forkserver")
-    port = _free_port()
     ranks = [
         context.Process(target=_run_rank, args=(_Place(rank, count, port), function, argument), name=f"rank {rank}")
         for rank in range(count)
@@ -237,7 +241,10 @@ def _set_environment(values: Mapping[str, str]) -> None:
     os.environ.update(values)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that the system gives to nobody else meanwhile; the first rank may listen there, with SO_REUSEADDR."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

@@ -21,7 +21,8 @@ _LOOK_EVERY_SECONDS = 1.0  # for the file, which may lie on a busy network disk
 class StopRequest:
     """Context manager that turns signals, the STOP file and a time limit into a `code`; nothing is done in a handler.
 
-    SIGINT, SIGTERM and SIGUSR1 (Slurm's --signal) ask for a stop; a second SIGINT interrupts at once.
+    SIGINT, SIGTERM and SIGUSR1 (Slurm's --signal) ask for a stop; a second SIGINT interrupts at once. The process of a
+    stopped run is about to end: the SIGTERM or SIGUSR1 that stopped it is ignored from then on.
     """
 
     def __init__(self, run: Path, after_hours: float | None):
@@ -42,7 +43,9 @@ class StopRequest:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # sent to a whole process group it comes twice: from its sender, and a little later from the launcher
+            comes_again = number != signal.SIGINT and self._reason == signal.Signals(number).name
+            signal.signal(number, signal.SIG_IGN if comes_again else handler)
 
     def code(self) -> int:
         """0, or why this rank was asked to stop; the ranks agree on the largest code."""

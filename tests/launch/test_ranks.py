@@ -1,5 +1,6 @@
 """Several ranks from one command: they find each other, and none outlives the others."""
 
+import errno
 import os
 import signal
 import socket
@@ -45,6 +46,20 @@ def die_or_wait(folder: str) -> int:
 def test_every_rank_knows_its_world(tmp_path):
     assert ranks.run_local_ranks(3, write_world, str(tmp_path)) == 0
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "3", "1": "3", "2": "3"}
+
+
+def take_port(_: None) -> int:
+    """1 where another process than the first rank gets the port at which the ranks meet."""
+    with socket.socket() as other:
+        try:
+            other.bind((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+        except OSError as error:
+            return int(error.errno != errno.EADDRINUSE)
+    return 1
+
+
+def test_the_port_at_which_ranks_meet_is_theirs_before_the_first_one_listens():
+    assert ranks.run_local_ranks(1, take_port, None) == 0
 
 
 def write_allocator(folder: str) -> int:

@@ -1,5 +1,6 @@
 """Everything that stops a run leads to one checkpoint at a step boundary and exit code 75."""
 
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import pytest
 
 from pretrain.checkpoints.folder import newest_complete
 from pretrain.observe.figures import read_metrics
+from pretrain.stop import StopRequest, reason
 from tests.pretrain import held_rank
-from tests.processes import Started, start, start_acn, wait_until
+from tests.processes import Started, run, start, start_acn, wait_until
 
 STEPS = 100_000
 
@@ -73,3 +75,17 @@ def test_a_second_interrupt_leaves_at_once(recipe, tmp_path):
     assert process.wait() == 130, output
     assert "stopped by" not in output
     assert max(read_metrics(tmp_path / "run")["train/loss"]) == 3
+
+
+def stop_twice(run: Path, number: int) -> int:
+    """The code of a stop whose signal comes again when it is under way."""
+    with StopRequest(run, after_hours=None) as request:
+        os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+    return request.code()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_the_signal_of_a_stop_may_come_again_while_the_process_leaves(tmp_path, number):
+    """As it does when it is sent to a whole process group: from its sender, and passed on by the launcher."""
+    assert reason(run(stop_twice, tmp_path, number).returncode) == number.name
