@@ -174,17 +174,17 @@ def _order_of_many_blocks() -> dict[str, list[int]]:
     return {f"epoch {epoch}": order.locate(epoch * blocks + np.arange(6)).tolist() for epoch in (0, 1, 4)}
 
 
-def _masks(folder: str, unit: Any) -> list[dict[str, list[int]]]:
+def _masks(folder: str, unit: Any) -> list[dict[str, Any]]:
     stream = TokenStream(folder, StreamConfig(seed=9), MaskingConfig(unit=unit))
     with closing(stream.micro_batches(1018, 3)) as batches:
         return _describe(next(batches))
 
 
-def _validation_masks(folder: str) -> list[dict[str, list[int]]]:
+def _validation_masks(folder: str) -> list[dict[str, Any]]:
     return _describe(next(iter(validation_batches(folder, MaskingConfig(), batch_size=2, max_blocks=2, seed=9))))
 
 
-def _describe(batch: Any) -> list[dict[str, list[int]]]:
+def _describe(batch: Any) -> list[dict[str, Any]]:
     seen = batch.input_ids.gather(1, batch.masked_positions)
     columns = {"positions": batch.masked_positions, "labels": batch.labels, "seen": seen}
     return [
@@ -273,7 +273,7 @@ def _finetune() -> dict[str, Any]:
     return {
         **{name: results[name] for name in RESULTS},
         "train": {name: results["train"][name] for name in TRAINING},
-        "margins": _margins(Path("tuned", TASK), layers=config.num_hidden_layers),
+        "margins": _margins(Path("tuned", TASK)),
     }
 
 
@@ -292,13 +292,12 @@ def _write_task() -> None:
 
 
 @torch.no_grad()
-def _margins(folder: Path, layers: int) -> list[float]:
+def _margins(folder: Path) -> list[float]:
     """By depth, the least difference of an example's two largest logits."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     sentences = pq.read_table(f"tasks/{TASK}/validation.parquet").column("sentence").to_pylist()
     batch = AutoTokenizer.from_pretrained(folder)(sentences, return_tensors="pt", padding=True)
-    logits = [model(**batch, depth=depth).logits for depth in range(layers + 1)]
-    return [float(-at_depth.topk(2).values.diff().max()) for at_depth in logits]
+    return [float(-logits.topk(2).values.diff().max()) for logits in model.depth_logits(**batch)]
 
 
 def _to_text(numbers: dict[str, Any]) -> str:

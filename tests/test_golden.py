@@ -31,12 +31,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("part", GOLDEN["stream"])
-def test_the_stream_deals_the_same_samples_with_the_same_masks(measured, part):
+def test_the_stream_deals_the_same_samples_with_the_same_masks(measured: dict[str, Any], part: str) -> None:
     assert measured["stream"][part] == GOLDEN["stream"][part]
 
 
 @pytest.mark.parametrize("corpus", GOLDEN["prepared"])
-def test_prepare_trains_the_same_vocabulary_and_writes_the_same_blocks(measured, corpus):
+def test_prepare_trains_the_same_vocabulary_and_writes_the_same_blocks(measured: dict[str, Any], corpus: str) -> None:
     """Whatever library wrote the files: their checksums are the next test's."""
     assert _without_checksums(measured["prepared"][corpus]) == _without_checksums(GOLDEN["prepared"][corpus])
 
@@ -47,7 +47,7 @@ def _without_checksums(prepared: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("corpus", GOLDEN["prepared"])
-def test_the_shards_are_the_same_bytes(measured, corpus):
+def test_the_shards_are_the_same_bytes(measured: dict[str, Any], corpus: str) -> None:
     """pyarrow's whole version counts, for it stands at the end of every file."""
     here, there = measured["environment"]["parquet"], GOLDEN["environment"]["parquet"]
     if here != there:
@@ -57,13 +57,13 @@ def test_the_shards_are_the_same_bytes(measured, corpus):
 
 
 @pytest.mark.parametrize("run", GOLDEN["pretraining"])
-def test_two_ranks_follow_the_same_curves(measured, run):
+def test_two_ranks_follow_the_same_curves(measured: dict[str, Any], run: str) -> None:
     """Dropout too: torch draws it from integers, alike on every processor."""
     expected = {name: pytest.approx(values, rel=ROUNDING) for name, values in GOLDEN["pretraining"][run].items()}
     assert measured["pretraining"][run] == expected
 
 
-def test_fine_tuning_ends_with_the_same_loss_and_scores_every_depth_the_same(measured):
+def test_fine_tuning_ends_with_the_same_loss_and_scores_every_depth_the_same(measured: dict[str, Any]) -> None:
     """No example is so near the border between the classes that rounding could move it across: scores are equal."""
     found, expected = measured["finetuning"], dict(GOLDEN["finetuning"])
     expected["train"] = pytest.approx(expected["train"], rel=ROUNDING)
@@ -71,7 +71,7 @@ def test_fine_tuning_ends_with_the_same_loss_and_scores_every_depth_the_same(mea
     assert found == expected
 
 
-def test_all_that_is_measured_is_compared(measured):
+def test_all_that_is_measured_is_compared(measured: dict[str, Any]) -> None:
     assert measured.keys() == GOLDEN.keys()
     for part in ("stream", "prepared", "pretraining"):
         assert measured[part].keys() == GOLDEN[part].keys()
