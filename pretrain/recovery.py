@@ -32,7 +32,7 @@ def poison(loss: torch.Tensor) -> torch.Tensor:
 
 
 class Recovery:
-    """Judges the steps of one run. Its methods are collectives: every rank calls them in the same step."""
+    """Judges the steps of one run. Its methods are collectives unless they say otherwise."""
 
     def __init__(self, config: HealthConfig, run: Path, say: Callable[[str], None]):
         self._config, self._run, self._say = config, run, say
@@ -88,7 +88,7 @@ class Recovery:
         )
 
     def out_of_patience(self, health: Health) -> bool:
-        """Whether so many steps in a row were dropped that the run must go back."""
+        """Whether so many steps in a row were dropped that the run must go back. Asks no other rank."""
         return health.sick_in_a_row >= self._config.patience
 
     def go_back(self, sick: Progress, load: Callable[[Checkpoint], Progress]) -> Progress:

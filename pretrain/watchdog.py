@@ -31,9 +31,9 @@ class Watchdog:
         self._thread.join()
 
     @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Watch over a block of code; `what` completes the sentence "rank 3 has been ... for 60 s"."""
-        outer, self._doing = self._doing, (what, time.monotonic())
+    def doing(self, activity: str) -> Iterator[None]:
+        """Watch over a block of code; `activity` completes the sentence "rank 3 has been ... for 60 s"."""
+        outer, self._doing = self._doing, (activity, time.monotonic())
         try:
             yield
         finally:
@@ -45,9 +45,9 @@ class Watchdog:
             doing = self._doing
             if doing is None or doing is reported:
                 continue
-            what, since = doing
+            activity, since = doing
             waited = time.monotonic() - since
             if waited > self._patience:
                 reported = doing
                 where = f"rank {self._rank} on {socket.gethostname()}"
-                print(f"WARNING: {where} has been {what} for {waited:.0f} s", file=sys.stderr, flush=True)
+                print(f"WARNING: {where} has been {activity} for {waited:.0f} s", file=sys.stderr, flush=True)
