@@ -1,4 +1,4 @@
-"""`attention` and `compile` change how fast a run computes, not what."""
+"""`attention`, `compile` and `activation_checkpointing` change how fast a run computes and in what memory, not what."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +34,13 @@ def test_the_losses_are_those_of_any_implementation_of_the_attention_in_bf16(acn
     fused = losses(acn, recipe, "fused", attention="sdpa", precision="bf16")
     assert losses(acn, recipe, "eager", attention="eager", precision="bf16") == pytest.approx(fused, rel=1e-2)
     assert len(fused) == 6
+
+
+def test_activation_checkpointing_changes_no_number(acn: Callable, recipe: Callable, finished: Path) -> None:
+    """Dropout included: the masks of the second computation are those of the first."""
+    plain = read_metrics(finished)["train/loss"]
+    assert losses(acn, recipe, "less", activation_checkpointing=True, precision="fp32") == plain
+    assert len(plain) == 6
 
 
 @pytest.mark.parametrize(
