@@ -1,7 +1,8 @@
 """Several processes that do the units of a job, and one that hands the units out.
 
 A worker reports over a pipe about once per megabyte. When the parent is gone, killed included, the next report fails
-and the worker ends; when a worker is gone, the parent reads the end of its pipe.
+and the worker ends; when a worker is gone, the parent reads the end of its pipe. `concurrent.futures` is not used:
+its workers outlive a parent that is killed, and a killed worker breaks the whole pool without saying which unit it had.
 """
 
 import multiprocessing
