@@ -77,7 +77,7 @@ class Source:
         )
 
     def problems(self) -> list[Problem]:
-        """What they are about is the path, for the corpus knows the option."""
+        """Each is about the path; `CorpusConfig` knows the option that it was given in."""
         path, found = repr(self.path), []
         if not self.weight > 0:
             found.append(Problem(path, wrong=f"has weight {self.weight}", fix="set it above 0"))

@@ -113,7 +113,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         layers=len(results.depth_scores) - 1,
         rule=rule,
         selection=results.how_selected,
-        tolerance=config.tolerance if rule.startswith("the smallest depth that loses") else None,
+        tolerance=config.tolerance if config.by_tolerance else None,
         score=results.depth_scores[depth],
         full_score=results.full_score,
         seeds=results.all_seeds,

@@ -48,6 +48,11 @@ class CompressConfig:
         """The limits that were given."""
         return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
 
+    @property
+    def by_tolerance(self) -> bool:
+        """Whether the tolerance picks the depth: no other rule was given."""
+        return self.depth is None and not self.one_standard_error and not self.targets
+
     def problems(self) -> list[Problem]:
         problems = []
         if not self.tolerance >= 0:

@@ -35,11 +35,7 @@ class DatasetConfig:
         return tuple(name.strip() for name in names if name.strip())
 
     def problems(self, tasks: list[str]) -> list[Problem]:
-        """Those of the columns, and of the tasks' names.
-
-        Args:
-            tasks: the tasks of the suite; with a data set of one's own there is one, and it names the folder.
-        """
+        """With a data set of one's own there is one task in `tasks`, which names the folder of the results."""
         if self.path is None:
             return []
         problems = []

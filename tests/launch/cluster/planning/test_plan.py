@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline import Problem
 from launch.cli import main
 from launch.cluster.planning import PlanConfig, find_gpu, plan_run
 from launch.cluster.planning.render import advice
@@ -96,10 +97,10 @@ def test_all_problems_are_said_together():
 def test_gpus_are_found_as_people_and_drivers_write_them():
     for name in ("H100", "NVIDIA H100 80GB HBM3", "h100"):
         gpu = find_gpu(name, "bf16")
-        assert not isinstance(gpu, str)
+        assert not isinstance(gpu, Problem)
         assert (gpu.memory, gpu.flops) == (80e9, 989e12)
     light = find_gpu("L4", "bf16")
-    assert not isinstance(light, str)
+    assert not isinstance(light, Problem)
     assert light.flops == 121e12
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline import Problem
 from launch.cluster.planning import ClusterConfig, PlanConfig, find_gpu, plan_run
 from launch.cluster.planning.memory import ModelSize
 from launch.cluster.planning.step_time import (
@@ -125,12 +126,12 @@ def test_only_whole_machines_and_divisors_of_the_global_batch_are_planned():
 
 def test_links_are_those_of_the_data_sheet_or_as_given():
     gpu = find_gpu("A100", "bf16")
-    assert not isinstance(gpu, str)
+    assert not isinstance(gpu, Problem)
     assert (gpu.node_bandwidth, gpu.network_bandwidth) == pytest.approx((0.8 * 300e9, 0.8 * 25e9))
     gpu = find_gpu("abacus", "bf16", 10, 20, 30, 40)
-    assert not isinstance(gpu, str)
+    assert not isinstance(gpu, Problem)
     assert (gpu.memory, gpu.flops, gpu.node_bandwidth, gpu.network_bandwidth) == (10e9, 20e12, 30e9, 40e9)
-    assert find_gpu("abacus", "bf16", 10, 20) == (
+    assert str(find_gpu("abacus", "bf16", 10, 20)) == (
         "gpu=abacus: not known in bf16; give --node_bandwidth and --network_bandwidth, or one of "
         "B200, H200, H100 NVL, H100 PCIE, H100, A100 40, A100, A40, A10, L40S, L4, V100, RTX 4090, RTX 3090, MI325X, "
         "MI300X, MI250X"

@@ -18,10 +18,12 @@ from launch.cluster.preflight import PreflightConfig, show
 from launch.cluster.preflight.checks import ERROR, Answer, Check, Site, judge, measure, name_places
 from launch.cluster.preflight.collectives import judge_pairs, pair_figures, time_all_reduce, tournament
 from launch.cluster.preflight.compute import COMPUTE
+from launch.cluster.preflight.data import DATA
 from launch.cluster.preflight.devices import DEVICES, ecc_findings
 from launch.cluster.preflight.findings import fault, fine, listed, merged
 from launch.cluster.preflight.job import Job, absence, roster
 from launch.cluster.preflight.network import Beacon, judge_address, judge_ports, partners
+from launch.cluster.preflight.recipe import RECIPE
 from launch.cluster.preflight.storage import judge_shared, size_of_checkpoint, space_findings
 from launch.cluster.preflight.tracking import MLFLOW
 from launch.cluster.preflight.versions import VERSIONS, source_hash
@@ -54,6 +56,23 @@ def answers(where: Site, facts: list[dict], per_node: bool = False) -> list[Answ
 
 def faults(findings) -> list[tuple[str, str]]:
     return [(row.where, row.seen) for row in findings if row.level == "fault"]
+
+
+@pytest.mark.parametrize("check", [RECIPE, DATA])
+def test_what_is_wrong_and_its_fix_stand_in_columns_of_their_own(check, tmp_path):
+    absent = str(tmp_path / "a: b")  # a colon of the user's own divides nothing
+    where = site(1, data=absent, output=str(tmp_path / "run"))
+    facts = json.loads(json.dumps(check.measure(where)))  # as another node's arrive
+    (row,) = check.judge(answers(where, [facts]), where)
+    assert (row.level, row.seen) == ("fault", f"{absent} does not exist")
+    assert row.fix == f"write it with `acn prepare --output {absent}`"
+
+
+def test_a_problem_without_a_fix_says_to_change_the_recipe(tmp_path, prepared):
+    where = site(1, data=str(prepared), output=str(tmp_path / "run"))
+    where.config.optim.lr = 0.0
+    rows = RECIPE.judge(answers(where, [json.loads(json.dumps(RECIPE.measure(where)))]), where)
+    assert ("optim.lr=0.0 must be above 0", "change the recipe") in [(row.seen, row.fix) for row in rows]
 
 
 @given(st.integers(1, 40))
