@@ -82,11 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_help(verb, topic == "all"), end="")
         sys.exit(0)
     atexit.register(gc.freeze)  # or the exit searches all that the libraries have made for garbage, most of a second
-    if not _starts_ranks(verb, argv):
-        return reported(verb, lambda: _read_and_run(verb, argv))
-    print(f"acn {verb}: starting", file=sys.stderr, flush=True)
-    with server_of_ranks(VERBS[verb].ranks_import):
-        return reported(verb, lambda: _read_and_run(verb, argv))
+    return reported(verb, lambda: _read_and_run(verb, argv))
 
 
 def _answer(word: str) -> NoReturn:
@@ -145,7 +141,11 @@ def read_args(verb: str, argv: list[str]) -> Any:
 
 
 def _read_and_run(verb: str, argv: list[str]) -> int:
-    return run_verb(verb, read_args(verb, argv))
+    if not _starts_ranks(verb, argv):
+        return run_verb(verb, read_args(verb, argv))
+    print(f"acn {verb}: starting", file=sys.stderr, flush=True)
+    with server_of_ranks(VERBS[verb].ranks_import):
+        return run_verb(verb, read_args(verb, argv))
 
 
 def read_recipe(config: str | None, data: str, output: str, options: str = "") -> Any:

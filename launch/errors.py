@@ -48,10 +48,13 @@ def failures() -> tuple[type[RuntimeError], ...]:
 
 def reported(verb: str, run: Callable[[], int]) -> int:
     """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
-    from pretrain import LostRankError
-
     try:
+        from pretrain import LostRankError
+
         return run()
+    except KeyboardInterrupt:
+        print(f"acn {verb}: interrupted", file=sys.stderr)
+        return 130
     except mistakes() as error:
         lines = str(error).splitlines()
         _print(verb, lines[0] if len(lines) == 1 else "\n  - ".join([f"{len(lines)} problems:", *lines]))
@@ -62,9 +65,6 @@ def reported(verb: str, run: Callable[[], int]) -> int:
     except LostRankError as error:  # each rank has its own
         print(f"acn {verb}: error: {error}", file=sys.stderr, flush=True)
         return 1
-    except KeyboardInterrupt:
-        print(f"acn {verb}: interrupted", file=sys.stderr)
-        return 130
 
 
 def _print(verb: str, message: str) -> None:

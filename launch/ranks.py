@@ -102,12 +102,14 @@ def _run_ranks(count: int, port: int, function: Callable[[Any], int], argument: 
         for rank in range(count)
     ]
     forward = {number: signal.signal(number, lambda number, _: _signal(ranks, number)) for number in _FORWARDED}
-    interrupt = _ignore_interrupt()
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         for rank in ranks:
             _start(rank)
+        _ignore_interrupt()  # only now is there somebody else to answer Ctrl-C
         return _wait(ranks)
     finally:
+        _ignore_interrupt()
         _signal(ranks, signal.SIGKILL)
         for rank in ranks:
             if rank.pid is not None:

@@ -70,7 +70,7 @@ def test_an_interrupt_while_starting_is_no_traceback(prepared, tmp_path, then):
     process = start("--data", str(prepared), "--output", "run", *TINY, folder=tmp_path)
     assert process.stderr is not None
     assert process.stderr.readline() == "acn pretrain: starting\n"
-    if then == "after a moment":  # the server has begun to import: it has read the second library's name or is past it
+    if then == "after a moment":  # the launcher waits for the server, which has begun to import
         wait_until(lambda: any("forkserver" in command for command in processes_of(process.pid)))
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate()
