@@ -23,7 +23,7 @@ def acn(*arguments: object) -> None:
     """Run an `acn` command; if it fails, end with its exit code."""
     words = [str(argument) for argument in arguments]
     print("$ acn", shlex.join(words), flush=True)
-    if code := subprocess.run([sys.executable, "-m", "launch.cli", *words]).returncode:
+    if code := subprocess.run([sys.executable, "-P", "-m", "launch.cli", *words]).returncode:
         sys.exit(code)
 
 

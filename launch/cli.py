@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .errors import did_you_mean, reported
+from .errors import LaunchError, did_you_mean, reported
 from .ranks import server_of_ranks
 
 
@@ -152,10 +152,15 @@ def read_recipe(config: str | None, data: str, output: str, options: str = "") -
     """What `acn pretrain` would be told by a recipe (a file or a name) and further `options`, in one string.
 
     Raises:
+        LaunchError: `options` cannot be split into words.
         SystemExit: with code 2 and a message on stderr, if the recipe or an option is wrong.
     """
     recipe = [] if config is None else ["--config", config]
-    return read_args("pretrain", ["pretrain", *recipe, "--data", data, "--output", output, *shlex.split(options)])
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise LaunchError(f"options={options!r}: {error}") from error
+    return read_args("pretrain", ["pretrain", *recipe, "--data", data, "--output", output, *words])
 
 
 def run_verb(verb: str, args: Any) -> int:

@@ -183,6 +183,9 @@ def test_a_plan_has_a_recipe_whose_options_are_given_in_one_string(acn, prepared
     code, _, err = acn("plan", "--config", "acn-tiny", "--options", "--stepps 7")
     assert code == 2
     assert "there is no option --stepps: did you mean --steps?" in err
+    code, _, err = acn("plan", "--options", "--steps '7")
+    assert code == 2
+    assert 'acn plan: error: options="--steps \'7": No closing quotation' in err
 
 
 @pytest.mark.parametrize("verb", VERBS)
