@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# a busy machine takes its time
+settings.register_profile("acn", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("acn")
 
 # one thread is fastest for models this small, leaves the other cores to the ranks, and makes sums come out alike
 os.environ.setdefault("OMP_NUM_THREADS", "1")

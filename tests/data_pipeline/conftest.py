@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from data_pipeline import Manifest
 from data_pipeline.corpus.packing import BlockPacker
@@ -15,10 +14,6 @@ from data_pipeline.shards import TOKENIZER_FOLDER, ShardWriter, dtype_for
 from data_pipeline.tokenizer import train_tokenizer, vocabulary_of
 
 PHRASE = "the of a in house river stone water bright Café naïve walking walked talks under over green seven"
-
-# prepared folders on a busy machine take their time
-settings.register_profile("data_pipeline", max_examples=50, deadline=None)
-settings.load_profile("data_pipeline")
 
 
 def _texts(count: int, seed: int = 0) -> list[str]:

@@ -1,4 +1,4 @@
-"""A local HTTP server for the files of a folder that fails at random, and counts what it served whole."""
+"""A local HTTP server for the files of a folder that fails now and then, and counts what it served whole."""
 
 import random
 import threading
@@ -10,13 +10,17 @@ from pathlib import Path
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Drops connections, truncates bodies and answers 503, each with probability `trouble`."""
+    """Drops connections, truncates bodies and answers 503, each with probability `trouble`.
+
+    What becomes of the n-th request for a file is drawn from `seed`, whichever files are asked for in between.
+    """
 
     daemon_threads = True
 
     def __init__(self, folder: Path, trouble: float, seed: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.trouble, self.random = folder, trouble, random.Random(seed)
+        self.folder, self.trouble, self._seed = folder, trouble, seed
+        self._lock, self._requests = threading.Lock(), Counter[str]()
         self.served: Counter[str] = Counter()
         """Whole answers by file name."""
         self.troubles: Counter[str] = Counter()
@@ -24,6 +28,12 @@ class FlakyServer(ThreadingHTTPServer):
         self.stalled = threading.Event()
         self.stalled.set()  # cleared: answers do not come before it is set again
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def draw(self, path: str) -> float:
+        """A number in [0, 1) for the next request for `path`."""
+        with self._lock:
+            self._requests[path] += 1
+            return random.Random(f"{self._seed} {path} {self._requests[path]}").random()
 
     def handle_error(self, request, client_address) -> None:
         """Clients that go away in the middle are none of our business."""
@@ -39,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         body = file.read_bytes()
-        draw = server.random.random() / server.trouble if server.trouble else 3.0
+        draw = server.draw(self.path) / server.trouble if server.trouble else 3.0
         if draw < 1:
             server.troubles["503"] += 1
             self.send_error(503)

@@ -1,9 +1,11 @@
 import gc
+import queue
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
+from data_pipeline.stream import prefetch
 from data_pipeline.stream.prefetch import Prefetcher
 
 
@@ -55,7 +57,20 @@ def test_closing_or_dropping_ends_the_thread_and_closes_the_generator(end):
     assert _threads() == []
 
 
-def test_no_more_than_depth_items_are_made_ahead():
+def test_no_more_than_depth_items_are_made_ahead(monkeypatch):
+    waited = threading.Event()
+
+    class Queue(queue.Queue):
+        """Tells when the producer has waited in vain."""
+
+        def put(self, *arguments, **options) -> None:
+            try:
+                super().put(*arguments, **options)
+            except queue.Full:
+                waited.set()
+                raise
+
+    monkeypatch.setattr(prefetch, "queue", SimpleNamespace(Queue=Queue, Full=queue.Full))
     made: list[int] = []
 
     def source():
@@ -64,9 +79,6 @@ def test_no_more_than_depth_items_are_made_ahead():
             yield number
 
     items = Prefetcher(source(), depth=3)
-    deadline = time.monotonic() + 5
-    while len(made) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert len(made) == 4  # three in the queue, one in hand
+    assert waited.wait(60), "for room"
+    assert len(made) == 4, "three in the queue, one in hand"
     items.close()

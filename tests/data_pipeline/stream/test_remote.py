@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -28,8 +26,7 @@ from data_pipeline import (
 from data_pipeline.stream.cache import ShardCache
 from data_pipeline.stream.remote import RemoteFolder
 from tests.data_pipeline.flaky_server import flaky_server
-
-ROOT = Path(__file__).parents[3]
+from tests.processes import start
 
 
 @pytest.fixture(scope="module")
@@ -95,40 +92,33 @@ def test_a_cache_far_smaller_than_the_corpus_keeps_its_bound_and_the_stream(fold
     assert _files_are_whole(tmp_path / "cache")
 
 
-RANK = """
-import json, sys
-from itertools import islice
-from data_pipeline import MaskingConfig, RemoteConfig, StreamConfig, TokenStream
-url, rank = sys.argv[1], int(sys.argv[2])
-found = []
-for cache, gigabytes in ((sys.argv[3], 1.0), (sys.argv[4], float(sys.argv[5]))):
-    remote = RemoteConfig(cache=cache, cache_gb=gigabytes, backoff=0.01, retries=12)
-    batches = TokenStream(url, StreamConfig(lanes=12, remote=remote), MaskingConfig(), rank, 3).micro_batches(0, 4)
-    samples = {}
-    for batch in islice(batches, 34):
-        samples.update(zip(batch.samples.tolist(), batch.input_ids.tolist(), strict=True))
-    batches.close()
-    found.append(samples)
-print(json.dumps(found))
-"""
+def _write_rank(url: str, rank: int, caches: list[RemoteConfig], output: Path) -> int:
+    """What one of three ranks reads by way of each of the caches: a mapping from samples to tokens for each."""
+    found = []
+    for remote in caches:
+        batches = TokenStream(url, StreamConfig(lanes=12, remote=remote), MaskingConfig(), rank, 3).micro_batches(0, 4)
+        samples = {}
+        for batch in islice(batches, 34):
+            samples.update(zip(batch.samples.tolist(), batch.input_ids.tolist(), strict=True))
+        batches.close()
+        found.append(samples)
+    output.write_text(json.dumps(found))
+    return 0
 
 
 def test_processes_share_a_cache_large_or_small(folder, tmp_path):
     """Three ranks as processes, over a flaky network: together they see the local stream, and share what they fetch."""
     shards = Manifest.load(folder).split("train").shards
     large, small, size = tmp_path / "large", tmp_path / "small", max(shard.bytes for shard in shards)
+    caches = [_remote(tmp_path, cache=str(large)), _remote(tmp_path, cache=str(small), cache_gb=4 * size / 1e9)]
+    files = [tmp_path / f"{rank}.json" for rank in range(3)]
     with flaky_server(folder, trouble=0.05) as server:
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-c", RANK, server.url, str(rank), str(large), str(small), str(4 * size / 1e9)],
-                stdout=subprocess.PIPE,
-                cwd=ROOT,
-            )
-            for rank in range(3)
-        ]
-        outputs = [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0, 0, 0]
+        ranks = [start(_write_rank, server.url, rank, caches, file) for rank, file in enumerate(files)]
+        for rank in ranks:
+            _, errors = rank.communicate()
+            assert rank.wait() == 0, errors
         fetched = server.served.total()
+    outputs = [json.loads(file.read_text()) for file in files]
     expected = _take(folder, StreamConfig(lanes=12), 0, 408).input_ids.tolist()
     for number in range(2):
         together = {int(sample): tokens for output in outputs for sample, tokens in output[number].items()}
