@@ -33,13 +33,18 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A file name to write to, next to `path` and with its ending; the file replaces `path` when the block ends.
+def new_file(path: Path, keep_ending: bool = False) -> Iterator[Path]:
+    """A file name to write to, next to `path`; the file replaces `path` when the block ends.
 
     The folder is made where it is missing. When the block fails, `path` stays as it was.
+
+    Args:
+        keep_ending: for writers that choose a format by the name's ending. Otherwise the name has another one, so that
+            what a killed process leaves is not mistaken for a finished file of its kind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".{path.stem}.partial-{os.getpid()}-{threading.get_ident()}{path.suffix}"
+    ending = path.suffix if keep_ending else ""
+    aside = path.parent / f".{path.name}.partial-{os.getpid()}-{threading.get_ident()}{ending}"
     try:
         yield aside
         os.replace(aside, path)

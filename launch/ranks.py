@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import connection, forkserver, process, reduction
+from multiprocessing import connection, forkserver, process, reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,14 @@ def start_server(modules: Sequence[str]) -> None:
     # the folder of the package, not the working directory: a file eval.py there must not stand in for ours
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", rank_server.MODULES: " ".join(modules)}
+    resource_tracker.ensure_running()  # first, as it lifts the block below
     with _environment(SERVER_ENVIRONMENT | os.environ | ours):
-        interrupt = _ignore_interrupt()  # inherited: Ctrl-C is for the launcher and the ranks to answer
+        # the server inherits the block: signals are for the launcher, which gets them a little later, and the ranks
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, rank_server.SIGNALS)
         try:
             forkserver.ensure_running()
         finally:
-            signal.signal(signal.SIGINT, interrupt)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

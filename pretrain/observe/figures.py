@@ -152,7 +152,7 @@ def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with new_file(path) as aside:
+    with new_file(path, keep_ending=True) as aside:
         figure.savefig(aside, dpi=120)
     plt.close(figure)
 

@@ -53,6 +53,6 @@ class StepProfiler:
         order = "self_cuda_time_total" if self._on_cuda else "self_cpu_time_total"
         (self._folder / f"table-{end}.txt").write_text(done.key_averages().table(sort_by=order, row_limit=40) + "\n")
         trace = self._folder / f"trace-{end}.json.gz"
-        with new_file(trace) as aside:
+        with new_file(trace, keep_ending=True) as aside:
             done.export_chrome_trace(str(aside))  # compresses what ends in .gz
         return trace
