@@ -8,6 +8,7 @@ of starting itself (tests/launch/test_starting.py) run the command as a user doe
 
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -175,6 +176,16 @@ def start_acn(*arguments: str, **options: Any) -> Started:
 def run_acn(*arguments: str, **options: Any) -> CompletedProcess[str]:
     """Run `acn ARGUMENTS`: its exit code, stdout and stderr."""
     return run(_acn, *arguments, **options)
+
+
+def run_module(name: str, *arguments: str, **options: Any) -> CompletedProcess[str]:
+    """Run `python -m NAME ARGUMENTS`."""
+    return run(_module, name, *arguments, **options)
+
+
+def _module(name: str, *arguments: str) -> None:
+    sys.argv = [name, *arguments]  # runpy puts the file in place of the name
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def _acn(*arguments: str) -> int:
