@@ -23,6 +23,8 @@ from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from typing import IO, Any
 
+import psutil
+
 from launch import rank_server, ranks
 
 MODULES = (
@@ -140,12 +142,11 @@ def wait_until(happened: Callable[[], bool], process: Started | None = None, sec
 
 
 def is_gone(pid: int) -> bool:
-    """Whether there is no such process any more."""
+    """Whether a process has ended, whoever its parent is and whether or not that has noticed."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    return False
 
 
 @contextmanager

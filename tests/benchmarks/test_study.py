@@ -622,7 +622,7 @@ def test_twins_are_residual_with_the_same_initialisation():
     assert Cell("pretrain", Arm("hybrid"), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # the whole chain for three arms, each verb in a process of its own
 @pytest.mark.timeout(3600)
 def test_the_smoke_budget_runs_from_text_to_page_and_only_once(tmp_path):
     command = [sys.executable, "-m", "benchmarks.study", "--budget", "smoke", "--output", str(tmp_path / "claim")]
