@@ -8,6 +8,7 @@ of starting itself (tests/launch/test_starting.py) run the command as a user doe
 
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from typing import IO, Any
+
+import psutil
 
 from launch import rank_server, ranks
 
@@ -139,12 +142,11 @@ def wait_until(happened: Callable[[], bool], process: Started | None = None, sec
 
 
 def is_gone(pid: int) -> bool:
-    """Whether there is no such process any more."""
+    """Whether a process has ended, whoever its parent is and whether or not that has noticed."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    return False
 
 
 @contextmanager
@@ -175,6 +177,16 @@ def start_acn(*arguments: str, **options: Any) -> Started:
 def run_acn(*arguments: str, **options: Any) -> CompletedProcess[str]:
     """Run `acn ARGUMENTS`: its exit code, stdout and stderr."""
     return run(_acn, *arguments, **options)
+
+
+def run_module(name: str, *arguments: str, **options: Any) -> CompletedProcess[str]:
+    """Run `python -m NAME ARGUMENTS`."""
+    return run(_module, name, *arguments, **options)
+
+
+def _module(name: str, *arguments: str) -> None:
+    sys.argv = [name, *arguments]  # runpy puts the file in place of the name
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def _acn(*arguments: str) -> int:

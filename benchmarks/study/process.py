@@ -39,6 +39,8 @@ class Processes:
                 command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
             )
             self._running.add(process)
+            if self._ended:  # while it was being started, by somebody who has not seen it
+                _end(process)
             try:
                 code = process.wait(timeout=max(seconds, 1.0))
             except subprocess.TimeoutExpired:

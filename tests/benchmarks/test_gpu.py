@@ -63,7 +63,7 @@ def test_sections_without_time_are_left_out_and_said_to_be(tmp_path: Path) -> No
     assert written["goals"] == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # every section in a process of its own, as the script has it
 def test_everything_runs_on_a_cpu(tmp_path: Path) -> None:
     script = Path(gpu.__file__).with_name("gpu.sh")
     command = ["bash", str(script), "--device", "cpu", "--quick", "--json", str(tmp_path / "gpu.json")]

@@ -24,7 +24,7 @@ def test_efficiency_is_memory_times_communication_and_the_model_adds_up() -> Non
     assert row["model_seconds"] == pytest.approx(1.875 + 6000 / 40_000, rel=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # four cases, one after the other
 def test_a_quick_run_measures_every_case(tmp_path: Path) -> None:
     assert BENCHMARK.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     written = json.loads((tmp_path / "out.json").read_text())

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from benchmarks.study.records import choose_rate, claim_home, estimate
 from launch.cli import read_args
 from launch.errors import LaunchError
 from pretrain import EXIT_STOPPED
+from tests.processes import is_gone, wait_until
 
 TASKS = ("docsource", "docpair")
 
@@ -282,15 +282,14 @@ def test_cells_run_side_by_side_but_never_before_what_they_need(tmp_path):
         def __call__(self, command, log, seconds):
             nonlocal most
             name = str(log.parent.relative_to(tmp_path / "cells"))
-            if "rate" in name:
-                both.wait(timeout=30)  # the first two of an even number: neither goes on alone
             with lock:
                 cell = next(cell for cell in study.cells if cell.name == name)
                 assert all(study.records[needed].status == "done" for needed in cell.after)
                 began.append(name)
                 now.add(name)
                 most = max(most, len(now))
-            time.sleep(0.01)
+            if "rate" in name:
+                both.wait()  # the first two of an even number: neither goes on alone
             with lock:
                 now.discard(name)
             return 0
@@ -302,11 +301,45 @@ def test_cells_run_side_by_side_but_never_before_what_they_need(tmp_path):
     assert most == 2
 
 
+LASTING = [sys.executable, "-c", """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""]  # fmt: skip
+"""A command that does not end soon; it notes the number of a child that does not, either."""
+
+
+def child_of(log: Path) -> int | None:
+    """The number that such a command has noted."""
+    text = log.read_text() if log.exists() else ""
+    return int(text) if text.endswith("\n") else None
+
+
 def test_ending_all_commands_leaves_their_cells_to_be_continued(tmp_path):
     run = Processes(threads=1)
-    threading.Timer(0.5, run.end).start()
-    assert run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", 60) == OUT_OF_TIME
-    assert run([sys.executable, "-c", "pass"], tmp_path / "log", 60) == OUT_OF_TIME
+    log = tmp_path / "log"
+
+    def end() -> None:
+        wait_until(lambda: child_of(log) is not None)
+        run.end()
+
+    threading.Thread(target=end).start()
+    assert run(LASTING, log, 600) == OUT_OF_TIME
+    wait_until(lambda: is_gone(child_of(log)))
+    assert run([sys.executable, "-c", "pass"], log, 600) == OUT_OF_TIME
+
+
+def test_a_command_that_was_just_being_started_is_ended_too(tmp_path, monkeypatch):
+    run = Processes(threads=1)
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            run.end()  # by another thread, before this one knows of the process
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    assert run(LASTING, tmp_path / "log", 600) == OUT_OF_TIME
 
 
 def test_a_plan_is_shown_without_anything_being_written(tmp_path, capsys):
@@ -359,12 +392,20 @@ def test_estimates_learn_from_finished_cells():
     assert slower == pytest.approx(start + 2 * SMOKE.tokens / SMOKE.rate_tokens)
 
 
-def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path):
-    script = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+
+    class Popen(subprocess.Popen):
+        def wait(self, timeout=None):
+            wait_until(lambda: child_of(log) is not None)
+            return super().wait(timeout)
+
     run = Processes(threads=1)
-    code = run([sys.executable, "-c", script + "print('up', flush=True); time.sleep(60)"], tmp_path / "log", 1.5)
-    assert code == OUT_OF_TIME
-    assert run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", 60) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Popen)
+        assert run(LASTING, log, 1.5) == OUT_OF_TIME
+    wait_until(lambda: is_gone(child_of(log)))
+    assert run([sys.executable, "-c", "raise SystemExit(3)"], log, 600) == 3
 
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path, capsys):
@@ -581,7 +622,7 @@ def test_twins_are_residual_with_the_same_initialisation():
     assert Cell("pretrain", Arm("hybrid"), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # the whole chain for three arms, each verb in a process of its own
 @pytest.mark.timeout(3600)
 def test_the_smoke_budget_runs_from_text_to_page_and_only_once(tmp_path):
     command = [sys.executable, "-m", "benchmarks.study", "--budget", "smoke", "--output", str(tmp_path / "claim")]

@@ -1,8 +1,6 @@
 """`python -m benchmarks`: one run of several benchmarks, one table, one file."""
 
 import json
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -10,12 +8,12 @@ import pytest
 
 from benchmarks import __main__ as suite
 from benchmarks.timing import Benchmark, Goal, Report
+from tests.processes import run_module
 
 
 def test_the_suite_measures_in_processes_of_their_own_and_writes_one_file(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    command = [sys.executable, "-m", "benchmarks", "early_exit", "--quick", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_module("benchmarks", "early_exit", "--quick", "--json", str(file))
     assert done.returncode == 0, done.stderr
     written = json.loads(file.read_text())
     record = written["benchmarks"]["early_exit"]

@@ -26,7 +26,7 @@ def numbers(home: Path) -> dict[str, list[float]]:
     return {str(file.relative_to(home)): json.loads(file.read_text())["depth_scores"] for file in files}
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # the whole chain for two models, twice
 def test_the_demo_ends_with_a_report_and_two_runs_agree(acn, tmp_path):
     code, out, err = acn("demo", "--output", "one", *SMALL)
     assert code == 0, err
