@@ -100,6 +100,7 @@ def _run_engine(case: tuple[int, Precision, str]) -> int:
         loss = engine(input_ids=tokens, labels=tokens).loss
         engine.backward(loss)
         del loss
+        dist.barrier()  # a reduction that the other rank has not finished still holds its bucket
         gc.collect()
         most = max(most, _alive() - before)
         step(engine, None)
