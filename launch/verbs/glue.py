@@ -82,7 +82,7 @@ def _run_suite(args: Args) -> int:
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)
-        print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
-        small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
-        print(f"next: {small};  acn report {output} --output REPORT")
+            print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
+            small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
+            print(f"next: {small};  acn report {output} --output REPORT")
     return 0

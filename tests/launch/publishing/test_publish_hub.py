@@ -318,10 +318,10 @@ def test_a_published_corpus_is_read_and_verified_over_the_network(hub, publish, 
     assert out.splitlines()[-1].startswith(f"published: {hub.url}/datasets/tester/tokens")
     script = """
 import sys
-from data_pipeline import MaskingConfig, RemoteConfig, StreamConfig, TokenStream, verify
+from data_pipeline import MaskingConfig, RemoteConfig, StreamConfig, TokenStream, verify_corpus
 from datasets import load_dataset
 url = "hf://datasets/tester/tokens"
-assert verify(url, 1) == []
+assert verify_corpus(url, 1) == []
 there = TokenStream(url, StreamConfig(remote=RemoteConfig(cache=sys.argv[2])), MaskingConfig())
 here = TokenStream(sys.argv[1], StreamConfig(), MaskingConfig())
 for ours, theirs, _ in zip(here.micro_batches(0, 4), there.micro_batches(0, 4), range(5)):
