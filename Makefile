@@ -5,7 +5,8 @@ PYTHON ?= python3
 TORCH ?= 2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-# Processes that share the tests out. More than two pay only where there are more cores than tests that use two.
+# Processes that share the files of tests out. The slow tests run one by one: most of them want both cores, or time limits
+# of real schedulers to hold.
 WORKERS ?= 2
 
 VENV := .venv
@@ -29,10 +30,10 @@ demo: $(INSTALLED) ## run the whole chain offline on this machine, in minutes
 	$(BIN)/acn demo $(DEMO_ARGS)
 
 test: $(INSTALLED) ## run the tests, all but the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -16,13 +16,6 @@ settings.load_profile("acn")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one of pytest-xdist's workers, so that what they share is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have the server of all processes import while the first tests run, where tests of this session start any.
 

@@ -10,8 +10,6 @@ from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import ENVIRONMENT, ROOT
 from tests.launch.cluster.ssh import start_sshd, why_not
 
-pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
-
 
 @pytest.fixture
 def run_sshd():

@@ -7,8 +7,6 @@ from launch.cluster.engines.kubernetes import KubernetesConfig
 from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import nodes, why_not
 
-pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
-
 PODS = ("acn-pretrain-0", "acn-pretrain-1")
 
 

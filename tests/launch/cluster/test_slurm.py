@@ -17,8 +17,6 @@ from tests.launch.cluster.conftest import assert_each_sample_once
 from tests.launch.cluster.nodes import Job
 from tests.launch.cluster.slurm import Slurm, start_slurm, why_not
 
-pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
-
 
 @pytest.fixture
 def slurm(cluster, tmp_path) -> Slurm:

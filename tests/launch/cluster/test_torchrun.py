@@ -14,8 +14,6 @@ from pretrain.observe.figures import read_metrics
 from tests.launch.cluster.conftest import GLOBAL_BATCH, assert_each_sample_once, samples
 from tests.launch.cluster.nodes import Job, Nodes
 
-pytestmark = pytest.mark.xdist_group("nodes")  # each node needs a core
-
 # One test of the script is not slow. Those that are start torchrun, and then Python, on three nodes or again and again,
 # as the script does; and what is lost is noticed after torchrun's own time-outs.
 

@@ -18,8 +18,6 @@ from tests.launch.cluster.preflight.preflight_ranks import Machine, Result, may_
 from tests.launch.tiny import TINY
 from tests.processes import reserved_port
 
-pytestmark = pytest.mark.xdist_group("nodes")  # several ranks at a time, which compare their speed
-
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 
 
