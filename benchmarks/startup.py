@@ -128,7 +128,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         report.goals.append(Goal(what, statistics.median(ratios), 1.3, at_least=False))
 
 
-BENCHMARK = Benchmark("startup", __doc__, measure, rounds=5)
+BENCHMARK = Benchmark("startup", __doc__, measure, rounds=3)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())
