@@ -8,6 +8,7 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from .errors import DataError
 from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .problems import Problem
-from .tokenizer import Vocabulary, fingerprint_of_folder
+from .tokenizer import Vocabulary, vocabulary_faults
 
 FORMAT_VERSION = 1
 COLUMN = "tokens"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -135,6 +137,9 @@ class Manifest:
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DataError(Problem(file, wrong=f"is damaged ({error!r})", fix="run `acn prepare` again")) from error
         for name, split in manifest.splits.items():
+            if strange := next((shard for shard in split.shards if not _is_sha256(shard.sha256)), None):
+                wrong = f": shard {strange.file!r} has no sha256, but {strange.sha256!r}"
+                raise DataError(Problem(file, wrong=wrong, fix="run `acn prepare` again"))
             if sum(shard.blocks for shard in split.shards) != split.blocks or any(
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
             ):
@@ -148,15 +153,15 @@ class Manifest:
         return self.splits[name]
 
     def _check(self, directory: Path) -> None:
-        if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
-            raise DataError(
-                Problem(
-                    "",
-                    wrong=f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were "
-                    "written with",
-                    fix="put the original folder back, or run `acn prepare` again with this tokenizer",
-                )
-            )
+        folder = directory / TOKENIZER_FOLDER
+        faults = vocabulary_faults(self.tokenizer, lambda name: (folder / name).read_bytes())
+        if faults:
+            fix = "put the original folder back, or run `acn prepare` again with this tokenizer"
+            raise DataError(*(Problem("", wrong=f"vocabulary mismatch: {folder}/{fault}", fix=fix) for fault in faults))
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def dtype_for(vocab_size: int) -> str:
