@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..filesystem import is_url
+from ..folder import Packing
 from ..problems import Problem
 from .sources import CorpusConfig
 
-Packing = Literal["blocks", "documents"]
 _PART = re.compile(r"(\d+)/(\d+)")
 _WITHOUT_EFFECT = ("output", "workers", "part")  # on the bytes that are written
 

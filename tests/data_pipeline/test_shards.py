@@ -84,7 +84,7 @@ def test_unknown_versions_and_damaged_manifests_are_refused(broken):
     _edit(
         broken, lambda content: (content.update(format_version=1), content["splits"]["train"]["shards"][0].pop("bytes"))
     )
-    with pytest.raises(DataError, match="a shard of 'train' is not described as one"):
+    with pytest.raises(DataError, match=r"splits\.train\.shards\[0\]\.bytes missing"):
         Manifest.load(broken)
     _edit(broken, lambda content: content.pop("dtype"))
     with pytest.raises(DataError, match=r"manifest\.json is damaged"):
@@ -135,7 +135,7 @@ def test_special_ids_that_are_not_the_tokenizers_are_a_vocabulary_mismatch(broke
 def test_hashes_that_are_none_are_refused(broken):
     for wrong in ("", "../../etc/passwd", 7, None, "G" * 64):
         _edit(broken, lambda content: content["splits"]["train"]["shards"][1].update(sha256=wrong))  # noqa: B023
-        with pytest.raises(DataError, match=r"manifest\.json: shard 'train/shard-00001\.parquet' has no sha256"):
+        with pytest.raises(DataError, match=r"manifest\.json is damaged"):
             Manifest.load(broken)
 
 
