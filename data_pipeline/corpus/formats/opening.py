@@ -4,11 +4,13 @@ A compressed file is read to its last member, and its end must be the end of one
 are errors.
 """
 
+import bz2
+import gzip
 import io
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from ...errors import DataError, UnfinishedError
 from ...filesystem import is_url, open_filesystem
@@ -51,29 +53,29 @@ def decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
     if compression is None:
         return raw
     if compression == "gzip":
-        import gzip
-
         return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+    if compression == "bz2":
+        return io.BufferedReader(_Members(raw, bz2.BZ2Decompressor), _BUFFER)
     if compression == "xz":
-        return io.BufferedReader(_XzStream(raw), _BUFFER)
+        return io.BufferedReader(_Members(raw, lzma.LZMADecompressor, is_padded=True), _BUFFER)
     import pyarrow as pa
 
-    # Arrow's decoders read members to the last and notice a truncated one and rubbish; zstandard's and bz2's do not
+    # reads frames to the last and notices a truncated one and rubbish, which zstandard's reader does not
     arrow = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression)
     return io.BufferedReader(arrow, _BUFFER)
 
 
-class _XzStream(io.RawIOBase):
-    """The streams of an .xz file, one after the other.
+class _Members(io.RawIOBase):
+    """What the members of an .xz or .bz2 file hold, one after the other.
 
-    `lzma.open` takes whatever it does not know behind the first stream for rubbish and says nothing, so that it drops
-    the streams behind padding.
+    `lzma.open` and `bz2.open` take whatever they do not know behind the first member for rubbish and say nothing, so
+    that they drop damaged members, and those behind padding.
     """
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
+    def __init__(self, raw: IO[bytes], decoder: Callable[[], Any], is_padded: bool = False) -> None:
+        self._raw, self._new_decoder, self._is_padded = raw, decoder, is_padded
         self._rest = b""  # read and not yet decoded
-        self._decoder: lzma.LZMADecompressor | None = lzma.LZMADecompressor()
+        self._decoder: Any = decoder()
         self._began = False
 
     def readable(self) -> bool:
@@ -89,7 +91,7 @@ class _XzStream(io.RawIOBase):
                 if not data:
                     break
                 self._began = True
-            content = decoder.decompress(data, len(buffer))
+            content: bytes = decoder.decompress(data, len(buffer))
             if decoder.eof:
                 self._rest, self._decoder = decoder.unused_data, None
             if content:
@@ -97,15 +99,15 @@ class _XzStream(io.RawIOBase):
                 return len(content)
         return 0
 
-    def _next(self) -> lzma.LZMADecompressor | None:
-        """A decoder for the stream behind padding, None at the end of the file."""
+    def _next(self) -> Any:
+        """A decoder for the next member, behind padding; None at the end of the file."""
         padding = 0
         while rest := self._rest or self._raw.read(_BUFFER):
-            self._rest = rest.lstrip(b"\0")
+            self._rest = rest.lstrip(b"\0") if self._is_padded else rest
             padding += len(rest) - len(self._rest)
             if self._rest:
                 break
         if padding % _XZ_PADDING:
             raise EOFError("it ends in the middle of compressed data")
-        self._decoder = lzma.LZMADecompressor() if self._rest else None
+        self._decoder = self._new_decoder() if self._rest else None
         return self._decoder

@@ -35,9 +35,10 @@ def read_slice(
             yield from _parquet(raw, part, RowCheck(part.file, column, rule, tally))
             return
         check = RowCheck(part.file, column, rule, tally, lambda number: _line(part, number))
+        stream = decompressed(raw, compression)  # kept to the end: Arrow's closes the file with itself
         length = max(part.bytes, 1)
         texts: list[str | None] = []
-        for text in check.texts(_rows(kind, decompressed(raw, compression), part, check)):
+        for text in check.texts(_rows(kind, stream, part, check)):
             texts.append(text)
             if len(texts) == _BATCH:
                 yield texts, min((raw.tell() - part.first) / length, 1.0)
