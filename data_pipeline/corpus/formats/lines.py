@@ -107,7 +107,7 @@ def paragraphs(rows: Iterable[tuple[int, bytes]], part: Slice, check: RowCheck) 
 def pieces(rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Lines that carriage returns alone may end too; each has the position of the line with "\\n" it is a part of."""
     for position, line in rows:
-        if line.find(b"\r", 0, -2) >= 0 or line.endswith(b"\r"):
+        if b"\r" in line.removesuffix(b"\r\n"):
             for piece in line.splitlines(keepends=True):
                 yield position, piece
         else:

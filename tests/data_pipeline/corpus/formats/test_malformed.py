@@ -139,6 +139,8 @@ SOUND = [
     ("bom-alone.txt", "\ufeff\none\n\ntwo", ["one", "two"]),
     ("bom-inside.txt", "one\n\n\ufefftwo", ["one", "\ufefftwo"]),
     ("mac.txt", "one\rtwo\r\rthree\r", ["one\ntwo", "three"]),
+    ("mac-end.txt", "one\r\rt", ["one", "t"]),
+    ("mac-end.csv", "id,text\r1,", [""]),
     ("doubled.txt", "one\r\r\ntwo\r\r\n", ["one", "two"]),
     ("mixed.txt", "one\r\n\rtwo\n\r\nthree\r", ["one", "two", "three"]),
     ("space.txt", "one\n \t\x0c\ntwo\u00a0\n\u00a0\nthree", ["one", "two\u00a0\n\u00a0\nthree"]),
