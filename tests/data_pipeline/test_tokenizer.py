@@ -153,8 +153,7 @@ def test_text_without_spaces_hides_under_few_unknown_tokens_and_is_warned_of(tmp
     options = {"tokenizer_kind": kind, "vocab_size": 600, "seq_length": 16}
     manifest = prepare_corpus(PrepareConfig(corpus, f"{tmp_path}/out", **options), lines.append)
     assert manifest is not None
-    source = manifest.statistics["sources"]["train"][0]
-    hidden = source.get("unknown_characters", 0) / source["characters"]
+    hidden = manifest.statistics["tokenizer"]["unknown_character_rates"]["train"][0]
     assert hidden == (pytest.approx(200 * 150 / sum(map(len, long))) if warned else 0)
     assert manifest.statistics["tokenizer"]["unknown_rate"] < 0.01
     warnings = [line for line in lines if line.startswith("warning")]
