@@ -41,7 +41,7 @@ def loading(checkpoint: Checkpoint) -> Iterator[None]:
     """Meanwhile every `torch.load` of this process, DeepSpeed's too, reads data only, unless `checkpoint` is trusted.
 
     Raises:
-        PretrainError: a file holds something else, which is named and has not been run, or cannot be read.
+        PretrainError: a file holds something else, which is named and has not been run.
     """
     switches = (_NEVER_FREELY, _FREELY)
     before = {name: os.environ.pop(name, None) for name in switches}
@@ -51,10 +51,13 @@ def loading(checkpoint: Checkpoint) -> Iterator[None]:
     try:
         with torch.serialization.safe_globals(classes):
             yield
-    except pickle.UnpicklingError as error:
-        lines = str(error).strip().splitlines() or [repr(error)]
+    except Exception as error:  # torch, and DeepSpeed around it, say "this is not data" in several classes
         found = [] if checkpoint.trusted else foreign_problems(checkpoint)
-        raise PretrainError(*(found or [_foreign(checkpoint.path, lines[-1])])) from error
+        if not found and isinstance(error, pickle.UnpicklingError):
+            found = [_foreign(checkpoint.path, str(error).strip().partition("\n")[0])]
+        if found:
+            raise PretrainError(*found) from error
+        raise
     finally:
         for name in switches:
             os.environ.pop(name, None)
