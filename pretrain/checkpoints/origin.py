@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from data_pipeline import Problem
+from modeling import AcnForMaskedLM
 
 from ..errors import PretrainError
 from .export import find_checkpoint, load_weights
@@ -45,7 +44,7 @@ class Origin:
             )
         return found
 
-    def give_weights(self, model: nn.Module) -> None:
+    def give_weights(self, model: AcnForMaskedLM) -> None:
         """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
 
         Raises:
