@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import Problem, new_folder
+from data_pipeline import new_folder
 from modeling import AcnConfig, AcnForMaskedLM, non_finite_weights
 
 from ..errors import PretrainError
 from ..optim import EMA_FILE
-from .folder import MARKER, Checkpoint, marked_folders, newest_complete, read_checkpoint
+from .folder import MARKER, Checkpoint, marked_folders, open_checkpoint
 from .soundness import check_sound, loading, non_finite_error
 from .states import convert, load_unsharded, master_weights, silence, universal_states
 
@@ -32,13 +32,7 @@ def find_checkpoint(source: Path, trusted: bool = False) -> Checkpoint:
     marked = [source] if (source / MARKER).is_file() else marked_folders(source)
     if not marked:
         raise PretrainError(f"{source} is neither a run nor a checkpoint with a {MARKER} marker")
-    checkpoint = read_checkpoint(marked[-1])
-    if checkpoint is None:
-        older = newest_complete(source)
-        fix = "take another checkpoint" if older is None else f"or name the one before it, {older.path}"
-        wrong = f"is damaged: its files are not those that its {MARKER} names"
-        raise PretrainError(Problem(str(marked[-1]), wrong=wrong, fix=fix))
-    return replace(checkpoint, trusted=trusted)
+    return replace(open_checkpoint(marked[-1]), trusted=trusted)
 
 
 def export_checkpoint(

@@ -7,13 +7,14 @@ and of every file with its size and sha256. A folder without it, or whose files 
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import file_sha256
+from data_pipeline import Problem, file_sha256, read_record
 
 from ..budget import Branch
+from ..errors import PretrainError
 from ..health import Health
 
 MARKER = "COMPLETE"
@@ -51,13 +52,6 @@ class Progress:
     optimizer: str = "adamw"
     """Whose states the checkpoint holds (`optim.name`)."""
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """The inverse of `dataclasses.asdict`."""
-        branch = values.get("branch")
-        parts = {"health": Health(**values["health"]), "branch": Branch(**branch) if branch else None}
-        return cls(**{**values, **parts})
-
     @property
     def layout(self) -> tuple[int, int, str]:
         """What decides how DeepSpeed cuts the states into files."""
@@ -86,6 +80,22 @@ class Checkpoint:
         return [
             name for name in largest_first[part::parts] if file_sha256(self.path / name) != self.files[name]["sha256"]
         ]
+
+
+@dataclass
+class _File:
+    """What COMPLETE says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class _Marker:
+    """The content of COMPLETE."""
+
+    progress: Progress
+    files: dict[str, _File]
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -143,13 +153,26 @@ def newest_complete(run: Path) -> Checkpoint | None:
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None when it is incomplete."""
     try:
-        marker = json.loads((path / MARKER).read_text())
-        files = marker["files"]
-        if {name: file["bytes"] for name, file in files.items()} != file_sizes(path):
-            return None
-        return Checkpoint(path, Progress.from_json(marker["progress"]), files)
-    except (OSError, ValueError, KeyError, TypeError):
+        return open_checkpoint(path)
+    except (PretrainError, OSError):
         return None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at `path`.
+
+    Raises:
+        PretrainError: its marker is missing or damaged, or other files are there than it names.
+        OSError: the folder cannot be looked into.
+    """
+    fix = "take another checkpoint"
+    marker = read_record(_Marker, path / MARKER, PretrainError, fix)
+    named, there = {name: file.bytes for name, file in marker.files.items()}, file_sizes(path)
+    odd = sorted(name for name in {*named, *there} if named.get(name) != there.get(name))
+    if odd:
+        wrong = f"is damaged: missing, of another size, or not named by its {MARKER}: {', '.join(odd[:3])}"
+        raise PretrainError(Problem(str(path), wrong=wrong, fix=fix))
+    return Checkpoint(path, marker.progress, {name: asdict(file) for name, file in marker.files.items()})
 
 
 def write_marker(path: Path, progress: dict[str, Any], files: dict[str, dict[str, Any]]) -> None:

@@ -3,9 +3,7 @@
 import shutil
 from pathlib import Path
 
-import yaml
-
-from data_pipeline import TOKENIZER_FOLDER, Manifest, fingerprint_of_folder, new_folder
+from data_pipeline import TOKENIZER_FOLDER, Manifest, Problem, fingerprint_of_folder, new_folder, read_yaml
 from data_pipeline.stream import PreparedFolder, RemoteConfig
 
 from ..errors import PretrainError
@@ -49,15 +47,8 @@ def find_tokenizer(checkpoint: Checkpoint) -> Path:
 
 def _data_of(run: Path) -> str:
     """Where RUN/config.yaml says that the corpus is: a folder or a URL."""
-    file = run / "config.yaml"
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise PretrainError(
-            f"{file} does not say where the corpus is ({error!r}): put the run's tokenizer into {run}/tokenizer"
-        ) from error
+    file, fix = run / "config.yaml", f"put the run's tokenizer into {run / TOKENIZER_FOLDER}"
+    data = read_yaml(file, PretrainError, fix).get("data")
     if not isinstance(data, str):
-        raise PretrainError(
-            f"{file}: data={data} must be a folder or URL: put the run's tokenizer into {run}/tokenizer"
-        )
+        raise PretrainError(Problem(str(file), wrong="does not say where the corpus is (data)", fix=fix))
     return data
