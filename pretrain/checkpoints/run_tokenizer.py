@@ -22,9 +22,8 @@ def tokenizer_folder(data: Path) -> Path:
 
 def keep_tokenizer(run: Path, data: Path) -> None:
     """Copy the corpus's tokenizer into RUN/tokenizer: the corpus may move, or be on another machine."""
-    if not (run / TOKENIZER_FOLDER).is_dir():
-        with new_folder(run / TOKENIZER_FOLDER) as aside:
-            shutil.copytree(data / TOKENIZER_FOLDER, aside, dirs_exist_ok=True)
+    with new_folder(run / TOKENIZER_FOLDER, replace=True) as aside:  # a run that starts over may have another corpus
+        shutil.copytree(data / TOKENIZER_FOLDER, aside, dirs_exist_ok=True)
 
 
 def find_tokenizer(checkpoint: Checkpoint) -> Path:
