@@ -6,7 +6,7 @@ from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
 from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
-from .problems import Problem, UserError
+from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
     parse_record,
@@ -22,7 +22,15 @@ from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import summarize
-from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .tokenizer import (
+    CONTINUATION_MARK,
+    SPACE_MARK,
+    Vocabulary,
+    fingerprint,
+    fingerprint_of_folder,
+    train_tokenizer,
+    vocabulary_of,
+)
 from .wording import duration
 
 __all__ = [
@@ -56,12 +64,14 @@ __all__ = [
     "duration",
     "file_sha256",
     "fingerprint",
+    "fingerprint_of_folder",
     "folder_problem",
     "is_url",
     "iter_documents",
     "mask_blocks",
     "new_file",
     "new_folder",
+    "number_problems",
     "parse_record",
     "prepare_corpus",
     "read_json",

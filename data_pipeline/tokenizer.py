@@ -180,7 +180,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
@@ -219,6 +219,20 @@ def fingerprint(tokenizer: Any) -> str:
     parts = {name: content[name] for name in _ID_PARTS}
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def fingerprint_of_folder(folder: Path) -> str:
+    """The fingerprint of a saved tokenizer, without loading transformers.
+
+    Raises DataError when the folder holds no readable tokenizer.json.
+    """
+    file = folder / TOKENIZER_FILE
+    if not file.is_file():
+        raise DataError(f"{file} is missing: put the folder's tokenizer back")
+    try:
+        return fingerprint(Tokenizer.from_file(str(file)))
+    except Exception as error:  # the library raises bare Exception on malformed files
+        raise DataError(f"{file} is damaged ({error}): put the folder's tokenizer back") from error
 
 
 def vocabulary_faults(vocabulary: Vocabulary, read: Callable[[str], bytes]) -> list[str]:
