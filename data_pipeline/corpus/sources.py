@@ -262,9 +262,10 @@ def iter_documents(source: Source, malformed: MalformedRule = "stop") -> Iterato
         raise no_documents(source.path)
 
 
-def no_documents(path: str) -> DataError:
+def no_documents(path: str, why: str = "") -> DataError:
     """The error for a source without text."""
-    return DataError(f"{path!r} holds no documents: give a source with text")
+    wrong = f"holds no documents ({why})" if why else "holds no documents"
+    return DataError(Problem(repr(path), wrong=wrong, fix="give a source with text"))
 
 
 def unit_hash(text: str, purpose: bytes = b"") -> float:
