@@ -18,9 +18,15 @@ RUN_CONFIG = "config.yaml"
 
 def write_config(args: Any, path: Path) -> None:
     """Write the dataclass `args` as YAML to `path`, atomically; without trust, which is declared anew each time."""
-    plain = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
+    plain = plain_config(args)
     plain.pop(TRUST, None)
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def plain_config(args: Any) -> dict[str, Any]:
+    """The dataclass `args` as mappings, lists, text and numbers."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
+    return plain
 
 
 def read_config(run: Path) -> dict[str, Any]:
