@@ -1,0 +1,216 @@
+"""Labels go by name: what a split's values stand for, and which id of the task each name has.
+
+Every split, and every part of one, is resolved to names by its own type: class ids by the names declared beside them,
+whole numbers as their digits however they are stored, True and False, strings as they are. How the values are stored,
+the order of declared classes and the other splits never decide. Ids are of the task: those of GLUE and of the other
+tables in the tables' own order, those of other data by the classes of its training split.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from data_pipeline import Problem
+
+from ..errors import EvalError
+from .rows import Rows
+from .task import LABEL, Task
+
+LARGEST_NUMBER = 10**6
+"""A number from here on is no class: a key or a measurement."""
+UNLABELLED = "-1"
+"""What GLUE writes for the class that its test splits keep to themselves."""
+_MOST_SHOWN = 10
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_TRUE, _FALSE = "True", "False"
+_BOOLEANS = {"true": _TRUE, "TRUE": _TRUE, _TRUE: _TRUE, "false": _FALSE, "FALSE": _FALSE, _FALSE: _FALSE}
+_WHOLE_FLOAT = re.compile(r"([+-]?\d{1,18})\.0*")
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+# how tools write that a value is missing: a name among names, a gap among numbers
+_MISSING = {"NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "null", "None", "none", "<NA>", "?", "-"}
+
+
+def label_names(rows: Rows, column: str) -> list[str | None]:
+    """The class name of every row; None where the row has no label (null, NaN, an empty field, id -1 of named classes).
+
+    Raises:
+        EvalError: a value that is no class, or in a file without types two spellings of one name.
+    """
+    declared = rows.class_names.get(column)
+    known: dict[Any, str | None] = {}
+    names: list[str | None] = []
+    for row, value in enumerate(rows.values[column]):
+        key = (type(value), value) if value.__hash__ else None
+        if key is None or key not in known:
+            try:
+                known[key] = _name(value, declared, rows.untyped)
+            except ValueError as error:
+                raise EvalError(
+                    Problem(
+                        rows.place(row),
+                        wrong=f": {column} is {error}",
+                        fix="give integers 0..n-1 or names, or numbers to predict with --dataset.regression true",
+                    )
+                ) from error
+        names.append(known[key])
+    if rows.untyped:
+        _check_spelling(rows, column, {value: name for (_, value), name in known.items()})
+    return names
+
+
+def _name(value: Any, declared: list[str] | None, untyped: bool) -> str | None:
+    if declared is not None:
+        return _declared_name(value, declared)
+    if isinstance(value, bytes):
+        value = _decode(value)
+    if isinstance(value, float | Decimal) and value == value and value == value // 1:
+        value = int(value)
+    match value:
+        case None | "":
+            return None
+        case bool() | int():
+            return str(value)
+        case float() | Decimal() if value != value:  # NaN: how pandas writes that there is none
+            return None
+        case str():
+            return _written_name(value) if untyped else value
+    raise ValueError(f"{_shorten(value)}, which is neither a whole number nor a name")
+
+
+def _declared_name(value: int | None, declared: list[str]) -> str | None:
+    if value is None or value == -1:
+        return None
+    if not 0 <= value < len(declared):
+        raise ValueError(f"{value}, but the classes declared beside it are 0..{len(declared) - 1}")
+    return declared[value]
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{_shorten(value)}, which is not UTF-8") from None
+
+
+def _written_name(text: str) -> str:
+    """What a field of a CSV file says: 1.0 is the number 1, TRUE is True, everything else a name as it is written."""
+    if whole := _WHOLE_FLOAT.fullmatch(text):
+        return str(int(whole[1]))
+    return _BOOLEANS.get(text, text)
+
+
+def _check_spelling(rows: Rows, column: str, names: dict[str, str | None]) -> None:
+    """Refuse 1 beside 1.0 in one file: they may be two classes or one."""
+    spelled: dict[str, str] = {}
+    for value, name in names.items():
+        if name is not None and spelled.setdefault(name, value) != value:
+            raise EvalError(
+                Problem(rows.source, wrong=f": {column} is {spelled[name]} in some rows and {value} in others",
+                        fix="write the same class in the same way")
+            )  # fmt: skip
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:56]} ..."
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = len(names) - _MOST_SHOWN
+    return ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _sort_key(name: str) -> tuple[bool, int, str]:
+    return (False, int(name), name) if _WHOLE.fullmatch(name) else (True, 0, name)
+
+
+def find_classes(parts: Sequence[Rows], column: str, where: str) -> tuple[str, ...]:
+    """The classes of a training split, in the order of their ids.
+
+    Where names are declared beside the ids, those in their order; else the names that occur, numbers first and by size.
+
+    Raises:
+        EvalError: there are fewer than two, or they are no classes: numbers below 0 or from `LARGEST_NUMBER` on, or
+            numbers beside a sign of a missing value; or one part of the split lacks what another declares.
+    """
+    declared = dict.fromkeys(name for rows in parts for name in rows.class_names.get(column, ()))
+    found = {name for rows in parts for name in label_names(rows, column) if name is not None}
+    names = tuple(declared or sorted(found, key=_sort_key))
+    if undeclared := sorted(found - {*names}, key=_sort_key):
+        wrong = f"has {_listed(undeclared)}, while other files of the split declare {_listed(names)}"
+        raise EvalError(Problem(where, wrong=wrong, fix="declare the names of the classes in every file"))
+    if len(names) < 2:
+        wrong = f"has the single class {names[0]}" if names else "has no class"
+        raise EvalError(Problem(where, wrong=wrong, fix="a task needs at least two"))
+    if not declared and (problem := _number_problem(where, names)) is not None:
+        raise EvalError(problem)
+    return names
+
+
+def _number_problem(where: str, names: Sequence[str]) -> Problem | None:
+    """What is wrong with classes that all are numbers, but for a missing one."""
+    numbers = [name for name in names if _WHOLE.fullmatch(name)]
+    gaps = [name for name in names if name in _MISSING]
+    others = {*names} - {*numbers} - {*gaps}
+    if gaps and others <= {_TRUE, _FALSE} and len(gaps) < len(names):
+        return Problem(where, wrong=f"has {_listed(gaps)} among {'numbers' if numbers else 'True and False'}",
+                       fix="drop these rows, or give the class another name")  # fmt: skip
+    if others or gaps:
+        return None
+    wrong = [name for name in numbers if len(name) > 18 or not 0 <= int(name) < LARGEST_NUMBER]
+    if not wrong:
+        return None
+    fix = "give integers 0..n-1, or names, or numbers to predict with --dataset.regression true"
+    return Problem(where, wrong=f"has {_listed(wrong)}, no number of a class", fix=fix)
+
+
+def label_ids(task: Task, rows: Rows, where: str) -> list[int | None]:
+    """The class id of every row of `label`; None where the row has none (also GLUE's -1).
+
+    Raises:
+        EvalError: a name that the task does not have; the message lists them all.
+    """
+    ids = {name: number for number, name in enumerate(task.labels)}
+    if task.numbered:
+        ids = {str(number): number for number in range(task.num_labels)} | ids
+    names = [None if task.numbered and name == UNLABELLED else name for name in label_names(rows, LABEL)]
+    if unknown := sorted({name for name in names if name is not None and name not in ids}, key=_sort_key):
+        first = next(row for row, name in enumerate(names) if name == unknown[0])
+        the_classes = f"the classes of {task.name} are" if task.numbered else "the training split has"
+        raise EvalError(
+            Problem(
+                where,
+                wrong=f": label {_listed(unknown)} is unknown ({rows.short_place(first)})",
+                fix=f"{the_classes} {_listed(task.labels)}" + (f", or 0..{task.num_labels - 1}" * task.numbered),
+            )
+        )
+    return [None if name is None else ids[name] for name in names]
+
+
+def label_numbers(rows: Rows) -> list[float | None]:
+    """The number to predict of every row of `label`; None where the row has none.
+
+    Raises:
+        EvalError: a value that is no number, or not finite in float32.
+    """
+    numbers: list[float | None] = []
+    for row, value in enumerate(rows.values[LABEL]):
+        if LABEL in rows.class_names:
+            raise EvalError(Problem(rows.source, wrong=": label has names of classes", fix="give numbers"))
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            value = float(value)
+        if value is None or value == "":
+            numbers.append(None)
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise EvalError(Problem(rows.place(row), wrong=f": label is {_shorten(value)}", fix="give numbers"))
+        if not abs(value) <= _LARGEST_FLOAT:
+            wrong = f": label is {value}: NaN or infinite values cannot be learned"
+            raise EvalError(Problem(rows.place(row), wrong=wrong, fix="drop these rows"))
+        numbers.append(float(value))
+    return numbers
