@@ -8,9 +8,11 @@ tables in the tables' own order, those of other data by the classes of its train
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import datasets
 import numpy as np
 
 from data_pipeline import Problem
@@ -169,8 +171,8 @@ def _number_problem(where: str, names: Sequence[str]) -> Problem | None:
     return Problem(where, wrong=f"has {_listed(wrong)}, no number of a class", fix=fix)
 
 
-def label_ids(task: Task, rows: Rows, where: str) -> list[int | None]:
-    """The class id of every row of `label`; None where the row has none (also GLUE's -1).
+def label_ids(task: Task, rows: Rows, column: str, where: str) -> list[int | None]:
+    """The class id of every row; None where the row has none (also GLUE's -1).
 
     Raises:
         EvalError: a name that the task does not have; the message lists them all.
@@ -178,39 +180,64 @@ def label_ids(task: Task, rows: Rows, where: str) -> list[int | None]:
     ids = {name: number for number, name in enumerate(task.labels)}
     if task.numbered:
         ids = {str(number): number for number in range(task.num_labels)} | ids
-    names = [None if task.numbered and name == UNLABELLED else name for name in label_names(rows, LABEL)]
+    names = [None if task.numbered and name == UNLABELLED else name for name in label_names(rows, column)]
     if unknown := sorted({name for name in names if name is not None and name not in ids}, key=_sort_key):
         first = next(row for row, name in enumerate(names) if name == unknown[0])
         the_classes = f"the classes of {task.name} are" if task.numbered else "the training split has"
         raise EvalError(
             Problem(
                 where,
-                wrong=f": label {_listed(unknown)} is unknown ({rows.short_place(first)})",
+                wrong=f": {column} {_listed(unknown)} is unknown ({rows.short_place(first)})",
                 fix=f"{the_classes} {_listed(task.labels)}" + (f", or 0..{task.num_labels - 1}" * task.numbered),
             )
         )
     return [None if name is None else ids[name] for name in names]
 
 
-def label_numbers(rows: Rows) -> list[float | None]:
-    """The number to predict of every row of `label`; None where the row has none.
+def use_classes(
+    task: Task, splits: datasets.DatasetDict, trained: Sequence[str], where: str
+) -> tuple[Task, datasets.DatasetDict]:
+    """A task and its splits with the classes, and so the ids, that a model was trained with.
+
+    Args:
+        trained: the model's names of its classes, in its order; of a regression, whatever it calls its output.
+
+    Raises:
+        EvalError: the data has classes that the model does not know, or one of both is a regression.
+    """
+    names = tuple(trained)
+    if task.labels == names or (task.is_regression and len(names) == 1):
+        return task, splits
+    if task.is_regression or not {*task.labels} <= {*names}:
+        wrong = f"has the classes {_listed(names)}, its data has {_listed(task.labels) or 'numbers'}"
+        raise EvalError(Problem(where, wrong=wrong, fix="run `acn glue` again, or give the data it was trained on"))
+    ids = np.array([names.index(name) for name in task.labels])
+    remapped = {
+        split: data.remove_columns(LABEL).add_column(LABEL, ids[np.asarray(data[LABEL])].tolist())
+        for split, data in splits.items()
+    }
+    return replace(task, labels=names), datasets.DatasetDict(remapped)
+
+
+def label_numbers(rows: Rows, column: str) -> list[float | None]:
+    """The number to predict of every row; None where the row has none.
 
     Raises:
         EvalError: a value that is no number, or not finite in float32.
     """
+    if column in rows.class_names:
+        raise EvalError(Problem(rows.source, wrong=f": {column} has names of classes", fix="give numbers"))
     numbers: list[float | None] = []
-    for row, value in enumerate(rows.values[LABEL]):
-        if LABEL in rows.class_names:
-            raise EvalError(Problem(rows.source, wrong=": label has names of classes", fix="give numbers"))
+    for row, value in enumerate(rows.values[column]):
         if isinstance(value, str) and _NUMBER.fullmatch(value):
             value = float(value)
         if value is None or value == "":
             numbers.append(None)
             continue
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            raise EvalError(Problem(rows.place(row), wrong=f": label is {_shorten(value)}", fix="give numbers"))
+            raise EvalError(Problem(rows.place(row), wrong=f": {column} is {_shorten(value)}", fix="give numbers"))
         if not abs(value) <= _LARGEST_FLOAT:
-            wrong = f": label is {value}: NaN or infinite values cannot be learned"
+            wrong = f": {column} is {value}: NaN or infinite values cannot be learned"
             raise EvalError(Problem(rows.place(row), wrong=wrong, fix="drop these rows"))
         numbers.append(float(value))
     return numbers

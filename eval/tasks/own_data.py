@@ -1,6 +1,5 @@
 """Any other text classification data set, local or on the Hub, by naming its columns."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -9,11 +8,11 @@ from .config import DatasetConfig
 from .labels import find_classes
 from .reading import check_columns, load_hub_split, load_splits, read_split
 from .rows import Rows
-from .task import LABEL, Task
+from .task import Task
 
 
 def _read(config: DatasetConfig, split: str) -> list[Rows]:
-    """The rows of a split, its label column under the name of ours."""
+    """The rows of a split."""
     assert config.path is not None
     wanted = (*config.columns, config.label_column)
     if Path(config.path).is_dir():
@@ -22,15 +21,7 @@ def _read(config: DatasetConfig, split: str) -> list[Rows]:
         parts = load_hub_split(config.path, config.name, split, wanted, "dataset.path")
     fix = "name its columns with --dataset.text_columns and label_column"
     check_columns(parts, wanted, f"dataset.path={config.path}, split {split}", fix)
-    return [_rename(rows, config.label_column) for rows in parts]
-
-
-def _rename(rows: Rows, column: str) -> Rows:
-    def name(names: dict) -> dict:
-        return {LABEL if key == column else key: value for key, value in names.items()}
-
-    columns = [LABEL if there == column else there for there in rows.columns]
-    return replace(rows, columns=columns, values=name(rows.values), class_names=name(rows.class_names))
+    return parts
 
 
 def load_custom(name: str, config: DatasetConfig) -> tuple[Task, datasets.DatasetDict]:
@@ -39,13 +30,14 @@ def load_custom(name: str, config: DatasetConfig) -> tuple[Task, datasets.Datase
     Raises:
         EvalError: a column is absent, the data cannot be read, or a label is unseen, empty or no class or number.
     """
-    where = f"dataset.path={config.path}"
-    train = _read(config, config.train_split)
-    if config.regression:
-        classes, metrics = (), ("pearson", "spearman")
-    else:
-        classes, metrics = find_classes(train, LABEL, f"dataset.label_column={config.label_column}"), ("accuracy",)
+    train, label = _read(config, config.train_split), config.label_column
+    classes: tuple[str, ...] = ()
+    if not config.regression:
+        classes = find_classes(train, label, f"dataset.label_column={label}")
+    metrics = ("pearson", "spearman") if config.regression else ("accuracy",)
     task = Task(name, config.columns, classes, metrics, ("validation",), (), numbered=False)
     splits = {"train": config.train_split, "validation": config.validation_split}
     read = {config.train_split: train}
-    return task, load_splits(task, splits, lambda split: read.get(split) or _read(config, split), where)
+    return task, load_splits(
+        task, splits, lambda split: read.get(split) or _read(config, split), f"dataset.path={config.path}", label
+    )

@@ -40,7 +40,9 @@ def split_files(folder: Path, split: str) -> list[Path]:
         names = ", ".join(file.name for file in [*whole, *files[:1]])
         raise EvalError(Problem(f"{folder}", wrong=f"has the split {split} twice ({names})", fix="keep one of them"))
     if [(number, of) for number, of, _ in parts] != [(number, len(parts)) for number in range(len(parts))]:
-        wrong = f"lacks parts of {split}, or has parts of several versions: {', '.join(file.name for file in files[:5])}"
+        wrong = (
+            f"lacks parts of {split}, or has parts of several versions: {', '.join(file.name for file in files[:5])}"
+        )
         raise EvalError(Problem(f"{folder}", wrong=wrong, fix="give all parts of one version"))
     return whole or files
 
@@ -156,7 +158,9 @@ def _decode(rows: Rows, column: str, row: int, value: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise EvalError(Problem(rows.place(row), wrong=f": column {column} is not UTF-8 text", fix="encode it as UTF-8"))
+        raise EvalError(
+            Problem(rows.place(row), wrong=f": column {column} is not UTF-8 text", fix="encode it as UTF-8")
+        )
     return text
 
 
@@ -167,7 +171,7 @@ def _empty(rows: Rows, column: str, empty: Sequence[int], where: str) -> Problem
 
 
 def _text_columns(task: Task, rows: Rows, where: str) -> dict[str, list[str]]:
-    """The texts of a split. In the pairs of GLUE's own tasks one of the two may be empty: some of QQP's questions are."""
+    """The texts of a split. In pairs of GLUE's own tasks one of the two may be empty: some of QQP's questions are."""
     columns, blanks = {}, {}
     for column in task.columns:
         columns[column], blanks[column] = _texts(rows, column, where)
@@ -178,27 +182,30 @@ def _text_columns(task: Task, rows: Rows, where: str) -> dict[str, list[str]]:
     if problems := [_empty(rows, column, blank, where) for column, blank in blanks.items() if blank]:
         raise EvalError(*problems)
     if rows.replaced:
-        ranks.say(f"{rows.source}: {rows.replaced} texts hold half of a surrogate pair, U+FFFD stands for it")
+        ranks.say(f"{rows.source}: texts with half of a surrogate pair, for which U+FFFD stands now: {rows.replaced}")
     return columns
 
 
-def _labels(task: Task, rows: Rows, where: str) -> list[int | None] | list[float | None]:
-    return label_numbers(rows) if task.is_regression else label_ids(task, rows, where)
+def _labels(task: Task, rows: Rows, column: str, where: str) -> list[int | None] | list[float | None]:
+    return label_numbers(rows, column) if task.is_regression else label_ids(task, rows, column, where)
 
 
-def checked_split(task: Task, parts: Sequence[Rows], where: str) -> datasets.Dataset:
+def checked_split(task: Task, parts: Sequence[Rows], where: str, label_column: str = LABEL) -> datasets.Dataset:
     """A split as text columns and `label`: class ids, or numbers to predict.
+
+    Args:
+        label_column: what `label` is called where it comes from.
 
     Raises:
         EvalError: it is empty, a column is absent, a text or a label is empty or not what the task takes.
     """
-    check_columns(parts, (*task.columns, LABEL), where)
+    check_columns(parts, (*task.columns, label_column), where)
     tables = []
     for rows in parts:
         columns = _text_columns(task, rows, where)
-        labels = _labels(task, rows, where)
+        labels = _labels(task, rows, label_column, where)
         if unlabelled := [row for row, label in enumerate(labels) if label is None]:
-            raise EvalError(_empty(rows, LABEL, unlabelled, where))
+            raise EvalError(_empty(rows, label_column, unlabelled, where))
         kind = pa.float64() if task.is_regression else pa.int64()
         tables.append(_table(columns).append_column(LABEL, pa.array(labels, kind)))
     return datasets.Dataset(pa.concat_tables(tables))
@@ -209,7 +216,7 @@ def _table(columns: dict[str, list[str]]) -> pa.Table:
 
 
 def load_splits(
-    task: Task, splits: dict[str, str], read: Callable[[str], list[Rows]], origin: str
+    task: Task, splits: dict[str, str], read: Callable[[str], list[Rows]], origin: str, label_column: str = LABEL
 ) -> datasets.DatasetDict:
     """Several splits, each checked; what is wrong with any of them is told together.
 
@@ -220,7 +227,7 @@ def load_splits(
     loaded, problems = {}, []
     for name, own in splits.items():
         try:
-            loaded[name] = checked_split(task, read(own), f"{origin}, split {own}")
+            loaded[name] = checked_split(task, read(own), f"{origin}, split {own}", label_column)
         except EvalError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
@@ -292,7 +299,7 @@ def load_test_splits(task: Task, glue_dir: str | None = None) -> dict[str, datas
         table = pa.concat_tables([_table(_text_columns(task, rows, where)) for rows in parts])
         table = table.append_column(INDEX, pa.array(_index(parts), pa.int64()))
         if not task.validation_splits and all(LABEL in rows.columns for rows in parts):
-            labels = [label for rows in parts for label in _labels(task, rows, where)]
+            labels = [label for rows in parts for label in _labels(task, rows, LABEL, where)]
             if None not in labels:
                 table = table.append_column(LABEL, pa.array(labels, pa.int64()))
         splits[split] = datasets.Dataset(table)

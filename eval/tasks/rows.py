@@ -1,4 +1,4 @@
-"""The rows of one file, or of one split on the Hub, as they are written there: no value's meaning is guessed at here."""
+"""The rows of one file, or of one split on the Hub, as they are written there: no value is interpreted here."""
 
 import json
 import re
@@ -43,7 +43,7 @@ class Rows:
 
     def place(self, row: int) -> str:
         """Where a row stands, for a message."""
-        return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {row} (the first is 0)"
+        return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {row} counted from 0"
 
     def short_place(self, row: int) -> str:
         """The same where the message has named the folder."""
@@ -166,5 +166,7 @@ def of_dataset(source: str, data: datasets.Dataset, wanted: Sequence[str]) -> Ro
     """The rows of a split that `datasets` loaded."""
     there = _there(source, data.column_names, wanted)
     features = {name: data.features[name] for name in there}
-    names = {name: list(feature.names) for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)}
+    names = {
+        name: list(feature.names) for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)
+    }
     return Rows(source, data.column_names, {name: data[name][:] for name in there}, len(data), class_names=names)
