@@ -152,17 +152,20 @@ def _is_quoted(path: Path, text: str) -> bool:
     enclosed = [field for field in fields if _is_enclosed(field)]
     doubled = any(_QUOTE in field[1:-1] for field in enclosed) or any(_is_enclosed(name) for name in header)
     bare = len(enclosed) < len(fields)
-    if not enclosed and not doubled:
+    if bare and not doubled and not _joins_lines(text, len(rows) + 1):
         return False
-    if doubled == bare:
-        raise EvalError(
-            Problem(
-                f"{path}",
-                wrong="has quotation marks that may enclose fields or be part of the texts",
-                fix="write it as CSV, JSON lines or Parquet",
-            )
-        )
-    return doubled
+    if doubled and not bare:
+        return True
+    wrong = "has quotation marks that may enclose fields or be part of the texts"
+    raise EvalError(Problem(f"{path}", wrong=wrong, fix="write it as CSV, JSON lines or Parquet"))
+
+
+def _joins_lines(text: str, lines: int) -> bool:
+    """Whether quotation marks, if they enclose, make fewer rows of so many."""
+    try:
+        return sum(1 for _ in _rows(text, _TAB, quoted=True)) < lines
+    except _Broken:
+        return False
 
 
 def _is_enclosed(field: str) -> bool:
