@@ -82,7 +82,7 @@ def predict_tests(
         unlabelled = data.remove_columns(LABEL) if labels is not None else data
         encoded = encode(task, unlabelled.add_column(LABEL, [0] * len(data)), tokenizer, seq_length)
         cuts[test.key] = count_cut(task, data, encoded, tokenizer, seq_length)
-        say_cut(task.name, seq_length, {test.name: cuts[test.key]})
+        say_cut(task.name, seq_length, model.config.max_position_embeddings, {test.name: cuts[test.key]})
         predictions = predict(task, shared_logits(model, encoded, collate)[-1])
         path = folder / file_name(task, test.name)
         if ranks.is_first():

@@ -176,7 +176,7 @@ def run_trial(
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
-    say_cut(task.name, trial.seq_length, trial.cuts)
+    say_cut(task.name, trial.seq_length, trial.model.config.max_position_embeddings, trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)
     sweeps = {

@@ -153,7 +153,7 @@ class Context:
         for data in self.data:
             encoded = self.encode(data.task, data.validation)
             cut = count_cut(data.task, data.validation, encoded, self.tokenizer, self.seq_length)
-            say_cut(data.task.name, self.seq_length, {"validation": cut})
+            say_cut(data.task.name, self.seq_length, self.config.max_position_embeddings, {"validation": cut})
             found[data.task.name] = asdict(cut)
         return found
 
