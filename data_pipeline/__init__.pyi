@@ -7,6 +7,13 @@ from .errors import DataError, UnfinishedError
 from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .problems import Problem, UserError
+from .records import (
+    as_json,
+    parse_record,
+    read_json,
+    read_record,
+    read_yaml,
+)
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -44,6 +51,7 @@ __all__ = [
     "UnfinishedError",
     "UserError",
     "Vocabulary",
+    "as_json",
     "default_lanes",
     "duration",
     "file_sha256",
@@ -54,7 +62,11 @@ __all__ = [
     "mask_blocks",
     "new_file",
     "new_folder",
+    "parse_record",
     "prepare_corpus",
+    "read_json",
+    "read_record",
+    "read_yaml",
     "summarize",
     "train_tokenizer",
     "validation_batches",
