@@ -28,7 +28,7 @@ UNLABELLED = "-1"
 _MOST_SHOWN = 10
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _TRUE, _FALSE = "True", "False"
-_BOOLEANS = {"true": _TRUE, "TRUE": _TRUE, _TRUE: _TRUE, "false": _FALSE, "FALSE": _FALSE, _FALSE: _FALSE}
+_BOOLEANS = {"true": _TRUE, "TRUE": _TRUE, "false": _FALSE, "FALSE": _FALSE}
 _WHOLE_FLOAT = re.compile(r"([+-]?\d{1,18})\.0*")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -79,7 +79,7 @@ def _name(value: Any, declared: list[str] | None, untyped: bool) -> str | None:
         case float() | Decimal() if value != value:  # NaN: how pandas writes that there is none
             return None
         case str():
-            return _written_name(value) if untyped else value
+            return _number_or_name(value) if untyped else value
     raise ValueError(f"{_shorten(value)}, which is neither a whole number nor a name")
 
 
@@ -98,18 +98,23 @@ def _decode(value: bytes) -> str:
         raise ValueError(f"{_shorten(value)}, which is not UTF-8") from None
 
 
-def _written_name(text: str) -> str:
-    """What a field of a CSV file says: 1.0 is the number 1, TRUE is True, everything else a name as it is written."""
-    if whole := _WHOLE_FLOAT.fullmatch(text):
-        return str(int(whole[1]))
-    return _BOOLEANS.get(text, text)
+def _number_or_name(text: str) -> str:
+    """The number that 1.0 is written for; everything else as it is written."""
+    whole = _WHOLE_FLOAT.fullmatch(text)
+    return str(int(whole[1])) if whole else text
+
+
+def _meaning(name: str) -> str:
+    """What other spellings of a name have in common with it: those of numbers and booleans."""
+    name = name.strip()
+    return _BOOLEANS.get(name, _number_or_name(name))
 
 
 def _check_spelling(rows: Rows, column: str, names: dict[str, str | None]) -> None:
-    """Refuse 1 beside 1.0 in one file: they may be two classes or one."""
+    """Refuse 1 beside 1.0, or true beside True, in one file: they may be two classes or one."""
     spelled: dict[str, str] = {}
     for value, name in names.items():
-        if name is not None and spelled.setdefault(name, value) != value:
+        if name is not None and spelled.setdefault(_meaning(name), value) != value:
             raise EvalError(
                 Problem(rows.source, wrong=f": {column} is {spelled[name]} in some rows and {value} in others",
                         fix="write the same class in the same way")
@@ -158,7 +163,7 @@ def _number_problem(where: str, names: Sequence[str]) -> Problem | None:
     """What is wrong with classes that all are numbers, but for a missing one."""
     numbers = [name for name in names if _WHOLE.fullmatch(name)]
     gaps = [name for name in names if name in _MISSING]
-    others = {*names} - {*numbers} - {*gaps}
+    others = {_meaning(name) for name in {*names} - {*numbers} - {*gaps}}
     if gaps and others <= {_TRUE, _FALSE} and len(gaps) < len(names):
         return Problem(where, wrong=f"has {_listed(gaps)} among {'numbers' if numbers else 'True and False'}",
                        fix="drop these rows, or give the class another name")  # fmt: skip
@@ -171,17 +176,28 @@ def _number_problem(where: str, names: Sequence[str]) -> Problem | None:
     return Problem(where, wrong=f"has {_listed(wrong)}, no number of a class", fix=fix)
 
 
+def _ids_of(task: Task, names: Iterable[str]) -> dict[str, int]:
+    """The ids of those names that the task has: as they are spelled, else for what they mean if one class does."""
+    ids = {name: number for number, name in enumerate(task.labels)}
+    if task.numbered:
+        ids = {str(number): number for number in range(task.num_labels)} | ids
+    by_meaning: dict[str, set[int]] = {}
+    for name, number in ids.items():
+        by_meaning.setdefault(_meaning(name), set()).add(number)
+    found = {name: {ids[name]} if name in ids else by_meaning.get(_meaning(name), set()) for name in names}
+    return {name: min(numbers) for name, numbers in found.items() if len(numbers) == 1}
+
+
 def label_ids(task: Task, rows: Rows, column: str, where: str) -> list[int | None]:
     """The class id of every row; None where the row has none (also GLUE's -1).
 
     Raises:
         EvalError: a name that the task does not have; the message lists them all.
     """
-    ids = {name: number for number, name in enumerate(task.labels)}
-    if task.numbered:
-        ids = {str(number): number for number in range(task.num_labels)} | ids
     names = [None if task.numbered and name == UNLABELLED else name for name in label_names(rows, column)]
-    if unknown := sorted({name for name in names if name is not None and name not in ids}, key=_sort_key):
+    there = {name for name in names if name is not None}
+    ids = _ids_of(task, there)
+    if unknown := sorted(there - {*ids}, key=_sort_key):
         first = next(row for row, name in enumerate(names) if name == unknown[0])
         the_classes = f"the classes of {task.name} are" if task.numbered else "the training split has"
         raise EvalError(
@@ -219,8 +235,8 @@ def use_classes(
     return replace(task, labels=names), datasets.DatasetDict(remapped)
 
 
-def label_numbers(rows: Rows, column: str) -> list[float | None]:
-    """The number to predict of every row; None where the row has none.
+def label_numbers(task: Task, rows: Rows, column: str) -> list[float | None]:
+    """The number to predict of every row; None where the row has none (also GLUE's -1).
 
     Raises:
         EvalError: a value that is no number, or not finite in float32.
@@ -239,5 +255,5 @@ def label_numbers(rows: Rows, column: str) -> list[float | None]:
         if not abs(value) <= _LARGEST_FLOAT:
             wrong = f": {column} is {value}: NaN or infinite values cannot be learned"
             raise EvalError(Problem(rows.place(row), wrong=wrong, fix="drop these rows"))
-        numbers.append(float(value))
+        numbers.append(None if task.numbered and value == int(UNLABELLED) else float(value))
     return numbers

@@ -187,7 +187,7 @@ def _text_columns(task: Task, rows: Rows, where: str) -> dict[str, list[str]]:
 
 
 def _labels(task: Task, rows: Rows, column: str, where: str) -> list[int | None] | list[float | None]:
-    return label_numbers(rows, column) if task.is_regression else label_ids(task, rows, column, where)
+    return label_numbers(task, rows, column) if task.is_regression else label_ids(task, rows, column, where)
 
 
 def checked_split(task: Task, parts: Sequence[Rows], where: str, label_column: str = LABEL) -> datasets.Dataset:

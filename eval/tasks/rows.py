@@ -110,7 +110,7 @@ def _declared_names(path: Path, schema: pa.Schema) -> dict[str, list[str]]:
         declared = {
             column: feature["names"]
             for column, feature in features.items()
-            if feature.get("_type") == "ClassLabel" and feature.get("names") is not None
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names") is not None
         }
         if not all(_are_names(names) for names in declared.values()):
             raise ValueError("class names that are no list of different names")

@@ -76,6 +76,10 @@ def test_numbers_are_their_digits_however_they_are_stored(tmp_path: Path, train:
         ([True, False], ["True", "False"], ("False", "True"), ["True", "False"]),
         (["01", "1", "1.0"], ["1.0", "1"], ("1", "01", "1.0"), ["1.0", "1"]),
         (["EU", "NA"], ["NA", "EU"], ("EU", "NA"), ["NA", "EU"]),
+        (["true", "false"], [True, False], ("false", "true"), ["true", "false"]),
+        ([True, False], ["TRUE", "false"], ("False", "True"), ["True", "False"]),
+        (["1.0", "2.0"], [2, 1], ("1.0", "2.0"), ["2.0", "1.0"]),
+        ([1, 2], ["2.0", "1"], ("1", "2"), ["2", "1"]),
     ],
 )
 def test_the_training_split_decides_the_classes(
@@ -93,6 +97,7 @@ def test_the_training_split_decides_the_classes(
         (declared(["neg", "pos"], [0, 1]), [0, 1], "label 0, 1 is unknown .*has neg, pos"),
         ([0, 1], declared(["neg", "pos"], [0, 1]), "label neg, pos is unknown .*has 0, 1"),
         ([0, 1], [True, False], "label False, True is unknown"),
+        (["1", "1.0", "2"], ["1.00"], r"label 1\.00 is unknown"),
         ([0, 1, 10**9], [0, 1], "has 1000000000, no number of a class: give integers"),
         (["0", "1", "1000000000000000000000"], [0], "no number of a class"),
         ([-1, 1], [1], "has -1, no number of a class"),
@@ -125,7 +130,7 @@ def test_labels_that_would_have_to_be_guessed_at_are_refused(
     [
         (["1", "2", "other", "1"], ("1", "2", "other"), [0, 1, 2, 0]),
         (["True", "False", "True"], ("False", "True"), [1, 0, 1]),
-        (["true", "false"], ("False", "True"), [1, 0]),
+        (["true", "false"], ("false", "true"), [1, 0]),
         (["0.0", "1.0", "0.0"], ("0", "1"), [0, 1, 0]),
         (["NA", "US"], ("NA", "US"), [0, 1]),
         (["v1.0", "v2"], ("v1.0", "v2"), [0, 1]),
