@@ -6,6 +6,7 @@ the order of declared classes and the other splits never decide. Ids are of the 
 tables in the tables' own order, those of other data by the classes of its training split.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -245,15 +246,26 @@ def label_numbers(task: Task, rows: Rows, column: str) -> list[float | None]:
         raise EvalError(Problem(rows.source, wrong=f": {column} has names of classes", fix="give numbers"))
     numbers: list[float | None] = []
     for row, value in enumerate(rows.values[column]):
-        if isinstance(value, str) and _NUMBER.fullmatch(value):
-            value = float(value)
         if value is None or value == "":
             numbers.append(None)
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        number = _as_number(value)
+        if number is None:
             raise EvalError(Problem(rows.place(row), wrong=f": {column} is {_shorten(value)}", fix="give numbers"))
-        if not abs(value) <= _LARGEST_FLOAT:
-            wrong = f": {column} is {value}: NaN or infinite values cannot be learned"
+        if not abs(number) <= _LARGEST_FLOAT:
+            wrong = f": {column} is {_shorten(value)}: NaN or infinite values cannot be learned"
             raise EvalError(Problem(rows.place(row), wrong=wrong, fix="drop these rows"))
-        numbers.append(None if task.numbered and value == int(UNLABELLED) else float(value))
+        numbers.append(None if task.numbered and number == int(UNLABELLED) else number)
     return numbers
+
+
+def _as_number(value: Any) -> float | None:
+    """A number, or a text that is one; None for anything else."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
