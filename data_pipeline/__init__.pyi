@@ -6,7 +6,7 @@ from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
 from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
-from .problems import Problem, UserError
+from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
     parse_record,
@@ -62,6 +62,7 @@ __all__ = [
     "mask_blocks",
     "new_file",
     "new_folder",
+    "number_problems",
     "parse_record",
     "prepare_corpus",
     "read_json",

@@ -79,7 +79,7 @@ class Manifest:
     """How ids are stored."""
     row_group_blocks: int
     tokenizer: Vocabulary
-    source: dict[str, Any]
+    source: dict[str, list[dict[str, Any]]]
     """Where the text came from: per field of the corpus configuration, the sources with their files."""
     splits: dict[str, Split]
     """"train" and "validation"."""

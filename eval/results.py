@@ -12,6 +12,26 @@ from .files import read_json
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
 
 
+@dataclass(frozen=True)
+class DepthSpeed:
+    """How fast a model is when cut at one depth."""
+
+    latency_ms: float
+    """Of one sequence."""
+    sequences_per_second: float
+    """In batches of 32."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency and throughput as `measure_speed` finds them, and on what."""
+
+    threads: int
+    depths: dict[str, DepthSpeed]
+    device: str = ""
+    seq_length: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialResults:
     """One fine-tuning on one task with one seed. Scores are of the metric `metric`, lists are by depth 0, 1, ..., L."""
@@ -113,8 +133,8 @@ class TaskResults(TrialResults):
     """Every point of the grid that was tried, with its score."""
     diagnostic: dict[str, float] | None = None
     """Of MNLI: Matthews' coefficient on GLUE's diagnostic set `ax`, where its labels are known."""
-    speed: dict[str, Any] | None = None
-    """Latency and throughput, measured; see `speed.measure_speed`."""
+    speed: Speed | None = None
+    """Measured at some depths."""
 
     @property
     def all_seeds(self) -> list[int]:
@@ -160,8 +180,8 @@ class CutResults:
     flops: int
     full_flops: int
     seq_length: int | None
-    speed: dict[str, Any] | None = None
-    """Of the whole and of the cut model; see `speed.measure_speed`."""
+    speed: Speed | None = None
+    """Of the whole and of the cut model."""
     checked_score: float | None = None
     """What the written model scored when it was run again; None where that was not done."""
     variants: dict[str, dict[str, float]] | None = None
@@ -175,7 +195,12 @@ class CutResults:
             EvalError: fields are missing or of the wrong type.
         """
         try:
-            return parse_record(cls, value)
+            cut = parse_record(cls, value)
+            if not 0 <= cut.depth <= cut.layers:
+                raise ValueError(f"depth={cut.depth} is outside 0..{cut.layers}")
+            if cut.speed is not None and not {str(cut.depth), str(cut.layers)} <= cut.speed.depths.keys():
+                raise ValueError("speed.depths lacks the whole or the cut model")
+            return cut
         except ValueError as error:
             raise EvalError(f"{path} is not the record of a cut: {error}: run `acn compress` again") from error
 

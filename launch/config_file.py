@@ -17,8 +17,13 @@ RUN_CONFIG = "config.yaml"
 
 def write_config(args: Any, path: Path) -> None:
     """Write the dataclass `args` as YAML to `path`, atomically."""
-    plain = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
-    write_text(path, yaml.safe_dump(plain, sort_keys=False))
+    write_text(path, yaml.safe_dump(plain_config(args), sort_keys=False))
+
+
+def plain_config(args: Any) -> dict[str, Any]:
+    """The dataclass `args` as mappings, lists, text and numbers."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
+    return plain
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..folder import Packing
-from ..problems import Problem
+from ..problems import Problem, number_problems
 from .sources import CorpusConfig
 
 _PART = re.compile(r"(\d+)/(\d+)")
@@ -52,7 +52,8 @@ class PrepareConfig:
     def problems(self) -> list[Problem]:
         """Missing files count too."""
         least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1, "workers": 1}
-        found = [
+        found = number_problems(self)
+        found += [
             Problem(name, getattr(self, name), f"must be at least {minimum}")
             for name, minimum in least.items()
             if getattr(self, name) < minimum

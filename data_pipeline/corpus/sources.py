@@ -17,6 +17,7 @@ from .formats import FORMATS, UNKNOWN_BYTES, Batch, Slice, no_column, read_slice
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LARGEST_WEIGHT = 1000  # every copy of a source is read by itself
 _HUB_BATCH = 256  # documents per step through the datasets library
 
 
@@ -79,8 +80,9 @@ class Source:
     def problems(self) -> list[Problem]:
         """Each is about the path; `CorpusConfig` knows the option that it was given in."""
         path, found = repr(self.path), []
-        if not self.weight > 0:
-            found.append(Problem(path, wrong=f"has weight {self.weight}", fix="set it above 0"))
+        if not 0 < self.weight <= _LARGEST_WEIGHT:
+            fix = f"set it above 0 and at most {_LARGEST_WEIGHT}"
+            found.append(Problem(path, wrong=f"has weight {self.weight}", fix=fix))
         if self.is_hub:
             if not _HUB_NAME.fullmatch(self.path):
                 strange = "is neither a local file or glob nor a Hub dataset"

@@ -37,11 +37,11 @@ class CutSummary(CutResults):
             f"in float32, forward GFLOPs {self.full_flops / 1e9:.3f} -> {self.flops / 1e9:.3f}",
         ]
         if self.speed is not None:
-            full, small = (self.speed["depths"][str(depth)] for depth in (self.layers, self.depth))
+            full, small = (self.speed.depths[str(depth)] for depth in (self.layers, self.depth))
             lines.append(
-                f"one sequence in {full['latency_ms']:.1f} -> {small['latency_ms']:.1f} ms, "
-                f"{full['sequences_per_second']:.0f} -> {small['sequences_per_second']:.0f} sequences/s in batches "
-                f"of 32 ({self.speed['device']}, {self.speed['threads']} threads)"
+                f"one sequence in {full.latency_ms:.1f} -> {small.latency_ms:.1f} ms, "
+                f"{full.sequences_per_second:.0f} -> {small.sequences_per_second:.0f} sequences/s in batches "
+                f"of 32 ({self.speed.device}, {self.speed.threads} threads)"
             )
         if self.checked_score is not None:
             lines.append(f"the written model, run again on the validation split: {self.checked_score:.4f}")
@@ -87,8 +87,8 @@ def _pick_depth(config: CompressConfig, results: TaskResults, model: AcnForSeque
     if config.targets:
         latencies: dict[int, float] = {}
         if config.max_latency_ms is not None:
-            measured = measure_speed(model, range(layers + 1), _seq_length(results, model))["depths"]
-            latencies = {int(depth): value["latency_ms"] for depth, value in measured.items()}
+            measured = measure_speed(model, range(layers + 1), _seq_length(results, model)).depths
+            latencies = {int(depth): value.latency_ms for depth, value in measured.items()}
         limits = ", ".join(f"{value:g} {TARGETS[name]}" for name, value in config.targets.items())
         return _best_within(config, results, latencies), f"the best depth within {limits}"
     depth = cut_depth(results.depth_scores, results.full_score, config.tolerance)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import DataError, Manifest
-from pretrain import PretrainError
+from data_pipeline import DataError, Manifest, parse_record
+from pretrain import PretrainConfig, PretrainError
 from pretrain.checkpoints import find_checkpoint
 
-from ..config_file import read_config
+from ..config_file import RUN_CONFIG, plain_config, read_config
+from ..errors import LaunchError
 from ..tracking import METRICS, read_points, read_record
 
 # what somebody needs to train such a model again; the rest says where this one was trained
@@ -53,11 +54,6 @@ class Pretraining:
         seconds = self.progress.get("seconds")
         return sum(self.watts.values()) * seconds / 3.6e6 if self.watts and seconds else None
 
-    @property
-    def sources(self) -> list[Mapping[str, Any]]:
-        """The sources of the training text, as the corpus' manifest describes them."""
-        return self.corpus.source.get("train", []) if self.corpus is not None else []
-
     def recipe(self) -> dict[str, Any]:
         """The part of the configuration that another run can take over with --config."""
         kept = {name: self.config[name] for name in _RECIPE if self.config.get(name) is not None}
@@ -72,7 +68,7 @@ class Pretraining:
 
 def read_pretraining(run: Path, whole: bool) -> Pretraining:
     """The facts of a run; `whole` says whether what is published is its last state."""
-    config = read_config(run)
+    config = _read_recipe(run)
     metrics, watts = _read_metrics(run / METRICS)
     record = read_record(run)
     try:
@@ -90,6 +86,14 @@ def read_pretraining(run: Path, whole: bool) -> Pretraining:
         corpus=_manifest(config["data"], run),
         whole=whole,
     )
+
+
+def _read_recipe(run: Path) -> dict[str, Any]:
+    """The configuration of a run with the type of every field looked at; what the run did not know has its default."""
+    try:
+        return plain_config(parse_record(PretrainConfig, read_config(run)))
+    except ValueError as error:
+        raise LaunchError(f"{run / RUN_CONFIG} is damaged: {error}: put the file of the run back") from error
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
