@@ -128,7 +128,7 @@ def _shorten(value: Any) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+    names = [name if name.isprintable() else repr(name) for name in names]
     more = len(names) - _MOST_SHOWN
     return ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
@@ -152,6 +152,9 @@ def find_classes(parts: Sequence[Rows], column: str, where: str) -> tuple[str, .
     if undeclared := sorted(found - {*names}, key=_sort_key):
         wrong = f"has {_listed(undeclared)}, while other files of the split declare {_listed(names)}"
         raise EvalError(Problem(where, wrong=wrong, fix="declare the names of the classes in every file"))
+    if broken := [name for name in names if {"\t", "\n", "\r"} & {*name}]:
+        wrong = f"has class names with tabs or line ends, {_listed(broken)}"
+        raise EvalError(Problem(where, wrong=wrong, fix="rename them: a file of answers has one a line"))
     if len(names) < 2:
         wrong = f"has the single class {names[0]}" if names else "has no class"
         raise EvalError(Problem(where, wrong=wrong, fix="a task needs at least two"))

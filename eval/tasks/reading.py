@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -205,7 +206,9 @@ def checked_split(task: Task, parts: Sequence[Rows], where: str, label_column: s
         columns = _text_columns(task, rows, where)
         labels = _labels(task, rows, label_column, where)
         if unlabelled := [row for row, label in enumerate(labels) if label is None]:
-            raise EvalError(_empty(rows, label_column, unlabelled, where))
+            problem = _empty(rows, label_column, unlabelled, where)
+            minus_one = task.numbered or label_column in rows.class_names
+            raise EvalError(replace(problem, wrong=f"{problem.wrong}, -1 counts as one") if minus_one else problem)
         kind = pa.float64() if task.is_regression else pa.int64()
         tables.append(_table(columns).append_column(LABEL, pa.array(labels, kind)))
     return datasets.Dataset(pa.concat_tables(tables))
