@@ -22,7 +22,15 @@ from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import summarize
-from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .tokenizer import (
+    CONTINUATION_MARK,
+    SPACE_MARK,
+    Vocabulary,
+    fingerprint,
+    fingerprint_of_folder,
+    train_tokenizer,
+    vocabulary_of,
+)
 from .wording import duration
 
 __all__ = [
@@ -56,6 +64,7 @@ __all__ = [
     "duration",
     "file_sha256",
     "fingerprint",
+    "fingerprint_of_folder",
     "folder_problem",
     "is_url",
     "iter_documents",

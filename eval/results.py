@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data_pipeline import as_json, parse_record
+from data_pipeline import as_json, file_sha256, parse_record
 
 from .errors import EvalError
 from .files import read_json
@@ -68,6 +68,8 @@ class TrialResults:
     """Scores of linear probes by depth, on the features of the "pretrained" and of the "finetuned" encoder."""
     recut: list[dict[str, float]] | None = None
     """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
+    files: dict[str, str] | None = None
+    """The sha256 of the model's weights and tokenizer, by file; None where no model was written, or by version 0.1."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -186,6 +188,8 @@ class CutResults:
     """What the written model scored when it was run again; None where that was not done."""
     variants: dict[str, dict[str, float]] | None = None
     """ONNX files: `mb`, `latency_ms`, and `score` where it was measured."""
+    files: dict[str, str] | None = None
+    """The sha256 of the model's weights and tokenizer, by file; None in a record of version 0.1."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -260,6 +264,29 @@ def read_trial(folder: Path) -> TrialResults:
     """
     path = folder / RESULTS_FILE
     return TrialResults.from_json(read_json(path), path)
+
+
+def check_files(folder: Path, record: TrialResults | CutResults, all_there: bool = True) -> None:
+    """Refuse a model that is not the one its record speaks of.
+
+    Args:
+        all_there: whether files may not be missing either.
+
+    Raises:
+        EvalError: weights or tokenizer were changed since, or are missing.
+    """
+    for name, digest in (record.files or {}).items():
+        path = folder / name
+        if path.parent != folder:
+            raise EvalError(f"{folder}: its record names {name!r}, which is not in the folder")
+        if path.is_file():
+            if file_sha256(path) != digest:
+                raise EvalError(
+                    f"{path} is not the file that the scores in {folder} were measured with: it is damaged or was "
+                    "replaced; put the original back, or run `acn glue` again"
+                )
+        elif all_there:
+            raise EvalError(f"{path} is missing: put it back, or run `acn glue` again")
 
 
 def size_mb(params: int) -> float:

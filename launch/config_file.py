@@ -10,14 +10,17 @@ import yaml
 from data_pipeline import read_yaml, write_text
 
 from .errors import LaunchError
+from .options import TRUST
 
 RUN_CONFIG = "config.yaml"
 """What a run was told, in its folder."""
 
 
 def write_config(args: Any, path: Path) -> None:
-    """Write the dataclass `args` as YAML to `path`, atomically."""
-    write_text(path, yaml.safe_dump(plain_config(args), sort_keys=False))
+    """Write the dataclass `args` as YAML to `path`, atomically; without trust, which is declared anew each time."""
+    plain = plain_config(args)
+    plain.pop(TRUST, None)
+    write_text(path, yaml.safe_dump(plain, sort_keys=False))
 
 
 def plain_config(args: Any) -> dict[str, Any]:

@@ -121,6 +121,9 @@ class PretrainConfig:
     init_from: str | None = None
     """Begin with the weights of another run (its folder or one of its checkpoints) and nothing else of it: another
     corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance."""
+    trust_checkpoint: bool = False
+    """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
+    on the command line alone, never in a file."""
     global_batch_size: int = 2048
     """Blocks per optimizer step over all ranks."""
     batch_warmup: BatchWarmupConfig = field(default_factory=BatchWarmupConfig)

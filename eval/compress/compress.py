@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import new_folder, write_json
+from data_pipeline import file_sha256, new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..depth import cut_depth
@@ -150,14 +150,16 @@ def _write(
     scoring: Rescorer | None,
 ) -> CutResults:  # fmt: skip
     """The small model with everything that belongs to it; returns `cut` with what was measured."""
-    save_model(folder, model, tokenizer)
+    cut = replace(cut, files=save_model(folder, model, tokenizer))
     if config.check and scoring is not None:
         score = scoring.score(folder)
         check_score(score, cut.score, config.model)
         cut = replace(cut, checked_score=score)
     if config.onnx or config.int8:
         length = cut.seq_length or model.config.max_position_embeddings
-        cut = replace(cut, variants=onnx_variants(folder, model.cpu(), scoring, length, config.int8))
+        variants = onnx_variants(folder, model.cpu(), scoring, length, config.int8)
+        digests = {name: file_sha256(folder / name) for name in variants}
+        cut = replace(cut, variants=variants, files=(cut.files or {}) | digests)
     (folder / CARD_FILE).write_text(card(cut), encoding="utf-8")
     write_json(folder / CUT_FILE, cut.to_json())
     return cut

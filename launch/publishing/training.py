@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import DataError, Manifest, parse_record
+from data_pipeline import DataError, Manifest, is_url, parse_record
+from data_pipeline.stream import PreparedFolder, RemoteConfig
 from pretrain import PretrainConfig, PretrainError
 from pretrain.checkpoints import find_checkpoint
 
@@ -112,10 +113,11 @@ def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _manifest(data: str, run: Path) -> Manifest | None:
-    """The manifest of the corpus a run was trained on: below here, or below a folder that the run lies in."""
-    for root in (Path.cwd(), *run.resolve().parents):
+    """The manifest of the corpus of a run: at its URL, or in its folder below here or above the run."""
+    places = [data] if is_url(data) else [root / data for root in (Path.cwd(), *run.resolve().parents)]
+    for place in places:
         try:
-            return Manifest.load(root / data)
+            return Manifest.load(PreparedFolder(place, RemoteConfig(retries=1)).path)
         except (DataError, OSError):
             continue
     return None
