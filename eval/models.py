@@ -134,6 +134,11 @@ def load_finetuned(folder: str) -> AcnForSequenceClassification:
     return model.eval()
 
 
+def class_names(config: AcnConfig) -> list[str]:
+    """The names of a fine-tuned model's outputs, in their order."""
+    return [str(config.id2label[number]) for number in range(config.num_labels)]
+
+
 def best_device() -> torch.device:
     """A GPU if this machine has one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
