@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from .credentials import hide_credentials
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,10 +28,10 @@ class Problem:
 
     @property
     def seen(self) -> str:
-        """The sentence without the fix."""
+        """The sentence without the fix, and without credentials."""
         subject = self.field if self.value is ... else f"{self.field}={self.value}"
         gap = " " if subject and self.wrong and self.wrong[0] not in ",:" else ""
-        return f"{subject}{gap}{self.wrong}"
+        return hide_credentials(f"{subject}{gap}{self.wrong}")
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.seen, self.fix)))
@@ -45,7 +47,7 @@ class UserError(ValueError):
         super().__init__(*problems)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
+        return hide_credentials("\n".join(map(str, self.args)))
 
     @property
     def problems(self) -> list[Problem]:

@@ -8,6 +8,7 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from .errors import DataError
 from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .names import name_problem, path_inside
 from .problems import Problem
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
@@ -45,6 +47,7 @@ class Shard:
         return [row_group_blocks] * full + [rest] * (rest > 0)
 
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD_FIELDS = {field.name for field in fields(Shard)}
 
 
@@ -139,6 +142,7 @@ class Manifest:
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
             ):
                 raise DataError(Problem(file, wrong=f": the shards of {name!r} do not add up", fix="prepare again"))
+        manifest._check_names(file)
         return manifest
 
     def split(self, name: str) -> Split:
@@ -147,7 +151,18 @@ class Manifest:
             raise DataError(f"there is no split {name!r}, only {', '.join(self.splits)}")
         return self.splits[name]
 
+    def _check_names(self, file: str) -> None:
+        """Shards are read, sent and kept in caches under what the manifest calls them."""
+        for shard in (shard for split in self.splits.values() for shard in split.shards):
+            if problem := name_problem(shard.file, in_url=True):
+                wrong = f"names the shard {str(shard.file)[:200]!r}, which {problem}"
+                raise DataError(Problem(file, wrong=wrong, fix="do not use it: `acn prepare` writes no such name"))
+            if not isinstance(shard.sha256, str) or not _SHA256.fullmatch(shard.sha256):
+                wrong = f"has {str(shard.sha256)[:80]!r} as the sha256 of {shard.file}"
+                raise DataError(Problem(file, wrong=wrong, fix="run `acn prepare` again"))
+
     def _check(self, directory: Path) -> None:
+        path_inside(directory, f"{TOKENIZER_FOLDER}/tokenizer.json")
         if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
             raise DataError(
                 Problem(

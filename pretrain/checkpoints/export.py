@@ -2,14 +2,13 @@
 
 import contextlib
 import io
-import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import Manifest, new_folder
+from data_pipeline import Manifest, copy_files, new_folder
 from modeling import AcnConfig, AcnForMaskedLM
 
 from ..errors import PretrainError
@@ -51,7 +50,7 @@ def export_checkpoint(
         model.truncate(depth)
     disable_progress_bar()
     with new_folder(output, replace=True) as aside:
-        shutil.copytree(tokenizer, aside, dirs_exist_ok=True)
+        copy_files(tokenizer, aside)
         model.save_pretrained(aside)
     return output
 

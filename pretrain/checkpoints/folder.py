@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from data_pipeline import file_sha256
+from data_pipeline import file_sha256, files_inside
 
 from ..budget import Branch
 from ..engine import gather_objects
@@ -170,6 +170,10 @@ def write_marker(path: Path, progress: dict[str, Any], files: dict[str, dict[str
 
 
 def file_sizes(path: Path) -> dict[str, int]:
-    """The bytes of every file of a checkpoint but its marker, by name below `path`."""
-    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith(MARKER))
-    return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
+    """The bytes of every file of a checkpoint but its marker, by name below `path`.
+
+    Raises:
+        DataError: something in it leads out of it, or is neither file nor folder.
+    """
+    names = [name for name in files_inside(path) if not name.rpartition("/")[2].startswith(MARKER)]
+    return {name: (path / name).stat().st_size for name in names}
