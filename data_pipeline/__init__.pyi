@@ -4,6 +4,7 @@ from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .credentials import (
+    fields_with_tokens,
     hide_credentials,
     remember_environment,
     take_credentials,
@@ -56,6 +57,7 @@ __all__ = [
     "copy_files",
     "default_lanes",
     "duration",
+    "fields_with_tokens",
     "file_sha256",
     "files_inside",
     "fingerprint",

@@ -105,6 +105,19 @@ def take_credentials(value: T, say: Callable[[str, str], None] | None = None) ->
     return _taken(value, "", say or (lambda url, field: None))
 
 
+def fields_with_tokens(value: Any, field: str = "") -> list[str]:
+    """The dotted names of the fields that hold a token of the Hub itself, and no URL that it could be taken out of."""
+    if isinstance(value, str):
+        return [field] if _TOKEN.search(value) else []
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        inside = [(f"{field}.{key}" if field else str(key), inner) for key, inner in value.items()]
+    else:
+        inside = [(field, inner) for inner in value] if isinstance(value, list | tuple) else []
+    return [name for key, inner in inside for name in fields_with_tokens(inner, key)]
+
+
 def _taken(value: Any, field: str, say: Callable[[str, str], None]) -> Any:
     if isinstance(value, str):
         return _URL.sub(lambda match: _take(match[0], field, say), value) if "://" in value else value

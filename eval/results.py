@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from data_pipeline import name_problem
+
 from .errors import EvalError
 from .files import read_json
 from .records import as_json, parse_record
@@ -75,6 +77,8 @@ class TrialResults:
         ]
         if not 0 <= self.cut_depth < depths:
             problems.append(f"cut_depth={self.cut_depth} is outside 0..{depths - 1}")
+        if (wrong := name_problem(self.task, plain=True)) is not None:  # files are called after it
+            problems.append(f"task {self.task[:80]!r} {wrong}")
         return problems
 
 
@@ -172,7 +176,10 @@ class CutResults:
             EvalError: fields are missing or of the wrong type.
         """
         try:
-            return parse_record(cls, value)
+            cut = parse_record(cls, value)
+            if (wrong := name_problem(cut.task, plain=True)) is not None:
+                raise ValueError(f"task {cut.task[:80]!r} {wrong}")
+            return cut
         except ValueError as error:
             raise EvalError(f"{path} is not the record of a cut: {error}: run `acn compress` again") from error
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import name_problem
+
 from ..errors import EvalError
 from ..files import read_json
 
@@ -74,8 +76,10 @@ def parse_study(value: Any, path: Path) -> StudyResults:
         table = value["table"]
         if any(len(row) != len(table["columns"]) for row in table["rows"]):
             raise ValueError("a row of its table has more or fewer cells than there are columns")
+        if (wrong := name_problem(value["study"], plain=True)) is not None:  # files are called after it
+            raise ValueError(f"study {str(value['study'])[:80]!r} {wrong}")
         return StudyResults(
-            study=str(value["study"]),
+            study=value["study"],
             model=str(value["model"]),
             connectivity=str(value["connectivity"]),
             task=str(value["task"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_pipeline import Manifest, Problem
+from data_pipeline import Manifest, Problem, files_inside, path_inside
 from eval.compress import read_templates
 
 from .config import PublishConfig
@@ -25,24 +25,28 @@ def write_corpus_publication(folder: Path, config: PublishConfig, source: Source
     """Fill `folder` with manifest, tokenizer, shards (linked where that is possible) and the card.
 
     Raises:
-        DataError: the corpus is incomplete, or its tokenizer was changed.
+        DataError: the corpus is incomplete, its tokenizer was changed, or something in it leads out of it.
     """
     corpus = Manifest.load(source.folder)
     shards = [shard.file for split in corpus.splits.values() for shard in split.shards]
-    tokenizer = [str(path.relative_to(source.folder)) for path in sorted((source.folder / "tokenizer").glob("*"))]
+    tokenizer = [f"tokenizer/{name}" for name in files_inside(path_inside(source.folder, "tokenizer"))]
     for name in [MANIFEST, *tokenizer, *shards]:
-        place(source.folder / name, folder / name)
+        place(source.folder, name, path_inside(folder, name))
     (folder / "README.md").write_text(corpus_card(config, corpus), encoding="utf-8")
     return Publication([Target(folder, config.repo_id)])
 
 
 def shard_problems(folder: Path) -> list[Problem]:
-    """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums."""
+    """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums.
+
+    Raises:
+        DataError: it is no prepared folder, or a shard leads out of it.
+    """
     corpus = Manifest.load(folder)
     found = []
     for split in corpus.splits.values():
         for shard in split.shards:
-            path = folder / shard.file
+            path = path_inside(folder, shard.file)
             if not path.is_file():
                 found.append(Problem(str(path), wrong=f"is missing, though {MANIFEST} names it", fix="prepare again"))
             elif path.stat().st_size != shard.bytes:

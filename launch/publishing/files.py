@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import Problem, file_sha256, write_json
+from data_pipeline import Problem, file_sha256, path_inside, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
@@ -33,8 +33,13 @@ class Publication:
     notes: list[str] = field(default_factory=list)
 
 
-def place(source: Path, target: Path) -> None:
-    """Bring a file into a publication: large ones as hard links where the file system can."""
+def place(folder: Path, name: str, target: Path) -> None:
+    """Bring the file `name` of a folder into a publication: large ones as hard links where the file system can.
+
+    Raises:
+        DataError: it leads out of `folder`, where nobody said that it may be published, or is no regular file.
+    """
+    source = path_inside(folder, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix in _LARGE:
         try:
@@ -63,12 +68,15 @@ def write_receipt(folder: Path, repo_id: str) -> None:
 
 
 def _state(folder: Path) -> dict[str, str | int]:
-    """Every file: the digest of small ones, the size of large ones."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != RECEIPT
-    }
+    """Every file: the digest of small ones, the size of large ones. We write no links, pipes and the like: -1."""
+    state: dict[str, str | int] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            state[name] = -1
+        elif path.is_file() and path.name != RECEIPT:
+            state[name] = path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
+    return state
 
 
 def output_problems(output: Path, repo_id: str) -> list[Problem]:
@@ -76,8 +84,11 @@ def output_problems(output: Path, repo_id: str) -> list[Problem]:
     if not output.exists() and not output.is_symlink():
         return []
     try:
-        receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if output.is_symlink():
+            raise ValueError("another folder's name")
+        receipt = json.loads(path_inside(output, RECEIPT).read_text(encoding="utf-8"))
+        owner, then = receipt["repo_id"], dict(receipt["files"])
+    except (OSError, ValueError, KeyError, TypeError):
         return [
             Problem(
                 "output",
@@ -85,15 +96,15 @@ def output_problems(output: Path, repo_id: str) -> list[Problem]:
                 fix="choose another --output",
             )
         ]
-    if receipt["repo_id"] != repo_id:
+    if owner != repo_id:
         return [
             Problem(
                 "output",
-                wrong=f": {output} is a publication of {receipt['repo_id']}",
+                wrong=f": {output} is a publication of {owner}",
                 fix="choose another --output, or remove it",
             )
         ]
-    now, then = _state(output), receipt["files"]
+    now = _state(output)
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         return [

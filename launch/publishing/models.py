@@ -1,6 +1,5 @@
 """The folders of a published model: the whole one, cut ones, and those of intermediate checkpoints."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +69,7 @@ def write_model(source: Path, folder: Path) -> PreTrainedModel:
         custom_object_save(model, folder, config=model.config)
         model.config.save_pretrained(folder)
     for path in [*weight_files(source), *source.glob("*.safetensors.index.json"), *source.glob("*.onnx")]:
-        place(path, folder / path.name)
+        place(source, path.name, folder / path.name)
     _copy_tokenizer(source, folder)
     return model
 
@@ -101,7 +100,7 @@ def _parameters(model: torch.nn.Module) -> int:
 def _copy_tokenizer(source: Path, folder: Path) -> None:
     for name in _TOKENIZER:
         if (source / name).is_file():
-            shutil.copy2(source / name, folder / name)
+            place(source, name, folder / name)
 
 
 def _write_figures(folder: Path, source: Source) -> dict[str, str]:
@@ -110,10 +109,10 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
     for task in source.suite:
         if (task / FIGURE_FILE).is_file():
             name = f"figures/depth-{task.name}.png"
-            place(task / FIGURE_FILE, folder / name)
+            place(task, FIGURE_FILE, folder / name)
             figures[name] = f"{task.name}: score of every depth"
     if source.run is not None and (source.run / _PICTURE).is_file():
-        place(source.run / _PICTURE, folder / "figures" / _PICTURE)
+        place(source.run, _PICTURE, folder / "figures" / _PICTURE)
         figures[f"figures/{_PICTURE}"] = "The pretraining: loss, and masked accuracy of every depth"
     return figures
 
@@ -133,9 +132,9 @@ def _add_shared(main: Path, folder: Path) -> None:
     """What every revision has alike: the card, figures and records. Files that `folder` has of its own stay."""
     shared = ["README.md", "recipe.yaml", CUT_FILE, *(f"{name}/*" for name in ("figures", "results"))]
     for path in (path for pattern in shared for path in main.glob(pattern)):
-        target = folder / path.relative_to(main)
-        if not target.exists():
-            place(path, target)
+        name = path.relative_to(main).as_posix()
+        if not (folder / name).exists():
+            place(main, name, folder / name)
 
 
 def _depths(facts: CardFacts) -> list[int]:

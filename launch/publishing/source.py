@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_pipeline import Problem, file_sha256
+from data_pipeline import DataError, Problem, file_sha256, path_inside
 from eval import (
     RESULTS_FILE,
     CutResults,
@@ -128,12 +128,12 @@ def _options_of_models(config: PublishConfig) -> list[Problem]:
 def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
     """What a model folder lacks, and options that do not fit it."""
     folder, found = source.folder, []
-    if not weight_files(folder):
-        found.append(
-            Problem(
-                str(folder), wrong="has no weights (*.safetensors)", fix="save the model there with save_pretrained"
-            )
-        )
+    try:
+        if not weight_files(folder):
+            fix = "save the model there with save_pretrained"
+            found.append(Problem(str(folder), wrong="has no weights (*.safetensors)", fix=fix))
+    except DataError as error:
+        found += error.problems
     try:
         model_config = read_model_config(str(folder))
         source.layers = model_config.num_hidden_layers
@@ -189,8 +189,12 @@ def steps_of(run: Path) -> list[int]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder."""
-    return sorted(folder.glob("*.safetensors"))
+    """The safetensors files of a model folder.
+
+    Raises:
+        DataError: one leads out of the folder, or is no regular file.
+    """
+    return sorted(path_inside(folder, path.name) for path in folder.glob("*.safetensors"))
 
 
 def _digests(folder: Path) -> list[str]:
@@ -237,7 +241,8 @@ def _find_run(source: Source, config: PublishConfig) -> None:
         source.run = Path(config.run)
     elif base is not None:
         source.run = _run_of(base)
-        if source.run is not None and weights is not None and weights != _digests(base):
+        # a results.json can name any folder: what it says counts where the weights are those that it states
+        if source.run is not None and record is not None and weights != _digests(base):
             source.notes.append(
                 f"{base} has other weights than those that were fine-tuned: is it another run? --run RUN"
             )

@@ -1,5 +1,5 @@
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
-from .mlflow_mirror import import_mlflow, without_password
+from .mlflow_mirror import import_mlflow
 from .record import METRICS, flatten, read_points, read_record
 from .sync import check_run_dir, sync_run
 from .tracker import Tracker, open_tracker
@@ -18,5 +18,4 @@ __all__ = [
     "read_record",
     "sqlite_path",
     "sync_run",
-    "without_password",
 ]

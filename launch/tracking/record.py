@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from data_pipeline import write_json
+from data_pipeline import Problem, name_problem, take_credentials, write_json
 
 from ..errors import LaunchError
 
@@ -47,7 +47,7 @@ class Record:
     tags: dict[str, str] = field(default_factory=dict)
     """Free text by name."""
     files: dict[str, str] = field(default_factory=dict)
-    """Files and folders of the run, relative to its folder (or absolute): the folder of the artifacts they go to."""
+    """Files and folders of the run, relative to its folder: the folder of the artifacts they go to."""
     status: RunStatus | Literal["RUNNING"] = "RUNNING"
     """RUNNING also after a crash that nobody could record."""
     started: float = field(default_factory=time.time)
@@ -83,15 +83,28 @@ def read_record(run_dir: Path) -> Record | None:
     """The record in `run_dir`, or None when there is none.
 
     Raises:
-        LaunchError: record.json is damaged.
+        LaunchError: record.json is damaged, or names files that are not in `run_dir`.
     """
     path = run_dir / RECORD
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        record = take_credentials(Record(**json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
         raise LaunchError(f"{path} is damaged ({error}): remove it, the next run or sync writes a new one") from error
+    if problems := _file_problems(record, path):
+        raise LaunchError(*problems)
+    return record
+
+
+def _file_problems(record: Record, path: Path) -> list[Problem]:
+    """Files that a record may not name: it would have them sent."""
+    named = [(name, name_problem(name)) for pair in record.files.items() for name in pair]
+    return [
+        Problem(str(path), wrong=f": files has {str(name)[:200]!r}, which {wrong}", fix="take that entry out of it")
+        for name, wrong in named
+        if wrong is not None
+    ]
 
 
 class MetricsFile:

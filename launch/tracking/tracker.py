@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from data_pipeline import take_credentials
+
 from ..provenance import provenance_tags
 from .config import TrackingConfig
 from .mlflow_mirror import MirrorThread, MlflowMirror
@@ -71,6 +73,7 @@ class Tracker:
 
         Raises:
             FileNotFoundError: there is no such file, whether or not MLflow is configured.
+            ValueError: it is not in the run's folder.
         """
         if not path.is_file():
             raise FileNotFoundError(path)
@@ -116,8 +119,7 @@ class Tracker:
 
     def _add_file(self, path: Path, artifact_path: str) -> None:
         """Name the file; that its content changed later is seen by whoever mirrors it."""
-        path, folder = path.absolute(), self._run_dir.absolute()
-        name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        name = str(path.absolute().relative_to(self._run_dir.absolute()))
         if self._record.files.get(name) != artifact_path:
             self._record.files[name] = artifact_path
             self._save_record()
@@ -151,6 +153,7 @@ def open_tracker(
     Raises:
         LaunchError: record.json is damaged.
     """
+    config, params = take_credentials((config, params))
     run_dir.mkdir(parents=True, exist_ok=True)
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
