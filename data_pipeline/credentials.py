@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -92,7 +93,7 @@ def _looks_random(value: str) -> bool:
     if len(value) < 16 or not re.fullmatch(r"[A-Za-z0-9+=_~-]+", value):
         return False
     kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
-    return sum(before != after for before, after in zip(kinds, kinds[1:], strict=False)) >= 6
+    return sum(before != after for before, after in pairwise(kinds)) >= 6
 
 
 def take_credentials(value: T, say: Callable[[str, str], None] | None = None) -> T:

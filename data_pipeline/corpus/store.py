@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
 from ..credentials import take_credentials, url_below
+from ..errors import DataError
 from ..filesystem import is_url, open_filesystem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..names import name_problem, path_inside

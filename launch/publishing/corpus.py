@@ -6,10 +6,10 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from data_pipeline import Manifest, Problem, files_inside, path_inside
-from eval.compress import read_templates
+from eval.compress import Markdown, read_templates
 
 from .config import PublishConfig
-from .facts import TEMPLATES, describe_source, fact_table, hub_datasets, licence_line, licence_metadata
+from .facts import TEMPLATES, describe_sources, fact_table, hub_datasets, licence_line, licence_metadata
 from .files import Publication, Target, place
 from .source import MANIFEST, Source
 
@@ -66,11 +66,11 @@ def corpus_card(config: PublishConfig, corpus: Manifest) -> str:
         read_templates(TEMPLATES)
         .get_template("corpus.md")
         .render(
-            metadata=_front(config, corpus).to_yaml(),
+            metadata=Markdown(_front(config, corpus).to_yaml()),
             name=config.repo_id.partition("/")[2],
             repo_id=config.repo_id,
             corpus=corpus,
-            packing=_PACKING.get(corpus.packing, corpus.packing),
+            packing=Markdown(_PACKING[corpus.packing]) if corpus.packing in _PACKING else corpus.packing,
             origin=_origin(corpus),
             licence=licence_line(config, "corpus"),
             fact_table=fact_table,
@@ -100,9 +100,7 @@ def _front(config: PublishConfig, corpus: Manifest) -> DatasetCardData:
 def _origin(corpus: Manifest) -> list[tuple[str, Any]]:
     vocabulary = corpus.statistics.get("tokenizer", {})
     rows: list[tuple[str, Any]] = [
-        (f"{name} text", "; ".join(describe_source(source) for source in sources))
-        for name, sources in corpus.source.items()
-        if sources
+        (f"{name} text", describe_sources(sources)) for name, sources in corpus.source.items() if sources
     ]
     return [
         *rows,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from data_pipeline import write_json
+from data_pipeline import hide_credentials, write_json
 from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
 from modeling import AcnConfig
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, tokenizer_folder
@@ -124,7 +124,7 @@ def _write_records(folder: Path, source: Source, run: Pretraining | None) -> Non
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
-        text = yaml.safe_dump(run.recipe(), sort_keys=False)
+        text = hide_credentials(yaml.safe_dump(run.recipe(), sort_keys=False))
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
 

@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import (
-    DataError, files_inside, hide_credentials, path_inside, take_credentials, with_credentials, without_credentials,
+    DataError,
+    files_inside,
+    hide_credentials,
+    path_inside,
+    take_credentials,
+    with_credentials,
+    without_credentials,
     write_json,
 )  # fmt: skip
 
