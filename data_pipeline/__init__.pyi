@@ -17,6 +17,14 @@ from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, 
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .names import copy_files, files_inside, name_problem, path_inside
 from .problems import Problem, UserError
+from .records import (
+    as_json,
+    excess_of_yaml,
+    parse_record,
+    read_json,
+    read_record,
+    read_yaml,
+)
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -54,9 +62,11 @@ __all__ = [
     "UnfinishedError",
     "UserError",
     "Vocabulary",
+    "as_json",
     "copy_files",
     "default_lanes",
     "duration",
+    "excess_of_yaml",
     "fields_with_tokens",
     "file_sha256",
     "files_inside",
@@ -69,8 +79,12 @@ __all__ = [
     "name_problem",
     "new_file",
     "new_folder",
+    "parse_record",
     "path_inside",
     "prepare_corpus",
+    "read_json",
+    "read_record",
+    "read_yaml",
     "remember_environment",
     "summarize",
     "take_credentials",

@@ -14,7 +14,14 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
-from data_pipeline import fields_with_tokens, hide_credentials, remember_environment, take_credentials, where_to_keep
+from data_pipeline import (
+    excess_of_yaml,
+    fields_with_tokens,
+    hide_credentials,
+    remember_environment,
+    take_credentials,
+    where_to_keep,
+)
 
 from .errors import LaunchError, did_you_mean
 from .recipes import find_recipe
@@ -22,7 +29,6 @@ from .recipes import find_recipe
 ArgsT = TypeVar("ArgsT")
 
 _SHOWN = 200  # characters of a wrong value
-_DEEPEST, _MOST = 50, 1_000_000  # levels, and values with aliases written out, of options in YAML
 
 
 def read_options(
@@ -38,8 +44,8 @@ def read_options(
     parser = build_parser(command, args_class, positionals)
     _check_environment(parser)
     for text in (*words, *(value for name, value in os.environ.items() if name.startswith(parser.env_prefix))):
-        if (problem := _excess(text)) is not None:
-            parser.error(f"{text[:40]}... {problem}")
+        if any(sign in text for sign in "[{&") and (problem := excess_of_yaml(text)) is not None:
+            parser.error(f"{text[:40]}...: {problem}")
     remember_environment("ACN_")
     values = vars(parser.instantiate(parser.parse_args(list(words))))
     given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
@@ -83,37 +89,6 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
     return parser
 
 
-def _excess(text: str) -> str | None:
-    """Why YAML would take more time and memory than options do; None where it does not, also where it is no YAML."""
-    if not any(mark in text for mark in ("[", "{", "&", "- ", "? ", ":")):
-        return None
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchors, and how many values stand inside so far
-    try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_nodes.append((event.anchor, 1))
-                if len(open_nodes) > _DEEPEST:
-                    return f"is nested more than {_DEEPEST} levels deep"
-                continue
-            if isinstance(event, yaml.CollectionEndEvent):
-                anchor, size = open_nodes.pop()
-            elif isinstance(event, yaml.AliasEvent):
-                anchor, size = None, sizes.get(event.anchor, 1)
-            elif isinstance(event, yaml.ScalarEvent):
-                anchor, size = event.anchor, 1
-            else:
-                continue
-            if anchor is not None:
-                sizes[anchor] = size
-            open_nodes[-1] = (open_nodes[-1][0], open_nodes[-1][1] + size)
-            if open_nodes[-1][1] > _MOST:
-                return f"holds more than {_MOST:,} values once its aliases are written out"
-    except (yaml.YAMLError, ValueError):
-        pass  # said where it is read
-    return None
-
-
 def _guard_yaml() -> None:
     """Have jsonargparse refuse YAML that would keep it busy for hours, or end it with a traceback."""
     load = get_loader("yaml")
@@ -121,8 +96,8 @@ def _guard_yaml() -> None:
         return
 
     def load_guarded(text: str) -> Any:
-        if (problem := _excess(text)) is not None:
-            raise yaml.YAMLError(f"the YAML {problem}")
+        if (problem := excess_of_yaml(text)) is not None:
+            raise yaml.YAMLError(problem)
         return load(text)
 
     load_guarded.is_guarded = True  # type: ignore[attr-defined]
@@ -196,8 +171,10 @@ class _ConfigFile(ActionConfigFile):
             file = find_recipe(values)
         except LaunchError as error:
             raise ArgumentError(None, str(error)) from error
-        if Path(file).is_file() and (problem := _excess(Path(file).read_text(encoding="utf-8", errors="replace"))):
-            raise ArgumentError(None, f"config={values} {problem}")
+        if Path(file).is_file():
+            problem = excess_of_yaml(Path(file).read_text(encoding="utf-8", errors="replace"))
+            if problem is not None:
+                raise ArgumentError(None, f"config={values}: {problem}")
         super().__call__(parser, cfg, file, option_string)
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import data_pipeline
 from data_pipeline import Problem, name_problem, take_credentials, write_json
 
 from ..errors import LaunchError
@@ -86,22 +87,19 @@ def read_record(run_dir: Path) -> Record | None:
         LaunchError: record.json is damaged, or names files that are not in `run_dir`.
     """
     path = run_dir / RECORD
-    try:
-        record = take_credentials(Record(**json.loads(path.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (ValueError, TypeError) as error:
-        raise LaunchError(f"{path} is damaged ({error}): remove it, the next run or sync writes a new one") from error
+    record = data_pipeline.read_record(Record, path, LaunchError, "remove it, the next run or sync writes a new one")
     if problems := _file_problems(record, path):
         raise LaunchError(*problems)
-    return record
+    return take_credentials(record)
 
 
 def _file_problems(record: Record, path: Path) -> list[Problem]:
     """Files that a record may not name: it would have them sent."""
     named = [(name, name_problem(name)) for pair in record.files.items() for name in pair]
     return [
-        Problem(str(path), wrong=f": files has {str(name)[:200]!r}, which {wrong}", fix="take that entry out of it")
+        Problem(str(path), wrong=f": files has {name[:200]!r}, which {wrong}", fix="take that entry out of it")
         for name, wrong in named
         if wrong is not None
     ]
@@ -173,7 +171,7 @@ def read_points(path: Path, start: int = 0) -> Iterator[tuple[int, list[tuple[st
                 record = json.loads(line)
                 when, step = round(record.pop("time") * 1000), record.pop("step")
                 yield start, [(name, float(value), when, step) for name, value in record.items()]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 logger.warning("%s: the line that ends at byte %d is no record and is left out", path, start)
                 yield start, []
 

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from data_pipeline import DataError, hide_credentials, take_credentials, without_credentials
 
+from ..config_file import RUN_CONFIG, read_config
 from ..errors import LaunchError
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
 from .mlflow_mirror import MlflowMirror, file_to_send, read_state
@@ -79,8 +79,8 @@ def _find_server(run_dir: Path) -> str:
 
 def _recorded_server(run_dir: Path) -> str:
     """What the files of the run say, without credentials; "" for none."""
-    configured = _read_config(run_dir).get("tracking", {}).get("mlflow") or ""
-    return take_credentials(read_state(run_dir).get("tracking_uri", configured))
+    configured = _tracking(_read_config(run_dir)).get("mlflow") or ""
+    return take_credentials(str(read_state(run_dir).get("tracking_uri", configured)))
 
 
 def _plain(uri: str) -> str:
@@ -91,13 +91,15 @@ def _plain(uri: str) -> str:
 def _make_record(run_dir: Path) -> Record:
     """The record of a run of before record.json existed, as far as its folder tells."""
     config = _read_config(run_dir)
-    experiment = config.get("tracking", {}).get("experiment", "acn-lm")
+    experiment = str(_tracking(config).get("experiment", "acn-lm"))
     files = {path.name: "figures" for path in sorted(run_dir.glob("*.png"))}
     return Record(run_dir.resolve().name, experiment, params=flatten(config), files=files)
 
 
-def _read_config(run_dir: Path) -> dict:
-    try:
-        return yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        return {}
+def _tracking(config: dict[str, Any]) -> dict[str, Any]:
+    tracking = config.get("tracking")
+    return tracking if isinstance(tracking, dict) else {}
+
+
+def _read_config(run_dir: Path) -> dict[str, Any]:
+    return read_config(run_dir) if (run_dir / RUN_CONFIG).exists() else {}

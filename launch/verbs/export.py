@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pretrain import PretrainError
 
+from ..config_file import read_config
 from . import large_imports
 
 EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
@@ -45,7 +44,7 @@ def run(args: Args) -> int:
 
         check_installed()
     run_folder = checkpoint.path.parent.parent
-    data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
+    data = Path(read_config(run_folder)["data"])
     output.parent.mkdir(parents=True, exist_ok=True)
     export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
     if args.onnx:

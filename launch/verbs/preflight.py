@@ -1,14 +1,14 @@
 """acn preflight"""
 
-import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_pipeline import Problem
+from data_pipeline import DataError, Problem, read_json
 
 from ..cluster.preflight import PreflightConfig
 from ..errors import LaunchError, reported
@@ -45,11 +45,10 @@ class Args(pretrain_verb.Args):
 def _report_problems(file: str | None) -> list[Problem]:
     if file is None or not Path(file).exists():
         return []
-    try:
-        if "preflight" in json.loads(Path(file).read_bytes()):
+    with suppress(DataError):
+        report = read_json(Path(file))
+        if isinstance(report, dict) and "preflight" in report:
             return []
-    except (OSError, ValueError, TypeError):
-        pass
     return [Problem("json", file, "exists and is no report of preflight", "choose another file")]
 
 
