@@ -22,6 +22,7 @@ VARIABLE = "ACN_CREDENTIALS"
 _OTHERS = "MLFLOW_TRACKING_URI"  # a variable of the trade that may hold a URL with its credentials
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"<>]+")
+_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # between chained URLs, not in an IPv6 address
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")  # of the Hub
 _HIDDEN = "***"
 _SHORTEST = 6  # shorter ones would be found in any text
@@ -45,8 +46,8 @@ def without_credentials(url: str) -> str:
 
     Everything else stays as it was written. Chained URLs (`simplecache::https://...`) are taken link by link.
     """
-    if "::" in url:
-        return "::".join(without_credentials(part) if "://" in part else part for part in url.split("::"))
+    if _CHAIN.search(url):
+        return "::".join(without_credentials(part) if "://" in part else part for part in _CHAIN.split(url))
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
@@ -121,7 +122,8 @@ def fields_with_tokens(value: Any, field: str = "") -> list[str]:
 
 def _taken(value: Any, field: str, say: Callable[[str, str], None]) -> Any:
     if isinstance(value, str):
-        return _URL.sub(lambda match: _take(match[0], field, say), value) if "://" in value else value
+        text = _URL.sub(lambda match: _take(match[0], field, say), value) if "://" in value else value
+        return value if text == value else text
     if is_dataclass(value) and not isinstance(value, type):
         values = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
         taken = _taken(values, field, say)
@@ -139,14 +141,16 @@ def _taken(value: Any, field: str, say: Callable[[str, str], None]) -> Any:
 def _take(url: str, field: str, say: Callable[[str, str], None]) -> str:
     clean = without_credentials(url)
     if clean != url:
-        remember(url)
+        for part in _CHAIN.split(url):
+            remember(part)
         say(clean, field)
     return clean
 
 
 def remember(url: str) -> None:
     """Keep the credentials of a URL for `with_credentials`, here and in processes that are started from now on."""
-    os.environ[VARIABLE] = json.dumps({**_known(), _key(without_credentials(url)): url})
+    if (clean := without_credentials(url)) != url:
+        os.environ[VARIABLE] = json.dumps({**_known(), _key(clean): url})
 
 
 def remember_environment(prefix: str) -> None:
@@ -169,6 +173,8 @@ def _known() -> dict[str, str]:
 
 def with_credentials(url: str) -> str:
     """`url` with its credentials, as far as they are known: those of this URL, of a folder above it, or of its host."""
+    if _CHAIN.search(url):
+        return "::".join(with_credentials(part) if "://" in part else part for part in _CHAIN.split(url))
     known = _known()
     if (other := os.environ.get(_OTHERS, "")) and without_credentials(other) != other:
         known.setdefault(_key(without_credentials(other)), other)
