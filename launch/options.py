@@ -49,7 +49,12 @@ def read_options(
     remember_environment("ACN_")
     values = vars(parser.instantiate(parser.parse_args(list(words))))
     given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
-    args = take_credentials(given, _say_where_to_keep)
+    found: list[tuple[str, str]] = []
+    args = take_credentials(given, lambda url, field: found.append((url, field)))
+    for url, field in found:
+        if field in getattr(args_class, "WITHOUT_CREDENTIALS", ()):
+            parser.error(f"{field} has the credentials of {url}, and would not work without: {where_to_keep(url)}")
+        _say_where_to_keep(url, field)
     if tokens := fields_with_tokens(args):
         parser.error(f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN")
     return args

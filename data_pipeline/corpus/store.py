@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..credentials import take_credentials, url_below
-from ..errors import DataError
+from ..errors import DataError, UnfinishedError
 from ..filesystem import is_url, open_filesystem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..names import name_problem, path_inside
+from ..problems import Problem
 from ..records import decode_record
 from ..shards import Manifest
 
@@ -156,6 +157,10 @@ class Store:
             raise
         except PermissionError as error:
             raise self._cannot("be used", error) from error
+        except Exception as error:  # drivers of remote stores raise classes of their own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            fix = "check the URL, your credentials and the network"
+            raise UnfinishedError(Problem(self.url, wrong=f"cannot be used ({reason})", fix=fix)) from error
 
     def _cannot(self, what: str, reason: object) -> DataError:
         return DataError(f"output: {self.url} cannot {what} ({reason}): choose another folder")

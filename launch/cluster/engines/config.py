@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data_pipeline import Problem, hide_credentials
 
@@ -45,6 +45,9 @@ def _text_problems(config: Any, above: str = "") -> list[Problem]:
 @dataclass
 class LaunchConfig:
     """Write the script that starts a job on an engine, with the values filled in, and submit it."""
+
+    WITHOUT_CREDENTIALS: ClassVar = ("setup",)
+    """Fields whose URLs are used as they stand: credentials cannot be taken out of them, only refused."""
 
     engine: str
     """slurm, torchrun, deepspeed, kubernetes or skypilot."""
