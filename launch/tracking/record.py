@@ -155,12 +155,11 @@ def read_points(path: Path, start: int = 0) -> Iterator[tuple[int, list[tuple[st
     """Read metrics.jsonl from byte `start`, which begins a line: the byte after each complete line, and its points.
 
     A point is (name, value, milliseconds since the epoch, step), as MLflow takes it. Lines that are no JSON are passed
-    over with a warning; a missing file has no lines.
+    over with a warning; a missing file has no lines, and what is no regular file neither.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+    if not path.is_file():
         return
+    file = path.open("rb")
     with file:
         file.seek(start)
         for line in file:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from data_pipeline import take_credentials
+from data_pipeline import path_inside, take_credentials
 
 from ..provenance import provenance_tags
 from .config import TrackingConfig
@@ -151,10 +151,13 @@ def open_tracker(
         parent_run_id: MLflow run that this one is part of (`Tracker.mlflow_run_id` of a suite).
 
     Raises:
-        LaunchError: record.json is damaged.
+        LaunchError: record.json is damaged, or names files that are not in `run_dir`.
+        DataError: what should be a file of the run is a link out of its folder, or no file.
     """
     config, params = take_credentials((config, params))
     run_dir.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, RECORD):  # a run that is continued may be of somebody else's making
+        path_inside(run_dir, name)
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
     record.add_params(params)
