@@ -35,7 +35,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
 
 def _folder_problems(run: Path) -> list[Problem]:
-    """What a run goes on writing into and is a link out of its folder, or a pipe: it may be of somebody else's making."""
+    """Links out of the run's folder, and pipes, where a run goes on writing: it may be of somebody else's making."""
     found = []
     for name in ("metrics.jsonl", ".lock", "samples", *(f"samples/{path.name}" for path in run.glob("samples/*"))):
         try:

@@ -156,8 +156,8 @@ def open_tracker(
     """
     config, params = take_credentials((config, params))
     run_dir.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS, RECORD):  # a run that is continued may be of somebody else's making
-        path_inside(run_dir, name)
+    for file in (METRICS, RECORD):  # a run that is continued may be of somebody else's making
+        path_inside(run_dir, file)
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
     record.add_params(params)
