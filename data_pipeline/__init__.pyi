@@ -16,7 +16,7 @@ from .errors import DataError, UnfinishedError
 from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .names import copy_files, files_inside, name_problem, path_inside
-from .problems import Problem, UserError
+from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
     excess_of_yaml,
@@ -33,7 +33,15 @@ from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import summarize
-from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .tokenizer import (
+    CONTINUATION_MARK,
+    SPACE_MARK,
+    Vocabulary,
+    fingerprint,
+    fingerprint_of_folder,
+    train_tokenizer,
+    vocabulary_of,
+)
 from .wording import duration
 
 __all__ = [
@@ -71,6 +79,7 @@ __all__ = [
     "file_sha256",
     "files_inside",
     "fingerprint",
+    "fingerprint_of_folder",
     "folder_problem",
     "hide_credentials",
     "is_url",
@@ -79,6 +88,7 @@ __all__ = [
     "name_problem",
     "new_file",
     "new_folder",
+    "number_problems",
     "parse_record",
     "path_inside",
     "prepare_corpus",

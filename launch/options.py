@@ -27,6 +27,8 @@ from .errors import LaunchError, did_you_mean
 from .recipes import find_recipe
 
 ArgsT = TypeVar("ArgsT")
+TRUST = "trust_checkpoint"
+"""The option that lets a foreign checkpoint run code."""
 
 _SHOWN = 200  # characters of a wrong value
 
@@ -48,6 +50,7 @@ def read_options(
             parser.error(f"{text[:40]}...: {problem}")
     remember_environment("ACN_")
     values = vars(parser.instantiate(parser.parse_args(list(words))))
+    _check_trust(parser, values, words)
     given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
     found: list[tuple[str, str]] = []
     args = take_credentials(given, lambda url, field: found.append((url, field)))
@@ -181,6 +184,12 @@ class _ConfigFile(ActionConfigFile):
             if problem is not None:
                 raise ArgumentError(None, f"config={values}: {problem}")
         super().__call__(parser, cfg, file, option_string)
+
+
+def _check_trust(parser: OptionParser, values: dict[str, Any], words: Sequence[str]) -> None:
+    """Trust is declared by whoever types the command: files come along with what is not to be trusted."""
+    if values.get(TRUST) is True and not any(word.partition("=")[0] == f"--{TRUST}" for word in words):
+        parser.error(f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else")
 
 
 def _check_environment(parser: OptionParser) -> None:

@@ -79,8 +79,8 @@ def find_source(config: PublishConfig) -> tuple[Source | None, list[Problem]]:
 def is_run(path: Path) -> bool:
     """Whether `path` is the folder of a pretraining run."""
     try:
-        text = (path / RUN_CONFIG).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = path_inside(path, RUN_CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return False
     return any(line.startswith("global_batch_size:") for line in text.splitlines())
 
@@ -260,7 +260,7 @@ def _is_origin(folder: Path, cut: CutResults) -> bool:
     if results is None:
         return False
     same = all(getattr(results, name) == getattr(cut, name) for name in ("task", "seed", "full_score", "connectivity"))
-    return same and results.depth_scores[cut.depth] == cut.score
+    return same and results.depth_scores[cut.depth : cut.depth + 1] == [cut.score]
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_pipeline import Problem, hide_credentials
+from data_pipeline import Problem, hide_credentials, number_problems
 
 from .deepspeed import DeepSpeedConfig
 from .kubernetes import KubernetesConfig
@@ -111,7 +111,8 @@ class LaunchConfig:
         """`header_problems` has more once these are fixed."""
         if self.engine not in ENGINES:
             return [Problem("engine", repr(self.engine), f"must be one of: {', '.join(ENGINES)}")]
-        found = [
+        found = number_problems(self)
+        found += [
             Problem(name, getattr(self, name), f"must be at least {least}")
             for name, least in {"nodes": 1, "gpus_per_node": 0, "max_restarts": 0}.items()
             if getattr(self, name) < least
