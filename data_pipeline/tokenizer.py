@@ -221,6 +221,20 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def fingerprint_of_folder(folder: Path) -> str:
+    """The fingerprint of a saved tokenizer, without loading transformers.
+
+    Raises DataError when the folder holds no readable tokenizer.json.
+    """
+    file = folder / TOKENIZER_FILE
+    if not file.is_file():
+        raise DataError(f"{file} is missing: put the folder's tokenizer back")
+    try:
+        return fingerprint(Tokenizer.from_file(str(file)))
+    except Exception as error:  # the library raises bare Exception on malformed files
+        raise DataError(f"{file} is damaged ({error}): put the folder's tokenizer back") from error
+
+
 def vocabulary_faults(vocabulary: Vocabulary, read: Callable[[str], bytes]) -> list[str]:
     """How a saved tokenizer differs from the vocabulary that describes it, without loading transformers.
 
