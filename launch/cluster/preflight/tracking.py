@@ -55,7 +55,7 @@ def _judge_mlflow(answers: Sequence[Answer], site: Site) -> list[Finding]:
     if problem := answer.facts["problem"]:
         fix = (
             "start the server, correct --tracking.mlflow, or train without it: metrics.jsonl has everything, and "
-            "`acn track sync RUN` sends it later"
+            "`acn track sync RUN --tracking.mlflow URI` sends it later"
         )
         return [warning("mlflow", where, f"{store} does not answer ({problem})", fix)]
     return [fine("mlflow", where, f"{store} answers" if "sqlite" not in store else f"{store} can be written")]
