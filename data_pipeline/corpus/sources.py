@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..credentials import where_to_keep
 from ..errors import DataError, UnfinishedError
 from ..filesystem import is_url, open_filesystem, public_url
 from ..problems import Problem
@@ -344,7 +345,10 @@ def _remote_listing(url: str) -> list[tuple[str, int, str]]:
             infos = [filesystem.info(path)]
     except FileNotFoundError as error:
         # HTTP's driver says this of every failure
-        if getattr(error.__cause__, "status", 404) not in (404, 410):
+        status = getattr(error.__cause__, "status", 404)
+        if status in (401, 403):
+            raise PermissionError(f"the server answers {status} to these credentials: {where_to_keep(url)}") from error
+        if status not in (404, 410):
             raise ConnectionError(str(error.__cause__)) from error
         infos = []
     files = [info for info in infos if info["type"] == "file"]

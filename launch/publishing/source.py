@@ -99,7 +99,10 @@ def _identify(path: Path) -> Source | Problem:
                 "is a run without a model yet",
                 f"let it finish, or `acn export {path} FOLDER` and publish FOLDER with --run {path}",
             )
-        return Source("pretrained", path / "model")
+        try:
+            return Source("pretrained", path_inside(path, "model"))
+        except DataError as error:  # a link to somebody else's model
+            return error.problems[0]
     if not (path / "config.json").is_file():
         if tasks := [folder.name for folder in _task_folders(path)]:
             return Problem(
@@ -264,9 +267,9 @@ def _is_origin(folder: Path, cut: CutResults) -> bool:
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:
-    """The TASK folders of a suite that are finished, cut models left out."""
+    """The TASK folders of a suite that are finished; cut models are left out, and links, which name other folders."""
     for path in sorted(suite.glob(f"*/{RESULTS_FILE}")):
-        if "depth_scores" in read_json(path):
+        if not path.parent.is_symlink() and "depth_scores" in read_json(path):
             yield path.parent
 
 

@@ -65,6 +65,19 @@ def test_what_a_link_leads_to_is_not_published(publish, runs, tmp_path, model, n
     assert not (tmp_path / "hub").exists()
 
 
+def test_folders_that_links_of_a_run_or_suite_lead_to_are_not_published(publish, runs, tmp_path):
+    (runs / "acn/model").rename(tmp_path / "private")
+    (runs / "acn/model").symlink_to(tmp_path / "private")
+    code, _, err = publish(runs / "acn", *DRY, tmp_path / "hub")
+    assert code == 2
+    assert "'model' is a link out of the folder" in err
+    (runs / f"glue/{TASK}").rename(tmp_path / "task")
+    (runs / f"glue/{TASK}").symlink_to(tmp_path / "task")
+    code, _, err = publish(tmp_path / "private", "--glue", runs / "glue", *DRY, tmp_path / "hub")
+    assert code == 2
+    assert "holds no results" in err
+
+
 @pytest.mark.parametrize("extra", ["link", "pipe"])
 def test_a_publication_that_somebody_put_something_into_is_not_replaced(publish, runs, tmp_path, extra):
     assert publish(runs / "small", *DRY, tmp_path / "hub")[0] == 0
