@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from data_pipeline import file_sha256
+from data_pipeline import file_sha256, name_problem
 from modeling import AcnConfig, AcnForSequenceClassification, divergence
 
 from .errors import EvalError
@@ -46,6 +46,7 @@ def read_model_config(folder: str) -> AcnConfig:
             there was changed since.
     """
     path = Path(folder)
+    _check_files(path)
     if not (path / "config.json").is_file():
         raise EvalError(
             f"model={folder} is not a model folder (no config.json in it): give RUN/model, or a fine-tuned one"
@@ -62,6 +63,19 @@ def read_model_config(folder: str) -> AcnConfig:
         return AcnConfig.from_pretrained(folder)
     except Exception as error:  # strict validation raises its own classes
         raise EvalError(f"{path / 'config.json'} is not valid: {error}") from error
+
+
+def _check_files(folder: Path) -> None:
+    """Raise `EvalError` for what is no file to read, a pipe for instance, and for weights of other folders."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EvalError(f"model={folder}: {path.name} is neither a regular file nor a folder: remove it")
+        if path.name.endswith(".index.json") and path.is_file():
+            parts = read_json(path)
+            names = parts.get("weight_map", {}) if isinstance(parts, dict) else {}
+            for name in names.values() if isinstance(names, dict) else [names]:
+                if (wrong := name_problem(name, plain=True)) is not None:
+                    raise EvalError(f"{path} names the weights {str(name)[:200]!r}, which {wrong}: export it again")
 
 
 def load_tokenizer(folder: str, config: AcnConfig) -> Any:

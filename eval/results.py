@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data_pipeline import as_json, file_sha256, parse_record
+from data_pipeline import as_json, file_sha256, name_problem, parse_record
 
 from .errors import EvalError
 from .files import read_json
@@ -100,6 +100,8 @@ class TrialResults:
         ]
         if not 0 <= self.cut_depth < depths:
             problems.append(f"cut_depth={self.cut_depth} is outside 0..{depths - 1}")
+        if (wrong := name_problem(self.task, plain=True)) is not None:  # files are called after it
+            problems.append(f"task {self.task[:80]!r} {wrong}")
         return problems
 
 
@@ -200,6 +202,8 @@ class CutResults:
         """
         try:
             cut = parse_record(cls, value)
+            if (wrong := name_problem(cut.task, plain=True)) is not None:
+                raise ValueError(f"task {cut.task[:80]!r} {wrong}")
             if not 0 <= cut.depth <= cut.layers:
                 raise ValueError(f"depth={cut.depth} is outside 0..{cut.layers}")
             if cut.speed is not None and not {str(cut.depth), str(cut.layers)} <= cut.speed.depths.keys():

@@ -1,6 +1,5 @@
 """A ZeRO checkpoint becomes a plain Hugging Face folder."""
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import new_folder
+from data_pipeline import copy_files, new_folder
 from modeling import AcnConfig, AcnForMaskedLM, divergence, non_finite_weights
 
 from ..errors import PretrainError
@@ -60,7 +59,7 @@ def export_checkpoint(
         model.truncate(depth)
     disable_progress_bar()
     with new_folder(output, replace=True) as aside:
-        shutil.copytree(tokenizer, aside, dirs_exist_ok=True)
+        copy_files(tokenizer, aside)
         model.save_pretrained(aside)
     return output
 
