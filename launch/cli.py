@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: after help (0), and for a mistake in the words themselves (2).
     """
     argv = sys.argv[1:] if argv is None else argv
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started from here looks for modules in the working folder
     if not argv:
         print(_overview(), end="", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from data_pipeline import read_yaml, write_text
+from data_pipeline import read_yaml, take_credentials, write_text
 
 from .errors import LaunchError
 from .options import TRUST
@@ -17,8 +17,11 @@ RUN_CONFIG = "config.yaml"
 
 
 def write_config(args: Any, path: Path) -> None:
-    """Write the dataclass `args` as YAML to `path`, atomically; without trust, which is declared anew each time."""
-    plain = plain_config(args)
+    """Write the dataclass `args` as YAML to `path`, atomically.
+
+    Without trust, which is declared anew each time, and without credentials.
+    """
+    plain = plain_config(take_credentials(args))
     plain.pop(TRUST, None)
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
 

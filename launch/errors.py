@@ -1,11 +1,14 @@
 """Which exceptions are written for the user, and shown without a traceback."""
 
 import difflib
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from data_pipeline import UserError
+from data_pipeline import UserError, hide_credentials
 
 
 class LaunchError(UserError):
@@ -47,7 +50,11 @@ def failures() -> tuple[type[RuntimeError], ...]:
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:
-    """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
+    """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C.
+
+    Nothing that is said meanwhile has credentials in it, by the libraries' logs and in tracebacks too.
+    """
+    logging.setLogRecordFactory(_record_without_credentials)
     try:
         from pretrain import LostRankError
 
@@ -63,10 +70,27 @@ def reported(verb: str, run: Callable[[], int]) -> int:
         _print(verb, str(error))
         return 1
     except LostRankError as error:  # each rank has its own
-        print(f"acn {verb}: error: {error}", file=sys.stderr, flush=True)
+        print(hide_credentials(f"acn {verb}: error: {error}"), file=sys.stderr, flush=True)
         return 1
+    except Exception:
+        said = traceback.format_exc()
+        if (hidden := hide_credentials(said)) == said:
+            raise
+        print(hidden, end="", file=sys.stderr)
+        return 1
+
+
+def _record_without_credentials(*args: Any, **options: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **options)
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError):  # a library's own mistake, which logging reports
+        return record
+    if (hidden := hide_credentials(said)) != said:
+        record.msg, record.args = hidden, ()
+    return record
 
 
 def _print(verb: str, message: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"acn {verb}: error: {message}", file=sys.stderr)
+        print(hide_credentials(f"acn {verb}: error: {message}"), file=sys.stderr)

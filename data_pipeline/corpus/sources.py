@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..credentials import where_to_keep
 from ..errors import DataError, UnfinishedError
-from ..filesystem import is_url, open_filesystem
+from ..filesystem import is_url, open_filesystem, public_url
 from ..problems import Problem
 from .cleaning import CleaningConfig
 from .formats import FORMATS, UNKNOWN_BYTES, Batch, MalformedRule, RowCheck, Slice, read_slice, reading, suffix_format
@@ -107,6 +108,10 @@ class Source:
         if not files:
             where = f" (it is relative to {Path.cwd()})" if self.is_local else ""
             return [Problem(path, wrong="matches no file", fix=f"correct the path{where}")]
+        pipes = [file for file in files if self.is_local and not Path(file).is_dir() and not Path(file).is_file()]
+        if pipes:
+            fix = "write the text to a file: it is read more than once"
+            return [Problem(repr(pipes[0]), wrong="is neither a regular file nor a folder", fix=fix)]
         folders = [file for file in files if self.is_local and Path(file).is_dir()]
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
@@ -341,13 +346,16 @@ def _remote_listing(url: str) -> list[tuple[str, int, str]]:
             infos = [filesystem.info(path)]
     except FileNotFoundError as error:
         # HTTP's driver says this of every failure
-        if getattr(error.__cause__, "status", 404) not in (404, 410):
+        status = getattr(error.__cause__, "status", 404)
+        if status in (401, 403):
+            raise PermissionError(f"the server answers {status} to these credentials: {where_to_keep(url)}") from error
+        if status not in (404, 410):
             raise ConnectionError(str(error.__cause__)) from error
         infos = []
     files = [info for info in infos if info["type"] == "file"]
     return sorted(
         (
-            filesystem.unstrip_protocol(info["name"]),
+            public_url(filesystem, info["name"]),
             int(info.get("size") or 0),
             str(info.get("ETag") or info.get("etag") or "").strip('"'),
         )

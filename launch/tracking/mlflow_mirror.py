@@ -19,10 +19,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import data_pipeline
-from data_pipeline import DataError, write_json
+from data_pipeline import (
+    DataError,
+    files_inside,
+    hide_credentials,
+    path_inside,
+    take_credentials,
+    with_credentials,
+    without_credentials,
+    write_json,
+)
 
 from .config import SQLITE, sqlite_path
 from .record import METRICS, Record, read_points, read_record
@@ -75,9 +83,11 @@ class MirrorThread(threading.Thread):
         reported = self._warned_at is not None and time.monotonic() - self._warned_at < _REMIND_SECONDS
         if (self.is_alive() or not self._complete) and not reported:
             logger.warning(
-                "MLflow at %s does not have all of this run yet; send the rest with: acn track sync %s",
+                "MLflow at %s does not have all of this run yet; send the rest with: acn track sync %s "
+                "--tracking.mlflow %s",
                 self._mirror.store,
                 self._mirror.run_dir,
+                self._mirror.store,
             )
 
     def run(self) -> None:
@@ -102,12 +112,13 @@ class MirrorThread(threading.Thread):
                 reason = (str(error).strip().splitlines() or [""])[0][:300]
                 logger.warning(
                     "MLflow at %s failed (%s: %s). The run goes on and records everything in %s; MLflow is tried again "
-                    "from time to time, and `acn track sync %s` sends what it misses in the end.",
+                    "from time to time, and `acn track sync %s --tracking.mlflow %s` sends what it misses in the end.",
                     self._mirror.store,
                     type(error).__name__,
-                    self._mirror.hide_password(reason),
+                    hide_credentials(reason),
                     self._mirror.run_dir / METRICS,
                     self._mirror.run_dir,
+                    self._mirror.store,
                 )
             return False
         return True
@@ -128,22 +139,20 @@ class MlflowMirror:
         """Id of the MLflow run once the server has answered."""
         # Absolute, so that a later change of the working folder does not open another database.
         self._database = sqlite_path(uri).absolute() if uri.startswith(SQLITE) else None
-        self._uri = f"{SQLITE}{self._database}" if self._database else uri
-        self.store = without_password(self._uri)
+        uri = f"{SQLITE}{self._database}" if self._database else take_credentials(uri)
+        self._uri = with_credentials(uri)
+        self.store = without_credentials(uri)
         """The URI as it may be shown."""
         self.run_dir = run_dir
         self._resend = resend
         self._sent_bytes = 0
         self._newest: dict[str, int] = {}  # milliseconds of the newest point that the store had, by metric
         self._sent_files: dict[str, str] = {}
+        self._refused: set[str] = set()
         self._sent_record: Record | None = None
         self._saved_state: dict[str, Any] | None = None
         self._client: Any = None
         import_mlflow()
-
-    def hide_password(self, text: str) -> str:
-        """`text` with the password of the store's URI taken out."""
-        return text.replace(self._uri, self.store)
 
     def push(self) -> None:
         """Send what the store does not have yet of the record; raises at the first failure, and can be called again."""
@@ -273,9 +282,15 @@ class MlflowMirror:
         self._sent_bytes = end
 
     def _push_files(self, record: Record) -> None:
-        """Upload the files and folders that changed since they were last sent."""
+        """Upload the files and folders that changed since they were last sent; none that lead out of the run's."""
         for name, artifact_path in record.files.items():
-            path = self.run_dir / name
+            try:
+                path = file_to_send(self.run_dir, name)
+            except DataError as error:
+                if name not in self._refused:
+                    logger.warning("not sent to MLflow: %s", error)
+                    self._refused.add(name)
+                continue
             content = _describe_content(path)
             if content is None or self._sent_files.get(name) == content:
                 continue
@@ -289,6 +304,18 @@ class MlflowMirror:
         else:
             ended = round((record.ended or record.started) * 1000)
             self._client.set_terminated(self.run_id, record.status, end_time=ended)
+
+
+def file_to_send(run_dir: Path, name: str) -> Path:
+    """The file or folder that a record names.
+
+    Raises:
+        DataError: it, or something in it, is no regular file of the run's folder.
+    """
+    path = path_inside(run_dir, name)
+    if path.is_dir():
+        files_inside(path)
+    return path
 
 
 @dataclass
@@ -327,14 +354,6 @@ def import_mlflow() -> None:
     # Creating the tables of a new database is not news to the user (50 lines otherwise).
     for chatty in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def without_password(uri: str) -> str:
-    """`uri` without user and password, if it has them."""
-    parts = urlsplit(uri)
-    if parts.username is None and parts.password is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _describe_content(path: Path) -> str | None:
