@@ -116,9 +116,6 @@ class Source:
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
             return [Problem(path, wrong="is a folder", fix=fix)]
-        special = [file for file in files if self.is_local and not Path(file).is_file()]
-        if special:
-            return [Problem(path, wrong="is no regular file", fix="give a file that can be read more than once")]
         suffixes = {file: suffix_format(file)[0] for file in files}
         strange = [file for file, kind in suffixes.items() if kind is None]
         if strange:
