@@ -4,8 +4,20 @@ from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .errors import DataError, UnfinishedError
-from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
+from .filesystem import (
+    FULL,
+    LOCK_FILE,
+    file_sha256,
+    is_url,
+    new_file,
+    new_folder,
+    os_problem,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .lock import OutputLock
 from .problems import Problem, UserError
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
@@ -20,7 +32,9 @@ from .wording import duration
 
 __all__ = [
     "CONTINUATION_MARK",
+    "FULL",
     "IGNORED_LABEL",
+    "LOCK_FILE",
     "MANIFEST_FILE",
     "SPACE_MARK",
     "TOKENIZER_FOLDER",
@@ -32,6 +46,7 @@ __all__ = [
     "MaskedBatch",
     "MaskingConfig",
     "Order",
+    "OutputLock",
     "PackedBatch",
     "PrepareConfig",
     "Problem",
@@ -54,6 +69,7 @@ __all__ = [
     "mask_blocks",
     "new_file",
     "new_folder",
+    "os_problem",
     "prepare_corpus",
     "summarize",
     "train_tokenizer",

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data_pipeline import write_text
+from data_pipeline import OutputLock, write_text
 from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
@@ -34,13 +34,15 @@ from .engine import (
     targets_per_micro_batch,
 )
 from .errors import lost_rank
-from .lock import lock_run
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
 from .recovery import Recovery, poison
 from .stop import StopRequest, reason
 from .validate import held_out_batches, validate_depths
 from .watchdog import Watchdog
+
+PATIENCE_SECONDS = 90.0
+"""How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
@@ -89,7 +91,8 @@ class Training:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.is_main = self.rank == 0
         # before checkpoints are looked for: the job before this one may still be writing its last
-        self._lock = lock_run(self.folder, console.say) if self.is_main else None
+        patience = PATIENCE_SECONDS
+        self._lock = OutputLock(self.folder, patience=patience, say=console.say) if self.is_main else None
         self.stream = TokenStream(config.data, config.stream, config.masking, self.rank, self.world_size)
         self.progress = first = first_progress(config, self.stream, self.world_size)
         self.watchdog = Watchdog(self.rank, config.hang_seconds)

@@ -138,7 +138,7 @@ def _serve(pipe: Connection, job: Job, vocabulary: Vocabulary | None, environmen
             pipe.send(None)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
-    except DataError as error:
+    except (DataError, OSError) as error:  # a full disk for instance
         pipe.send(error)
     except Exception:
         pipe.send(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
