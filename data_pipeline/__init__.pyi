@@ -18,6 +18,7 @@ from .filesystem import (
 )
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .lock import OutputLock
+from .pictures import as_label, save_picture
 from .problems import Problem, UserError
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
@@ -59,6 +60,7 @@ __all__ = [
     "UnfinishedError",
     "UserError",
     "Vocabulary",
+    "as_label",
     "default_lanes",
     "duration",
     "file_sha256",
@@ -71,6 +73,7 @@ __all__ = [
     "new_folder",
     "os_problem",
     "prepare_corpus",
+    "save_picture",
     "summarize",
     "train_tokenizer",
     "validation_batches",

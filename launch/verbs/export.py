@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from data_pipeline import OutputLock
 from pretrain import PretrainError
 
 from . import large_imports
@@ -30,8 +31,12 @@ class Args:
 
 def run(args: Args) -> int:
     """Find the checkpoint, export it, say where it is."""
-    output = Path(args.output)
-    if output.exists():
+    with OutputLock(Path(args.output), beside=True):
+        return _export(args, Path(args.output))
+
+
+def _export(args: Args, output: Path) -> int:
+    if output.exists() or output.is_symlink():
         raise PretrainError(f"output={output} exists: choose another folder or remove it")
     with large_imports():
         from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
@@ -46,7 +51,6 @@ def run(args: Args) -> int:
         check_installed()
     run_folder = checkpoint.path.parent.parent
     data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
-    output.parent.mkdir(parents=True, exist_ok=True)
     export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
     if args.onnx:
         _write_onnx(output)
