@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -75,14 +76,21 @@ def _name_aside(path: Path, kind: str, ending: str = "") -> Path:
 
 
 @contextmanager
-def _blamed_on(path: Path) -> Iterator[None]:
-    """Have errors of the system name `path`: a full disk names nothing, and a name aside tells a user little."""
+def blame(path: Path) -> Iterator[None]:
+    """Have errors of the system name `path`: a full disk names nothing, and a name aside tells a user little.
+
+    Libraries written in Rust, safetensors and tokenizers, have errors of their own for them: these become OSErrors.
+    """
     try:
         yield
     except OSError as error:
         aside = ".partial-" in str(error.filename)
         if error.errno is not None and (error.filename is None or aside):
             error.filename, error.filename2 = str(path), None
+        raise
+    except Exception as error:
+        if (match := re.search(r"\(os error (\d+)\)", str(error))) is not None:
+            raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
         raise
 
 
@@ -96,7 +104,7 @@ def new_file(path: Path, keep_ending: bool = False) -> Iterator[Path]:
         keep_ending: for writers that choose a format by the name's ending. Otherwise the name has another one, so that
             what a killed process leaves is not mistaken for a finished file of its kind.
     """
-    with _blamed_on(path):
+    with blame(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _name_aside(path, "partial", path.suffix if keep_ending else "")
         try:
@@ -113,7 +121,7 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Args:
         replace: an existing `path` gives way, but only once the new folder is complete.
     """
-    with _blamed_on(path):
+    with blame(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _name_aside(path, "partial")
         aside.mkdir()
@@ -147,8 +155,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file, atomically."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 file, atomically; bytes of the command line that are no text, in a path, stay what they are."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..filesystem import LOCK_FILE, is_url, open_filesystem, os_problem, write_bytes
+from ..filesystem import LOCK_FILE, blame, is_url, open_filesystem, os_problem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..lock import OutputLock
 from ..shards import Manifest
@@ -103,7 +103,8 @@ class Store:
         else:
             folder = Path(tempfile.mkdtemp(prefix="acn-prepare-"))
         try:
-            yield folder
+            with blame(Path(self.url)):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

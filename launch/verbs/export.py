@@ -31,13 +31,8 @@ class Args:
 
 def run(args: Args) -> int:
     """Find the checkpoint, export it, say where it is."""
-    with OutputLock(Path(args.output), beside=True):
-        return _export(args, Path(args.output))
-
-
-def _export(args: Args, output: Path) -> int:
-    if output.exists() or output.is_symlink():
-        raise PretrainError(f"output={output} exists: choose another folder or remove it")
+    output = Path(args.output)
+    _check_absent(output)
     with large_imports():
         from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
 
@@ -50,13 +45,20 @@ def _export(args: Args, output: Path) -> int:
 
         check_installed()
     run_folder = checkpoint.path.parent.parent
-    data = Path(yaml.safe_load((run_folder / "config.yaml").read_text())["data"])
-    export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
-    if args.onnx:
-        _write_onnx(output)
+    data = Path(yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["data"])
+    with OutputLock(output, beside=True):
+        _check_absent(output)  # again: another job may have been faster
+        export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
+        if args.onnx:
+            _write_onnx(output)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
     return 0
+
+
+def _check_absent(output: Path) -> None:
+    if output.exists() or output.is_symlink():
+        raise PretrainError(f"output={output} exists: choose another folder or remove it")
 
 
 def _write_onnx(model: Path) -> None:
