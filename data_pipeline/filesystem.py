@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .problems import Problem
+from .problems import Problem, UserError
 
 
 def is_url(path: str) -> bool:
@@ -79,19 +79,27 @@ def _name_aside(path: Path, kind: str, ending: str = "") -> Path:
 def blame(path: Path) -> Iterator[None]:
     """Have errors of the system name `path`: a full disk names nothing, and a name aside tells a user little.
 
-    Libraries written in Rust, safetensors and tokenizers, have errors of their own for them: these become OSErrors.
+    Some libraries have errors of their own for them, those written in Rust (safetensors, tokenizers) and shutil: these
+    become OSErrors.
     """
     try:
         yield
-    except OSError as error:
-        aside = ".partial-" in str(error.filename)
-        if error.errno is not None and (error.filename is None or aside):
-            error.filename, error.filename2 = str(path), None
+    except UserError:
         raise
     except Exception as error:
-        if (match := re.search(r"\(os error (\d+)\)", str(error))) is not None:
-            raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
+        if (number := _errno_of(error)) is None:
+            raise
+        names = (getattr(error, "filename", None), getattr(error, "filename2", None))
+        if names[0] is None or any(".partial-" in str(name) for name in names):
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
+
+
+def _errno_of(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = re.search(r"\[Errno (\d+)\]" if isinstance(error, shutil.Error) else r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said is not None else None
 
 
 @contextmanager

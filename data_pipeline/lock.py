@@ -95,6 +95,8 @@ class OutputLock:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not file.exists():  # it has just been let go, or cannot be made at all
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file)) from None
             if patience and self._say is not None:
                 self._say(f"waiting for {_read_holder(file)} to leave {self._output}")
             try:

@@ -1,16 +1,47 @@
-"""The resolved configuration of a run, written so that `--config` takes it back."""
+"""Files that commands write for people and programs: the configuration of a run, and reports in JSON."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_pipeline import write_text
+from data_pipeline import Problem, os_problem, write_text
 
 
 def write_config(args: Any, path: Path) -> None:
-    """Write the dataclass `args` as YAML to `path`, atomically."""
+    """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back."""
     plain = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def report_problems(field: str, file: str | None, mark: str, what: str) -> list[Problem]:
+    """Why a report may not be written to `file`: only an earlier one, a JSON object with `mark` in it, gives way.
+
+    Args:
+        field: the option that names the file.
+        what: what the report is of, for the message.
+    """
+    if file is None:
+        return []
+    path = Path(file)
+    try:
+        if path.is_symlink() or path.exists():
+            return [] if _has_mark(path, mark) else [
+                Problem(field, file, f"exists and is no {what}", "choose another file")
+            ]  # fmt: skip
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return [Problem(field, file, f"cannot be written: {folder} takes no files", "choose another file")]
+    except OSError as error:  # too long a name, for instance
+        return [os_problem(error, field, path)]
+    return []
+
+
+def _has_mark(path: Path, mark: str) -> bool:
+    try:
+        return mark in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False

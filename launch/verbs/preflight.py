@@ -1,6 +1,5 @@
 """acn preflight"""
 
-import json
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from data_pipeline import Problem
 
 from ..cluster.preflight import PreflightConfig
+from ..config_file import report_problems
 from ..errors import LaunchError, reported
 from ..ranks import run_local_ranks, server_of_ranks
 from . import pretrain as pretrain_verb
@@ -39,18 +39,11 @@ class Args(pretrain_verb.Args):
     """File for the findings and everything that was measured; an earlier report there is replaced."""
 
     def problems(self) -> list[Problem]:
-        return super().problems() + self.preflight.problems() + _report_problems(self.json)
-
-
-def _report_problems(file: str | None) -> list[Problem]:
-    if file is None or not Path(file).exists():
-        return []
-    try:
-        if "preflight" in json.loads(Path(file).read_bytes()):
-            return []
-    except (OSError, ValueError, TypeError):
-        pass
-    return [Problem("json", file, "exists and is no report of preflight", "choose another file")]
+        return (
+            super().problems()
+            + self.preflight.problems()
+            + report_problems("json", self.json, "preflight", "report of preflight")
+        )
 
 
 def run(args: Args) -> int:
