@@ -20,6 +20,13 @@ from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .lock import OutputLock
 from .pictures import as_label, save_picture
 from .problems import Problem, UserError
+from .records import (
+    as_json,
+    parse_record,
+    read_json,
+    read_record,
+    read_yaml,
+)
 from .shards import Manifest, Shard, Split
 from .stream.blocks import BlockReader
 from .stream.config import MaskingConfig, RemoteConfig, StreamConfig
@@ -60,6 +67,7 @@ __all__ = [
     "UnfinishedError",
     "UserError",
     "Vocabulary",
+    "as_json",
     "as_label",
     "default_lanes",
     "duration",
@@ -72,7 +80,11 @@ __all__ = [
     "new_file",
     "new_folder",
     "os_problem",
+    "parse_record",
     "prepare_corpus",
+    "read_json",
+    "read_record",
+    "read_yaml",
     "save_picture",
     "summarize",
     "train_tokenizer",

@@ -1,6 +1,7 @@
 """A prepared folder from outside: what its parts are called, and whether it is one."""
 
 from pathlib import Path
+from typing import Literal
 
 from .problems import Problem
 
@@ -8,6 +9,8 @@ MANIFEST_FILE = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"
 WORK_FOLDER = ".work"
 """Holds what an unfinished `acn prepare` has done so far; removed once the manifest is written."""
+Packing = Literal["blocks", "documents"]
+"""How documents fill the blocks, see `Manifest.packing`."""
 
 
 def folder_problem(directory: str | Path) -> Problem | None:

@@ -8,9 +8,9 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from .errors import DataError
 from .filesystem import file_sha256, write_bytes
-from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, Packing, folder_problem
 from .problems import Problem
+from .records import parse_json, parse_record
 from .tokenizer import Vocabulary, fingerprint_of_folder
 
 FORMAT_VERSION = 1
@@ -45,12 +46,13 @@ class Shard:
         return [row_group_blocks] * full + [rest] * (rest > 0)
 
 
-_SHARD_FIELDS = {field.name for field in fields(Shard)}
+_SHARD_TYPES = get_type_hints(Shard)
 
 
 def _shard_or_dict(parsed: dict[str, Any]) -> Any:
     """Make shards while parsing: a million dictionaries of them would take twice the memory of what they become."""
-    return Shard(**parsed) if parsed.keys() == _SHARD_FIELDS else parsed
+    is_shard = parsed.keys() == _SHARD_TYPES.keys() and all(type(parsed[name]) is _SHARD_TYPES[name] for name in parsed)
+    return Shard(**parsed) if is_shard else parsed
 
 
 @dataclass
@@ -73,15 +75,15 @@ class Manifest:
     """What a prepared folder holds; written last, so a folder with a manifest is complete."""
 
     seq_length: int
-    dtype: str
-    """"uint16" or "uint32"."""
+    dtype: Literal["uint16", "uint32"]
+    """How ids are stored."""
     row_group_blocks: int
     tokenizer: Vocabulary
     source: dict[str, Any]
     """Where the text came from: per field of the corpus configuration, the sources with their files."""
     splits: dict[str, Split]
     """"train" and "validation"."""
-    packing: str = "blocks"
+    packing: Packing = "blocks"
     """"blocks": documents joined by [SEP] run on from block to block; "documents": whole documents side by side in a
     block, each with its own [CLS] and [SEP], padded at the end (see `find_documents` in documents.py)."""
     statistics: dict[str, Any] = field(default_factory=dict)
@@ -114,26 +116,25 @@ class Manifest:
     @classmethod
     def from_bytes(cls, data: bytes, file: str) -> "Manifest":
         """Parse and check the content of manifest.json, read from `file`; DataError when unknown or damaged."""
-        try:
-            content = json.loads(data, object_hook=_shard_or_dict)
-            version = content["format_version"]
-            if version != FORMAT_VERSION:
-                raise DataError(
-                    Problem(
-                        file,
-                        wrong=f"has format_version {version}, this program reads {FORMAT_VERSION}",
-                        fix="prepare again, or use the version of acn-lm that wrote it",
-                    )
+        fix = "run `acn prepare` again"
+        content = parse_json(data, file, fix=fix, object_hook=_shard_or_dict)
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            raise DataError(
+                Problem(
+                    file,
+                    wrong=f"has format_version {version}, this program reads {FORMAT_VERSION}",
+                    fix="prepare again, or use the version of acn-lm that wrote it",
                 )
-            content["tokenizer"]["special_ids"] = tuple(content["tokenizer"]["special_ids"])
-            content["tokenizer"] = Vocabulary(**content["tokenizer"])
-            for name, split in content["splits"].items():
-                content["splits"][name] = Split(**split)
-                if not all(isinstance(shard, Shard) for shard in split["shards"]):
-                    raise TypeError(f"a shard of {name!r} is not described as one")
-            manifest = cls(**content)
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(Problem(file, wrong=f"is damaged ({error!r})", fix="run `acn prepare` again")) from error
+            )
+        try:
+            manifest = parse_record(cls, content)
+            if version is None or manifest.seq_length < 1 or manifest.row_group_blocks < 1:
+                raise ValueError("format_version is missing, or seq_length or row_group_blocks not above 0")
+            if any(shard.blocks < 1 for split in manifest.splits.values() for shard in split.shards):
+                raise ValueError("a shard has no blocks")
+        except ValueError as reason:
+            raise DataError(Problem(file, wrong=f"is damaged: {reason}", fix=fix)) from reason
         for name, split in manifest.splits.items():
             if sum(shard.blocks for shard in split.shards) != split.blocks or any(
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
@@ -159,7 +160,7 @@ class Manifest:
             )
 
 
-def dtype_for(vocab_size: int) -> str:
+def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
     """The smallest stored type that holds every id below `vocab_size`."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 

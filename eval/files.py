@@ -1,8 +1,9 @@
 """Folders and files that a user names: whether they may be written, and reading JSON with an error that helps."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+import data_pipeline
 
 from .errors import EvalError
 
@@ -23,7 +24,4 @@ def read_json(path: Path) -> Any:
     Raises:
         EvalError: it cannot be read or is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvalError(f"{path} cannot be read as JSON ({error}): write it again or leave its folder out") from error
+    return data_pipeline.read_json(path, EvalError, "write it again or leave its folder out")

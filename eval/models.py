@@ -47,7 +47,8 @@ def read_model_config(folder: str) -> AcnConfig:
         raise EvalError(
             f"model={folder} is not a model folder (no config.json in it): give RUN/model, or a fine-tuned one"
         )
-    kind = read_json(path / "config.json").get("model_type")
+    content = read_json(path / "config.json")
+    kind = content.get("model_type") if isinstance(content, dict) else None
     if kind != AcnConfig.model_type:
         raise EvalError(
             f"model={folder} is of model_type {kind!r}, not {AcnConfig.model_type!r}: give one of this family"

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from data_pipeline import as_json, parse_record
+
 from .errors import EvalError
 from .files import read_json
-from .records import as_json, parse_record
 
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
 

@@ -1,4 +1,4 @@
-"""Files that commands write for people and programs: the configuration of a run, and reports in JSON."""
+"""Files that commands write and read again: the configuration of a run, and reports in JSON."""
 
 import json
 import os
@@ -8,13 +8,27 @@ from typing import Any
 
 import yaml
 
-from data_pipeline import Problem, os_problem, write_text
+from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, write_text
+
+from .errors import LaunchError
+
+RUN_CONFIG = "config.yaml"
+"""What a run was told, in its folder."""
 
 
 def write_config(args: Any, path: Path) -> None:
     """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back."""
     plain = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The configuration of the run in the folder `run`.
+
+    Raises:
+        LaunchError: there is none, or it is damaged.
+    """
+    return read_yaml(run / RUN_CONFIG, LaunchError, "put the file of the run back")
 
 
 def report_problems(field: str, file: str | None, mark: str, what: str) -> list[Problem]:
@@ -42,6 +56,7 @@ def report_problems(field: str, file: str | None, mark: str, what: str) -> list[
 
 def _has_mark(path: Path, mark: str) -> bool:
     try:
-        return mark in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError, RecursionError):
+        report = read_json(path)
+    except DataError:
         return False
+    return isinstance(report, dict) and mark in report

@@ -4,10 +4,10 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..folder import Packing
 from ..problems import Problem
 from .sources import CorpusConfig
 
-Packing = Literal["blocks", "documents"]
 _PART = re.compile(r"(\d+)/(\d+)")
 _WITHOUT_EFFECT = ("output", "workers", "part")  # on the bytes that are written
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..folder import WORK_FOLDER
+from ..folder import WORK_FOLDER, Packing
 from ..shards import Shard, ShardWriter, TokenArray, dtype_for
 from ..tokenizer import Vocabulary
 from .packing import PACKERS, Packer
@@ -32,7 +32,7 @@ class Job:
     seq_length: int
     row_group_blocks: int
     shard_row_groups: int
-    packing: str
+    packing: Packing
 
     def packer(self, folder: Any, split: str, stem: str, vocabulary: Vocabulary) -> Packer:
         """A packer that writes FOLDER/SPLIT/STEM-00000.parquet and so on."""
@@ -71,12 +71,8 @@ class Record:
 
     @classmethod
     def load(cls, store: Store, unit: int) -> "Record":
-        """Read the record of a finished unit."""
-        content = json.loads(store.read(cls.file(unit)))
-        for name, split in content["splits"].items():
-            shards = [Shard(**shard) for shard in split.pop("shards")]
-            content["splits"][name] = UnitSplit(shards=shards, **split)
-        return cls(**content)
+        """Read the record of a finished unit; DataError when it is damaged."""
+        return store.read_record(cls, cls.file(unit))
 
 
 def finished_units(store: Store) -> set[int]:

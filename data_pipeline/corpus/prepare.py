@@ -1,9 +1,8 @@
 """`acn prepare`: raw text becomes a tokenizer, token shards and a manifest."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -25,6 +24,15 @@ from .units import CONFIG_FILE, Plan, Unit, finished_manifest, open_plan
 _TOKENIZER_RECORD = f"{WORK_FOLDER}/tokenizer.json"
 _OURS = (MANIFEST_FILE, CONFIG_FILE, TOKENIZER_FOLDER, *SPLITS, WORK_FOLDER)
 """All that is written into an output."""
+
+
+@dataclass
+class _TokenizerRecord:
+    """What is kept of the tokenizer while the corpus is being prepared."""
+
+    vocabulary: Vocabulary
+    about: dict[str, Any]
+    """Where it came from."""
 
 
 def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
@@ -154,17 +162,16 @@ def _tokenizer(
         tokenizer.save_pretrained(folder)
         for file in sorted(folder.iterdir()):
             store.put(file, f"{TOKENIZER_FOLDER}/{file.name}")
-    write_json(store, _TOKENIZER_RECORD, {"vocabulary": asdict(vocabulary), "about": about})
+    write_json(store, _TOKENIZER_RECORD, asdict(_TokenizerRecord(vocabulary, about)))
     return vocabulary, about
 
 
 def _tokenizer_record(store: Store) -> tuple[Vocabulary, dict[str, Any]]:
     try:
-        content = json.loads(store.read(_TOKENIZER_RECORD))
+        record = store.read_record(_TokenizerRecord, _TOKENIZER_RECORD)
     except FileNotFoundError as error:
         raise DataError(f"part: nothing has been done in {store.url} yet: run the parts first") from error
-    special = tuple(content["vocabulary"].pop("special_ids"))
-    return Vocabulary(special_ids=special, **content["vocabulary"]), content["about"]
+    return record.vocabulary, record.about
 
 
 def _sample(

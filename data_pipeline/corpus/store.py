@@ -12,14 +12,18 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DataError
 from ..filesystem import LOCK_FILE, blame, is_url, open_filesystem, os_problem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..lock import OutputLock
+from ..records import decode_record
 from ..shards import Manifest
 
+T = TypeVar("T")
+
+DAMAGED_FIX = "remove the output and prepare it again, or put the file back"
 _JOBS = f"{WORK_FOLDER}/jobs"
 
 
@@ -54,6 +58,10 @@ class Store:
         if self.is_local:
             return (self._root / name).read_bytes()
         return bytes(self._remote(self._filesystem.cat_file, self._path(name)))
+
+    def read_record(self, kind: type[T], name: str) -> T:
+        """The dataclass `kind` that a JSON file holds; FileNotFoundError when there is none, DataError when damaged."""
+        return decode_record(kind, self.read(name), f"{self.url}/{name}", fix=DAMAGED_FIX)
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the files and folders directly inside a folder, without its lock; empty when there is none."""

@@ -6,20 +6,18 @@ it, and when, cannot be seen in the result. The plan of a prepared folder, its s
 there so that interrupted work is found again.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from ..errors import DataError
 from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..records import parse_yaml
 from ..shards import Manifest
 from .formats import Slice, cut_file
 from .sources import CorpusConfig, Source
-from .store import Store, read_manifest, write_json
+from .store import DAMAGED_FIX, Store, read_manifest, write_json
 
 _UNITS = 256  # aimed at in a large corpus: enough for many workers, few enough to keep their tails short
 _SMALLEST, _LARGEST = 4 << 20, 256 << 20  # bytes
@@ -48,15 +46,6 @@ class Unit:
     def bytes(self) -> int:
         """Stored size, at least 1."""
         return max(sum(part.bytes for part in self.slices), 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; `from_json` is the way back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Unit":
-        """A unit as `to_json` wrote it."""
-        return cls(**{**content, "slices": [Slice(**part) for part in content["slices"]]})
 
 
 def plan_units(corpus: CorpusConfig, unit_bytes: int) -> list[Unit]:
@@ -116,15 +105,14 @@ def open_plan(store: Store, settings: dict[str, Any], corpus: CorpusConfig, unit
     source = source_description(corpus)
     found = store.names()
     if WORK_FOLDER in found and store.size(_PLAN_FILE) is not None:
-        before = json.loads(store.read(_PLAN_FILE))
-        _compare(store, before["settings"], settings, before["source"], source, "holds unfinished work")
-        return Plan(settings, source, [Unit.from_json(unit) for unit in before["units"]])
+        before = store.read_record(Plan, _PLAN_FILE)
+        _compare(store, before.settings, settings, before.source, source, "holds unfinished work")
+        return before
     if found - {WORK_FOLDER} or store.is_file():
         raise DataError(f"output: {store.url} exists and was not written by `acn prepare`: {_FIX}")
-    units = plan_units(corpus, unit_bytes)
-    content = {"settings": settings, "source": source, "units": [unit.to_json() for unit in units]}
-    write_json(store, _PLAN_FILE, content)
-    return Plan(settings, source, units)
+    plan = Plan(settings, source, plan_units(corpus, unit_bytes))
+    write_json(store, _PLAN_FILE, asdict(plan))
+    return plan
 
 
 def finished_manifest(store: Store, settings: dict[str, Any], corpus: CorpusConfig) -> Manifest | None:
@@ -137,7 +125,7 @@ def finished_manifest(store: Store, settings: dict[str, Any], corpus: CorpusConf
         return None
     if CONFIG_FILE not in found:
         raise DataError(f"output: {store.url} exists and was not written by `acn prepare`: {_FIX}")
-    before = yaml.safe_load(store.read(CONFIG_FILE)) or {}
+    before = parse_yaml(store.read(CONFIG_FILE), f"{store.url}/{CONFIG_FILE}", fix=DAMAGED_FIX)
     manifest = read_manifest(store)
     _compare(store, before, settings, manifest.source, source_description(corpus), "exists")
     return manifest

@@ -1,9 +1,10 @@
 """study.json as `acn study` writes it, read by the report without knowing which study it is."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from data_pipeline import parse_record
 
 from ..errors import EvalError
 from ..files import read_json
@@ -17,7 +18,7 @@ class StudyPoint:
 
     x: float
     mean: float
-    std: float | None
+    std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StudyCurve:
     x_label: str
     y_label: str
     points: list[StudyPoint]
-    reference: float | None
+    reference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,24 @@ class StudyResults:
     """The folder it was read from."""
 
 
-def _curve(value: dict[str, Any]) -> StudyCurve:
-    points = [StudyPoint(float(p["x"]), float(p["mean"]), p.get("std")) for p in value["points"]]
-    if not all(math.isfinite(number) for point in points for number in (point.x, point.mean)):
-        raise ValueError(f"curve {value['label']!r} has points that are not finite")
-    return StudyCurve(value["label"], value["x_label"], value["y_label"], points, value.get("reference"))
+@dataclass(frozen=True)
+class _StudyTable:
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class _StudyFile:
+    """study.json, as far as the report looks at it."""
+
+    study: str
+    model: str
+    connectivity: str
+    task: str
+    seeds: list[int]
+    curves: list[StudyCurve]
+    table: _StudyTable
+    notes: str = ""
 
 
 def read_study(path: Path) -> StudyResults:
@@ -71,20 +85,20 @@ def parse_study(value: Any, path: Path) -> StudyResults:
         EvalError: it is not complete.
     """
     try:
-        table = value["table"]
-        if any(len(row) != len(table["columns"]) for row in table["rows"]):
+        file = parse_record(_StudyFile, value)
+        if any(len(row) != len(file.table.columns) for row in file.table.rows):
             raise ValueError("a row of its table has more or fewer cells than there are columns")
-        return StudyResults(
-            study=str(value["study"]),
-            model=str(value["model"]),
-            connectivity=str(value["connectivity"]),
-            task=str(value["task"]),
-            seeds=list(value["seeds"]),
-            curves=[_curve(curve) for curve in value["curves"]],
-            columns=list(table["columns"]),
-            rows=[list(row) for row in table["rows"]],
-            notes=str(value.get("notes", "")),
-            path=path.parent,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvalError(f"{path} is not a study ({error!r}): run `acn study` again or leave its folder out") from error
+    except ValueError as error:
+        raise EvalError(f"{path} is not a study ({error}): run `acn study` again or leave its folder out") from error
+    return StudyResults(
+        study=file.study,
+        model=file.model,
+        connectivity=file.connectivity,
+        task=file.task,
+        seeds=file.seeds,
+        curves=file.curves,
+        columns=file.table.columns,
+        rows=file.table.rows,
+        notes=file.notes,
+        path=path.parent,
+    )

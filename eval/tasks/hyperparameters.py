@@ -8,9 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from data_pipeline import Problem
+from data_pipeline import Problem, read_yaml
 
 from ..errors import EvalError
 
@@ -61,9 +59,9 @@ def value_problems(values: Mapping[str, Any], where: str = "") -> list[Problem]:
     return problems
 
 
-def _check_table(table: Any, path: Path) -> dict[str, dict[str, Any]]:
+def _check_table(table: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     fix = "write it like eval/tasks/hyperparameters.yaml: defaults: {epochs: 3}, tasks: {rte: {epochs: 6}}"
-    if not isinstance(table, dict) or set(table) - {"defaults", "tasks"}:
+    if set(table) - {"defaults", "tasks"}:
         raise EvalError(f"hyperparameters={path} must hold `defaults` and `tasks` only: {fix}")
     tasks = table.get("tasks") or {}
     if not isinstance(tasks, dict):
@@ -94,11 +92,7 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         EvalError: the file cannot be read, or a name or value in it is wrong.
     """
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise EvalError(f"hyperparameters={path} cannot be read as YAML ({error}): name another file") from error
-    return _check_table(table, path)
+    return _check_table(read_yaml(path, EvalError, "name another file as --hyperparameters"), path)
 
 
 def choose_hyperparameters(

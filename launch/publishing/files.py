@@ -1,13 +1,12 @@
 """A publication, put together on disk: large files are linked, not copied, and nobody's own work is replaced."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data_pipeline import Problem, file_sha256, write_json
+from data_pipeline import DataError, Problem, file_sha256, read_record, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
@@ -31,6 +30,14 @@ class Publication:
 
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Receipt:
+    """The content of the file that tells a publication from what somebody else wrote."""
+
+    repo_id: str
+    files: dict[str, str | int]
 
 
 def place(source: Path, target: Path) -> None:
@@ -59,7 +66,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def write_receipt(folder: Path, repo_id: str) -> None:
     """Remember what was written into `folder`."""
-    write_json(folder / RECEIPT, {"repo_id": repo_id, "files": _state(folder)})
+    write_json(folder / RECEIPT, asdict(_Receipt(repo_id, _state(folder))))
 
 
 def _state(folder: Path) -> dict[str, str | int]:
@@ -76,8 +83,8 @@ def output_problems(output: Path, repo_id: str) -> list[Problem]:
     if not output.exists() and not output.is_symlink():
         return []
     try:
-        receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        receipt = read_record(_Receipt, output / RECEIPT)
+    except DataError:
         return [
             Problem(
                 "output",
@@ -85,15 +92,15 @@ def output_problems(output: Path, repo_id: str) -> list[Problem]:
                 fix="choose another --output",
             )
         ]
-    if receipt["repo_id"] != repo_id:
+    if receipt.repo_id != repo_id:
         return [
             Problem(
                 "output",
-                wrong=f": {output} is a publication of {receipt['repo_id']}",
+                wrong=f": {output} is a publication of {receipt.repo_id}",
                 fix="choose another --output, or remove it",
             )
         ]
-    now, then = _state(output), receipt["files"]
+    now, then = _state(output), receipt.files
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         return [

@@ -18,13 +18,14 @@ from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_j
 from modeling import AcnConfig
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, tokenizer_folder
 
+from ..config_file import read_config
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
 from .facts import without_places
 from .files import REVISIONS, SIBLINGS, Publication, Target, place
 from .source import Source, steps_of, weight_files
-from .training import RUN_CONFIG, Pretraining, read_pretraining
+from .training import Pretraining, read_pretraining
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")
 _PICTURE = "pretraining.png"
@@ -183,7 +184,7 @@ def _exported(run: Path, name: str) -> Iterator[Path]:
     if (run / "models" / name / "config.json").is_file():
         yield run / "models" / name
         return
-    data = Path(yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))["data"])
+    data = Path(read_config(run)["data"])
     with tempfile.TemporaryDirectory(dir=run, prefix=".publish-") as scratch:
         yield export_checkpoint(
             find_checkpoint(run / "checkpoints" / name), Path(scratch) / name, tokenizer_folder(data)

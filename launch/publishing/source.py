@@ -20,8 +20,8 @@ from eval import (
 )
 from pretrain.checkpoints import MARKER, step_folders, step_of
 
+from ..config_file import RUN_CONFIG
 from .config import PublishConfig
-from .training import RUN_CONFIG
 
 Kind = Literal["pretrained", "finetuned", "cut", "dataset"]
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
@@ -80,7 +80,7 @@ def is_run(path: Path) -> bool:
     """Whether `path` is the folder of a pretraining run."""
     try:
         text = (path / RUN_CONFIG).read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
     return any(line.startswith("global_batch_size:") for line in text.splitlines())
 

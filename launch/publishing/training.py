@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_pipeline import DataError, Manifest
 from pretrain import PretrainError
 from pretrain.checkpoints import find_checkpoint
 
+from ..config_file import read_config
 from ..tracking import METRICS, read_points, read_record
-
-RUN_CONFIG = "config.yaml"
-"""What a run was told, in its folder."""
 
 # what somebody needs to train such a model again; the rest says where this one was trained
 _RECIPE = (
@@ -76,7 +72,7 @@ class Pretraining:
 
 def read_pretraining(run: Path, whole: bool) -> Pretraining:
     """The facts of a run; `whole` says whether what is published is its last state."""
-    config = yaml.safe_load((run / RUN_CONFIG).read_text(encoding="utf-8"))
+    config = read_config(run)
     metrics, watts = _read_metrics(run / METRICS)
     record = read_record(run)
     try:

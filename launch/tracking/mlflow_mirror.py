@@ -10,18 +10,19 @@ has (same name, step, time and value). Other things are set to what the record s
 """
 
 import getpass
-import json
 import logging
 import os
 import re
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from data_pipeline import write_json
+import data_pipeline
+from data_pipeline import DataError, write_json
 
 from .config import SQLITE, sqlite_path
 from .record import METRICS, Record, read_points, read_record
@@ -290,11 +291,24 @@ class MlflowMirror:
             self._client.set_terminated(self.run_id, record.status, end_time=ended)
 
 
+@dataclass
+class _State:
+    """The content of mlflow.json."""
+
+    run_id: str
+    experiment: str
+    tracking_uri: str
+    """Without a password."""
+    sent_bytes: int
+    """Of metrics.jsonl."""
+    sent_files: dict[str, str]
+
+
 def read_state(run_dir: Path) -> dict[str, Any]:
     """What mlflow.json says of the run in `run_dir`; nothing if it is missing or damaged."""
     try:
-        return json.loads((run_dir / STATE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return vars(data_pipeline.read_record(_State, run_dir / STATE))
+    except DataError:
         return {}
 
 

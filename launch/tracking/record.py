@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import data_pipeline
 from data_pipeline import write_json
 
 from ..errors import LaunchError
@@ -86,12 +87,9 @@ def read_record(run_dir: Path) -> Record | None:
         LaunchError: record.json is damaged.
     """
     path = run_dir / RECORD
-    try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (ValueError, TypeError) as error:
-        raise LaunchError(f"{path} is damaged ({error}): remove it, the next run or sync writes a new one") from error
+    return data_pipeline.read_record(Record, path, LaunchError, "remove it, the next run or sync writes a new one")
 
 
 class MetricsFile:
@@ -160,7 +158,7 @@ def read_points(path: Path, start: int = 0) -> Iterator[tuple[int, list[tuple[st
                 record = json.loads(line)
                 when, step = round(record.pop("time") * 1000), record.pop("step")
                 yield start, [(name, float(value), when, step) for name, value in record.items()]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 logger.warning("%s: the line that ends at byte %d is no record and is left out", path, start)
                 yield start, []
 

@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-import yaml
-
+from ..config_file import RUN_CONFIG, read_config
 from ..errors import LaunchError
 from .config import SyncConfig
 from .mlflow_mirror import MlflowMirror, read_state, without_password
@@ -64,7 +63,4 @@ def _make_record(run_dir: Path) -> Record:
 
 
 def _read_config(run_dir: Path) -> dict:
-    try:
-        return yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        return {}
+    return read_config(run_dir) if (run_dir / RUN_CONFIG).exists() else {}

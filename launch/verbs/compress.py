@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline import Problem
-from eval import EvalError, read_json
+from eval import EvalError
 from eval.compress import CompressConfig
 
 from ..tracking import TrackingConfig
@@ -49,11 +49,10 @@ def run(args: Args) -> int:
 
 def _record(args: Args, summary: "CutSummary") -> None:
     """The cut as a run of its own, child of the suite that its source belongs to, with the small model's files."""
-    from ..tracking import open_tracker
+    from ..tracking import open_tracker, read_state
 
     output = Path(args.output)
-    suite = Path(args.model).resolve().parent / "mlflow.json"
-    parent = read_json(suite).get("run_id") if suite.is_file() else None
+    parent = read_state(Path(args.model).resolve().parent).get("run_id")
     names = ("depth", "score", "full_score", "params", "full_params", "flops", "full_flops")
     files = [path for path in sorted(output.iterdir()) if path.is_file()]
     with open_tracker(

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from data_pipeline import OutputLock
 from pretrain import PretrainError
 
+from ..config_file import read_config
 from . import large_imports
 
 EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
@@ -45,7 +44,7 @@ def run(args: Args) -> int:
 
         check_installed()
     run_folder = checkpoint.path.parent.parent
-    data = Path(yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["data"])
+    data = Path(read_config(run_folder)["data"])
     with OutputLock(output, beside=True):
         _check_absent(output)  # again: another job may have been faster
         export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)

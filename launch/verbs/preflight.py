@@ -39,11 +39,8 @@ class Args(pretrain_verb.Args):
     """File for the findings and everything that was measured; an earlier report there is replaced."""
 
     def problems(self) -> list[Problem]:
-        return (
-            super().problems()
-            + self.preflight.problems()
-            + report_problems("json", self.json, "preflight", "report of preflight")
-        )
+        found = super().problems() + self.preflight.problems()
+        return found + report_problems("json", self.json, "preflight", "report of preflight")
 
 
 def run(args: Args) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from data_pipeline import file_sha256
+from data_pipeline import DataError, file_sha256, read_record
 
 from ..budget import Branch
 from ..engine import gather_objects
@@ -52,13 +52,6 @@ class Progress:
     optimizer: str = "adamw"
     """Whose states the checkpoint holds (`optim.name`)."""
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """The inverse of `dataclasses.asdict`."""
-        branch = values.get("branch")
-        parts = {"health": Health(**values["health"]), "branch": Branch(**branch) if branch else None}
-        return cls(**{**values, **parts})
-
     @property
     def layout(self) -> tuple[int, int, str]:
         """What decides how DeepSpeed cuts the states into files."""
@@ -85,6 +78,14 @@ class Checkpoint:
         return [
             name for name in largest_first[part::parts] if file_sha256(self.path / name) != self.files[name]["sha256"]
         ]
+
+
+@dataclass
+class _Marker:
+    """The content of COMPLETE."""
+
+    progress: Progress
+    files: dict[str, dict[str, Any]]
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -123,12 +124,11 @@ def newest_complete(run: Path) -> Checkpoint | None:
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None when it is incomplete."""
     try:
-        marker = json.loads((path / MARKER).read_text())
-        files = marker["files"]
-        if {name: file["bytes"] for name, file in files.items()} != file_sizes(path):
+        marker = read_record(_Marker, path / MARKER)
+        if {name: file["bytes"] for name, file in marker.files.items()} != file_sizes(path):
             return None
-        return Checkpoint(path, Progress.from_json(marker["progress"]), files)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Checkpoint(path, marker.progress, marker.files)
+    except (DataError, OSError, KeyError):
         return None
 
 

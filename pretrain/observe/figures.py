@@ -54,13 +54,20 @@ HEATMAPS = (
 
 
 def read_metrics(run: Path) -> Curves:
-    """Every metric of RUN/metrics.jsonl as {name: {step: value}}; what a resumed run logged again replaces the old."""
+    """Every metric of RUN/metrics.jsonl as {name: {step: value}}; what a resumed run logged again replaces the old.
+
+    Lines that are no record, such as a torn one, are passed over.
+    """
     curves: Curves = {}
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    for line in (run / "metrics.jsonl").read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            step = int(record.pop("step"))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
         for name, value in record.items():
-            if name not in ("step", "time") and isinstance(value, int | float):
-                curves.setdefault(name, {})[record["step"]] = value
+            if name != "time" and isinstance(value, int | float):
+                curves.setdefault(name, {})[step] = value
     return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
 
 

@@ -51,5 +51,5 @@ def _forget_after(run: Path, step: int) -> None:
 def _belongs(line: str, step: int) -> bool:
     try:
         return line.endswith("\n") and json.loads(line)["step"] <= step
-    except ValueError:  # torn by a kill
+    except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill, or by other hands
         return False
