@@ -30,10 +30,8 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     try:
         mirror.push()
     except Exception as error:  # whatever MLflow, its database or the network come up with
-        reason = mirror.hide_password(str(error).strip())
-        raise LaunchError(
-            f"MLflow at {mirror.store} failed ({type(error).__name__}: {reason}); what it has is kept, sync again"
-        ) from error
+        reason = mirror.explain(error)
+        raise LaunchError(f"MLflow at {mirror.store} failed ({reason}); what it has is kept, sync again") from error
     assert mirror.run_id is not None
     return mirror.store, mirror.run_id
 
