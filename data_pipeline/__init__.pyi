@@ -19,7 +19,7 @@ from .filesystem import (
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .lock import OutputLock
 from .pictures import as_label, save_picture
-from .problems import Problem, UserError
+from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
     parse_record,
@@ -35,7 +35,15 @@ from .stream.masking import IGNORED_LABEL, MaskedBatch, mask_blocks
 from .stream.order import Order, default_lanes
 from .stream.stream import TokenStream, validation_batches, world_problems
 from .stream.summary import summarize
-from .tokenizer import CONTINUATION_MARK, SPACE_MARK, Vocabulary, fingerprint, train_tokenizer, vocabulary_of
+from .tokenizer import (
+    CONTINUATION_MARK,
+    SPACE_MARK,
+    Vocabulary,
+    fingerprint,
+    fingerprint_of_folder,
+    train_tokenizer,
+    vocabulary_of,
+)
 from .wording import duration
 
 __all__ = [
@@ -73,12 +81,14 @@ __all__ = [
     "duration",
     "file_sha256",
     "fingerprint",
+    "fingerprint_of_folder",
     "folder_problem",
     "is_url",
     "iter_documents",
     "mask_blocks",
     "new_file",
     "new_folder",
+    "number_problems",
     "os_problem",
     "parse_record",
     "prepare_corpus",

@@ -1,7 +1,11 @@
 """What is wrong with a user's input, as data, and the error that tells it."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
+
+_LARGEST = 2**53  # integers up to it are exact as floats, which many of them become somewhere
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,25 @@ class UserError(ValueError):
     def problems(self) -> list[Problem]:
         """The problems; text is one whose parts are not known."""
         return [problem if isinstance(problem, Problem) else Problem("", wrong=str(problem)) for problem in self.args]
+
+
+def number_problems(value: Any, name: str = "") -> list[Problem]:
+    """Numbers that no computation could be right with, anywhere in a configuration: NaN, infinity, beyond 2^53.
+
+    Args:
+        value: a dataclass of options, and whatever may be inside one.
+        name: its dotted name; empty for the options of a command.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        is_usable = math.isfinite(value) and abs(value) <= _LARGEST
+        return [] if is_usable else [Problem(name, value, "must be a finite number, at most 2^53")]
+    return [problem for key, inner in _inside(value) for problem in number_problems(inner, f"{name}.{key}".strip("."))]
+
+
+def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
+    if is_dataclass(value):
+        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+    elif isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)

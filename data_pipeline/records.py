@@ -33,7 +33,7 @@ def read_json(path: Path, error: type[UserError] = DataError, fix: str = "write 
     Raises:
         UserError: of the class `error`; it is no file that can be read, not UTF-8, not JSON, or nested without end.
     """
-    return parse_json(_read(path, "JSON", error, fix), path, error, fix)
+    return parse_json(_read(path, error, fix), path, error, fix)
 
 
 def parse_json(
@@ -57,7 +57,7 @@ def read_yaml(path: Path, error: type[UserError] = DataError, fix: str = "write 
         UserError: of the class `error`; it is no file that can be read, not UTF-8, not YAML, no mapping with text as
             keys, nested without end, or grows beyond 100,000 values where its aliases are written out.
     """
-    return parse_yaml(_read(path, "YAML", error, fix), path, error, fix)
+    return parse_yaml(_read(path, error, fix), path, error, fix)
 
 
 def parse_yaml(
@@ -109,7 +109,7 @@ def read_record(kind: type[T], path: Path, error: type[UserError] = DataError, f
     Raises:
         UserError: of the class `error`; as `read_json`, or fields are missing or of the wrong type: all are named.
     """
-    return decode_record(kind, _read(path, "JSON", error, fix), path, error, fix)
+    return decode_record(kind, _read(path, error, fix), path, error, fix)
 
 
 def decode_record(
@@ -142,16 +142,24 @@ def parse_record(kind: type[T], value: Any) -> T:
 def as_json(record: Any) -> dict[str, Any]:
     """A dataclass as the JSON object that `parse_record` reads."""
     values = {field.name: getattr(record, field.name) for field in fields(record) if not _is_left_out(record, field)}
-    return {name: as_json(value) if is_dataclass(value) else value for name, value in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
 
 
-def _read(path: Path, form: str, error: type[UserError], fix: str) -> bytes:
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return as_json(value) if is_dataclass(value) else value
+
+
+def _read(path: Path, error: type[UserError], fix: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")  # a pipe would be waited for
         return path.read_bytes()
-    except (OSError, ValueError) as reason:
-        raise _unreadable(path, form, reason, error, fix) from reason
+    except (OSError, ValueError) as reason:  # a NUL in the name is a ValueError
+        raise error(Problem(str(path), wrong=f"cannot be read ({reason})", fix=fix)) from reason
 
 
 def _unreadable(file: str | Path, form: str, reason: Exception, error: type[UserError], fix: str) -> UserError:

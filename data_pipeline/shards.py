@@ -8,6 +8,7 @@ split may be shorter. So block b of a split is row b mod row_group_blocks of row
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -22,10 +23,11 @@ from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, Packing, folder_problem
 from .problems import Problem
 from .records import parse_json, parse_record
-from .tokenizer import Vocabulary, fingerprint_of_folder
+from .tokenizer import Vocabulary, vocabulary_faults
 
 FORMAT_VERSION = 1
 COLUMN = "tokens"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -79,7 +81,7 @@ class Manifest:
     """How ids are stored."""
     row_group_blocks: int
     tokenizer: Vocabulary
-    source: dict[str, Any]
+    source: dict[str, list[dict[str, Any]]]
     """Where the text came from: per field of the corpus configuration, the sources with their files."""
     splits: dict[str, Split]
     """"train" and "validation"."""
@@ -133,6 +135,8 @@ class Manifest:
                 raise ValueError("format_version is missing, or seq_length or row_group_blocks not above 0")
             if any(shard.blocks < 1 for split in manifest.splits.values() for shard in split.shards):
                 raise ValueError("a shard has no blocks")
+            if not all(_SHA256.fullmatch(shard.sha256) for split in manifest.splits.values() for shard in split.shards):
+                raise ValueError("a shard has no sha256")
         except ValueError as reason:
             raise DataError(Problem(file, wrong=f"is damaged: {reason}", fix=fix)) from reason
         for name, split in manifest.splits.items():
@@ -149,15 +153,11 @@ class Manifest:
         return self.splits[name]
 
     def _check(self, directory: Path) -> None:
-        if fingerprint_of_folder(directory / TOKENIZER_FOLDER) != self.tokenizer.fingerprint:
-            raise DataError(
-                Problem(
-                    "",
-                    wrong=f"vocabulary mismatch: {directory / TOKENIZER_FOLDER} is not the tokenizer the shards were "
-                    "written with",
-                    fix="put the original folder back, or run `acn prepare` again with this tokenizer",
-                )
-            )
+        folder = directory / TOKENIZER_FOLDER
+        faults = vocabulary_faults(self.tokenizer, lambda name: (folder / name).read_bytes())
+        if faults:
+            fix = "put the original folder back, or run `acn prepare` again with this tokenizer"
+            raise DataError(*(Problem("", wrong=f"vocabulary mismatch: {folder}/{fault}", fix=fix) for fault in faults))
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 TokenizerKind = Literal["wordpiece", "bpe"]
+TOKENIZER_FILE, _CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 CONTINUATION_MARK = "##"
 """What a WordPiece that goes on with a word begins with, in vocabularies that are trained here."""
 SPACE_MARK = "\u0120"
@@ -179,7 +180,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
@@ -225,13 +226,60 @@ def fingerprint_of_folder(folder: Path) -> str:
 
     Raises DataError when the folder holds no readable tokenizer.json.
     """
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER_FILE
     if not file.is_file():
-        raise DataError(f"{file} is missing: run `acn prepare` again")
+        raise DataError(f"{file} is missing: put the folder's tokenizer back")
     try:
         return fingerprint(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises bare Exception on malformed files
-        raise DataError(f"{file} is damaged ({error}): run `acn prepare` again") from error
+        raise DataError(f"{file} is damaged ({error}): put the folder's tokenizer back") from error
+
+
+def vocabulary_faults(vocabulary: Vocabulary, read: Callable[[str], bytes]) -> list[str]:
+    """How a saved tokenizer differs from the vocabulary that describes it, without loading transformers.
+
+    `read` gives the content of a file of the tokenizer's folder, and raises FileNotFoundError where there is none.
+    Each fault begins with the name of the file it is about.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(read(TOKENIZER_FILE).decode())
+    except FileNotFoundError:
+        return [f"{TOKENIZER_FILE} is missing"]
+    except Exception as error:  # the library raises bare Exception on malformed files
+        return [f"{TOKENIZER_FILE} cannot be read ({error})"]
+    if fingerprint(tokenizer) != vocabulary.fingerprint:
+        return [f"{TOKENIZER_FILE} is not the tokenizer that the shards were written with"]
+    size = max(tokenizer.get_vocab().values()) + 1
+    if vocabulary.vocab_size != size:
+        return [f"{TOKENIZER_FILE} has ids below {size}, the manifest says below {vocabulary.vocab_size}"]
+    try:
+        names = _special_names(read(_CONFIG_FILE))
+    except FileNotFoundError:
+        names = {}  # every token that is marked as special may be any of the five
+    except (ValueError, AttributeError) as error:
+        return [f"{_CONFIG_FILE} cannot be read ({error})"]
+    ids = {key: tokenizer.token_to_id(name) for key, name in names.items()}
+    faults = [
+        f"{_CONFIG_FILE} has the {key} {names[key]!r}, id {ids[key]}, the manifest says {key}_id "
+        f"{getattr(vocabulary, f'{key}_id')}"
+        for key in SPECIAL_TOKENS
+        if key in ids and getattr(vocabulary, f"{key}_id") != ids[key]
+    ]
+    marked = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    marked.update(number for number in ids.values() if number is not None)
+    used = {getattr(vocabulary, f"{key}_id") for key in SPECIAL_TOKENS} - {None}
+    special = set(vocabulary.special_ids)
+    if wrong := sorted((special - marked - used) | (used - special), key=str):
+        shown = ", ".join(map(str, wrong))
+        faults.append(f"{TOKENIZER_FILE} and the manifest do not agree on whether ids {shown} are special")
+    return faults
+
+
+def _special_names(config: bytes) -> dict[str, str]:
+    """The special tokens that a tokenizer_config.json names: the five, and others such as bos_token."""
+    found = {key: token for key, token in json.loads(config).items() if key.endswith("_token")}
+    named = {key: token.get("content") if isinstance(token, dict) else token for key, token in found.items()}
+    return {key: name for key, name in named.items() if isinstance(name, str)}
 
 
 def continuations(tokenizer_folder: str | Path, vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:

@@ -10,10 +10,12 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from modeling import AcnConfig, AcnForSequenceClassification
+from data_pipeline import file_sha256
+from modeling import AcnConfig, AcnForSequenceClassification, non_finite_weights
 
 from .errors import EvalError
 from .files import read_json
+from .results import check_files, find_cut, find_results
 from .tasks import Task
 
 # what pretraining does not train and fine-tuning starts afresh
@@ -37,10 +39,11 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_model_config(folder: str) -> AcnConfig:
-    """The configuration of the ACN-family model in `folder`.
+    """The configuration of the ACN-family model in `folder`, whose files are those that its record speaks of.
 
     Raises:
-        EvalError: `folder` is not a model folder, or its model is of another family.
+        EvalError: `folder` is not a model folder, its model is of another family, or what fine-tuning or cutting wrote
+            there was changed since.
     """
     path = Path(folder)
     if not (path / "config.json").is_file():
@@ -53,6 +56,8 @@ def read_model_config(folder: str) -> AcnConfig:
         raise EvalError(
             f"model={folder} is of model_type {kind!r}, not {AcnConfig.model_type!r}: give one of this family"
         )
+    if (record := find_cut(path) or find_results(path)) is not None:
+        check_files(path, record)
     try:
         return AcnConfig.from_pretrained(folder)
     except Exception as error:  # strict validation raises its own classes
@@ -67,7 +72,7 @@ def load_tokenizer(folder: str, config: AcnConfig) -> Any:
     """
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # a missing or broken file surfaces in many classes
         raise EvalError(f"model={folder} has no usable tokenizer ({error}): save it into this folder") from error
     if len(tokenizer) > config.vocab_size:
@@ -82,17 +87,23 @@ def _load(folder: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dic
     try:
         with quiet_transformers():
             # a checkpoint may be stored in half precision; fine-tuning and scores are float32
-            return AcnForSequenceClassification.from_pretrained(
+            model, info = AcnForSequenceClassification.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True, **kwargs
             )
     except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
         raise EvalError(f"model={folder}: its weights cannot be loaded ({error}): export it again") from error
+    if broken := non_finite_weights(model):
+        raise EvalError(f"model={folder}: weights are infinite or NaN ({_shown(broken)}): its training diverged")
+    return model, info
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _check_complete(folder: str, lacking: list[str]) -> None:
     if lacking:
-        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
-        raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
+        raise EvalError(f"model={folder}: weights are missing or misshapen ({_shown(lacking)}): export it again")
 
 
 def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
@@ -131,8 +142,16 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any) -> None:
-    """Write weights, configuration and tokenizer into `folder`."""
+def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any) -> dict[str, str]:
+    """Write weights, configuration and tokenizer into `folder`; returns the sha256 of weights and tokenizer by file.
+
+    Raises:
+        EvalError: the weights are not finite.
+    """
+    if broken := non_finite_weights(model):
+        raise EvalError(f"the model's weights are infinite or NaN ({_shown(broken)}): lower the learning rate")
     with quiet_transformers():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        written = [Path(name) for name in tokenizer.save_pretrained(folder)]
+    files = sorted({*folder.glob("*.safetensors*"), *(path for path in written if path.is_file())})
+    return {path.name: file_sha256(path) for path in files}

@@ -4,12 +4,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data_pipeline import as_json, parse_record
+from data_pipeline import as_json, file_sha256, parse_record
 
 from .errors import EvalError
 from .files import read_json
 
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
+
+
+@dataclass(frozen=True)
+class DepthSpeed:
+    """How fast a model is when cut at one depth."""
+
+    latency_ms: float
+    """Of one sequence."""
+    sequences_per_second: float
+    """In batches of 32."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency and throughput as `measure_speed` finds them, and on what."""
+
+    threads: int
+    depths: dict[str, DepthSpeed]
+    device: str = ""
+    seq_length: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +66,8 @@ class TrialResults:
     """Scores of linear probes by depth, on the features of the "pretrained" and of the "finetuned" encoder."""
     recut: list[dict[str, float]] | None = None
     """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
+    files: dict[str, str] | None = None
+    """The sha256 of the model's weights and tokenizer, by file; None where no model was written, or by version 0.1."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -111,8 +133,8 @@ class TaskResults(TrialResults):
     """Every point of the grid that was tried, with its score."""
     diagnostic: dict[str, float] | None = None
     """Of MNLI: Matthews' coefficient on GLUE's diagnostic set `ax`, where its labels are known."""
-    speed: dict[str, Any] | None = None
-    """Latency and throughput, measured; see `speed.measure_speed`."""
+    speed: Speed | None = None
+    """Measured at some depths."""
 
     @property
     def all_seeds(self) -> list[int]:
@@ -158,12 +180,14 @@ class CutResults:
     flops: int
     full_flops: int
     seq_length: int | None
-    speed: dict[str, Any] | None = None
-    """Of the whole and of the cut model; see `speed.measure_speed`."""
+    speed: Speed | None = None
+    """Of the whole and of the cut model."""
     checked_score: float | None = None
     """What the written model scored when it was run again; None where that was not done."""
     variants: dict[str, dict[str, float]] | None = None
     """ONNX files: `mb`, `latency_ms`, and `score` where it was measured."""
+    files: dict[str, str] | None = None
+    """The sha256 of the model's weights and tokenizer, by file; None in a record of version 0.1."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -173,7 +197,12 @@ class CutResults:
             EvalError: fields are missing or of the wrong type.
         """
         try:
-            return parse_record(cls, value)
+            cut = parse_record(cls, value)
+            if not 0 <= cut.depth <= cut.layers:
+                raise ValueError(f"depth={cut.depth} is outside 0..{cut.layers}")
+            if cut.speed is not None and not {str(cut.depth), str(cut.layers)} <= cut.speed.depths.keys():
+                raise ValueError("speed.depths lacks the whole or the cut model")
+            return cut
         except ValueError as error:
             raise EvalError(f"{path} is not the record of a cut: {error}: run `acn compress` again") from error
 
@@ -233,6 +262,29 @@ def read_trial(folder: Path) -> TrialResults:
     """
     path = folder / RESULTS_FILE
     return TrialResults.from_json(read_json(path), path)
+
+
+def check_files(folder: Path, record: TrialResults | CutResults, all_there: bool = True) -> None:
+    """Refuse a model that is not the one its record speaks of.
+
+    Args:
+        all_there: whether files may not be missing either.
+
+    Raises:
+        EvalError: weights or tokenizer were changed since, or are missing.
+    """
+    for name, digest in (record.files or {}).items():
+        path = folder / name
+        if path.parent != folder:
+            raise EvalError(f"{folder}: its record names {name!r}, which is not in the folder")
+        if path.is_file():
+            if file_sha256(path) != digest:
+                raise EvalError(
+                    f"{path} is not the file that the scores in {folder} were measured with: it is damaged or was "
+                    "replaced; put the original back, or run `acn glue` again"
+                )
+        elif all_there:
+            raise EvalError(f"{path} is missing: put it back, or run `acn glue` again")
 
 
 def size_mb(params: int) -> float:

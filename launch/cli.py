@@ -9,7 +9,9 @@ import importlib
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import LaunchError, did_you_mean, reported
@@ -190,7 +192,18 @@ def read_recipe(config: str | None, data: str, output: str, options: str = "") -
 
 def run_verb(verb: str, args: Any) -> int:
     """Run a verb on its parsed arguments; errors that are written for the user are printed without a traceback."""
-    return reported(verb, lambda: _module(verb).run(args))
+    return reported(verb, lambda: _run_checked(verb, args))
+
+
+def _run_checked(verb: str, args: Any) -> int:
+    output = getattr(args, "output", None)
+    if isinstance(output, str):
+        from pretrain.checkpoints import checkpoint_around
+
+        if (folder := checkpoint_around(Path(output))) is not None:
+            raise LaunchError(f"output={output} lies in the checkpoints {folder}, which it would spoil: choose another")
+    run: Callable[[Any], int] = _module(verb).run
+    return run(args)
 
 
 def _module(verb: str) -> Any:

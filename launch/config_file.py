@@ -11,15 +11,26 @@ import yaml
 from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, write_text
 
 from .errors import LaunchError
+from .options import TRUST
 
 RUN_CONFIG = "config.yaml"
 """What a run was told, in its folder."""
 
 
 def write_config(args: Any, path: Path) -> None:
-    """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back."""
-    plain = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
+    """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back.
+
+    Without trust, which is declared anew each time.
+    """
+    plain = plain_config(args)
+    plain.pop(TRUST, None)
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def plain_config(args: Any) -> dict[str, Any]:
+    """The dataclass `args` as mappings, lists, text and numbers."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(args)))  # tuples become lists, which YAML can say
+    return plain
 
 
 def read_config(run: Path) -> dict[str, Any]:

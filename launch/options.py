@@ -16,6 +16,8 @@ from .errors import LaunchError, did_you_mean
 from .recipes import find_recipe
 
 ArgsT = TypeVar("ArgsT")
+TRUST = "trust_checkpoint"
+"""The option that lets a foreign checkpoint run code."""
 
 
 def read_options(
@@ -29,6 +31,7 @@ def read_options(
     parser = build_parser(command, args_class, positionals)
     _check_environment(parser)
     values = vars(parser.instantiate(parser.parse_args(list(words))))
+    _check_trust(parser, values, words)
     return args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
 
 
@@ -119,6 +122,12 @@ class _ConfigFile(ActionConfigFile):
             super().__call__(parser, cfg, find_recipe(values), option_string)
         except LaunchError as error:
             raise ArgumentError(None, str(error)) from error
+
+
+def _check_trust(parser: OptionParser, values: dict[str, Any], words: Sequence[str]) -> None:
+    """Trust is declared by whoever types the command: files come along with what is not to be trusted."""
+    if values.get(TRUST) is True and not any(word.partition("=")[0] == f"--{TRUST}" for word in words):
+        parser.error(f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else")
 
 
 def _check_environment(parser: OptionParser) -> None:

@@ -76,7 +76,7 @@ def _load_bert(cls: type, bert: Any) -> Any:
     """`bert` itself, or the BERT of that name with the head that `cls` has."""
     if isinstance(bert, transformers.PreTrainedModel):
         return bert
-    kind = transformers.AutoConfig.from_pretrained(bert).model_type
+    kind = transformers.AutoConfig.from_pretrained(bert, trust_remote_code=False).model_type
     if kind != "bert":
         raise ValueError(f"{bert} is of model_type {kind!r}, not 'bert': from_bert takes BERT checkpoints only")
     return getattr(transformers, cls.__name__.replace("Acn", "Bert")).from_pretrained(bert)

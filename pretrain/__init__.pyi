@@ -1,5 +1,5 @@
 from .check import check_run
-from .checkpoints.export import tokenizer_folder
+from .checkpoints.run_tokenizer import tokenizer_folder
 from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
 from .engine import (
     LARGEST_BUCKET,

@@ -10,7 +10,15 @@ from data_pipeline import DataError, Problem
 from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
-from .checkpoints import Checkpoint, Progress, differences, find_origin, newest_complete
+from .checkpoints import (
+    Checkpoint,
+    Progress,
+    damaged_problem,
+    differences,
+    find_origin,
+    marked_folders,
+    newest_complete,
+)
 from .config import PretrainConfig, data_problems, plain_problems
 from .engine import precision_problems, resolve_precision
 from .errors import PretrainError
@@ -104,7 +112,10 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
         AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
         return [*found, Problem("model", wrong=f": {error.__cause__ or error}")]
-    resumed = newest_complete(Path(config.output))
+    run = Path(config.output)
+    resumed = newest_complete(run)
+    if resumed is None and config.checkpoint.damaged == "stop" and marked_folders(run):
+        found.append(damaged_problem(run))
     return found + (_resume_problems(resumed, progress) if resumed else _start_problems(config, stream, progress))
 
 
@@ -122,7 +133,7 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
             )
         ]
     try:
-        origin = find_origin(config.branch_from, config.init_from)
+        origin = find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
     except PretrainError as error:
         return error.problems
     if origin is None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_pipeline import LOCK_FILE, Problem, folder_problem, is_url
+from data_pipeline import LOCK_FILE, Problem, folder_problem, is_url, number_problems
 from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
@@ -56,6 +56,22 @@ class ModelConfig:
     """Add the identity to the initial query, key, value and output projections: every token then attends to itself
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
 
+    def problems(self) -> list[Problem]:
+        """Numbers out of range; `AcnConfig` adds what does not fit together."""
+        least = dict.fromkeys(("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings"), 1)
+        found = [
+            Problem(f"model.{name}", getattr(self, name), f"must be at least {minimum}")
+            for name, minimum in {**least, "num_hidden_layers": 0}.items()
+            if getattr(self, name) < minimum
+        ]
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                found.append(Problem(f"model.{name}", getattr(self, name), "must be in [0, 1)"))
+        for name in ("initializer_range", "rope_theta"):
+            if not getattr(self, name) > 0:
+                found.append(Problem(f"model.{name}", getattr(self, name), "must be above 0"))
+        return found
+
     def acn_fields(self, manifest: "Manifest") -> dict[str, Any]:
         """The fields of the `AcnConfig` for the corpus of `manifest`."""
         tokenizer = manifest.tokenizer
@@ -105,6 +121,9 @@ class PretrainConfig:
     init_from: str | None = None
     """Begin with the weights of another run (its folder or one of its checkpoints) and nothing else of it: another
     corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance."""
+    trust_checkpoint: bool = False
+    """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
+    on the command line alone, never in a file."""
     global_batch_size: int = 2048
     """Blocks per optimizer step over all ranks."""
     batch_warmup: BatchWarmupConfig = field(default_factory=BatchWarmupConfig)
@@ -169,10 +188,13 @@ class PretrainConfig:
 
     def problems(self) -> list[Problem]:
         """Every bad value of the fields themselves; `check_run` adds what depends on the data and the ranks."""
+        found = number_problems(self) + self.model.problems()
         positive = ("global_batch_size", "micro_batch_size", "log_every")
-        found = [
+        found += [
             Problem(name, getattr(self, name), "must be at least 1") for name in positive if getattr(self, name) < 1
         ]
+        if not 0 <= self.seed < 2**32:
+            found.append(Problem("seed", self.seed, "must be from 0 to 2^32 - 1"))
         for name in ("stop_after_hours", "timeout_seconds", "hang_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:

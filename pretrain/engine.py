@@ -272,6 +272,20 @@ def _clip(engine: Any, most: float) -> bool:
     return math.isfinite(engine._global_grad_norm)
 
 
+def non_finite_parameters(engine: Any) -> list[str]:
+    """Names of parameters whose values, as far as this rank holds them, are not all finite. Asks no other rank."""
+    return [name for name, parameter in engine.module.named_parameters() if not _own_part(parameter).isfinite().all()]
+
+
+def _own_part(parameter: Any) -> torch.Tensor:
+    """What this rank has of a parameter: all of it, or at ZeRO 3 its part, without the padding at the end."""
+    part = getattr(parameter, "ds_tensor", None)
+    if part is None:
+        return parameter.detach()
+    rest = parameter.ds_numel - part.numel() * dist.get_rank()
+    return part.detach().flatten()[: max(0, rest)]
+
+
 def gradient_norm(engine: Any) -> float | None:
     """The global gradient norm of the last optimizer step before clipping; None where there is no finite one."""
     norm = engine.get_global_grad_norm()

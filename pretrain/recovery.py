@@ -34,8 +34,9 @@ def poison(loss: torch.Tensor) -> torch.Tensor:
 class Recovery:
     """Judges the steps of one run. Its methods are collectives unless they say otherwise."""
 
-    def __init__(self, config: HealthConfig, run: Path, say: Callable[[str], None]):
-        self._config, self._run, self._say = config, run, say
+    def __init__(self, config: HealthConfig, run: Path, say: Callable[[str], None], trusted: bool):
+        """`trusted`: the user vouches for what is in the run's checkpoints (`trust_checkpoint`)."""
+        self._config, self._run, self._say, self._trusted = config, run, say, trusted
         self._step_loss: float | None = None  # of all ranks; known only where spikes are looked for
 
     def find_spike(self, losses: Sequence[torch.Tensor], health: Health) -> bool:
@@ -110,7 +111,7 @@ class Recovery:
         )
         if health.rollbacks >= self._config.rollbacks:
             raise UnhealthyError(f"{row}; going back {health.rollbacks} times did not help: lower optim.lr")
-        good = newest_sound(self._run, self._say, at_most=health.first_sick_step)
+        good = newest_sound(self._run, self._say, at_most=health.first_sick_step, trusted=self._trusted)
         if good is None:
             raise UnhealthyError(f"{row}, and there is no checkpoint from before them to go back to")
         then = load(good)

@@ -19,7 +19,18 @@ from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress
-from .checkpoints import Checkpoint, Origin, Progress, Saver, find_origin, load_checkpoint, newest_sound
+from .checkpoints import (
+    ENGINE_CONFIG,
+    Checkpoint,
+    Origin,
+    Progress,
+    Saver,
+    find_origin,
+    keep_tokenizer,
+    load_checkpoint,
+    newest_sound,
+    start_over,
+)
 from .config import PretrainConfig
 from .engine import (
     build_engine,
@@ -98,9 +109,12 @@ class Training:
         self.stream = TokenStream(config.data, config.stream, config.masking, self.rank, self.world_size)
         self.progress = first = first_progress(config, self.stream, self.world_size)
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
-        self.recovery = Recovery(config.health, self.folder, self.say)
-        resumed = newest_sound(self.folder, self.say)
-        origin = find_origin(config.branch_from, config.init_from) if resumed is None else None
+        self.recovery = Recovery(config.health, self.folder, self.say, config.trust_checkpoint)
+        resumed = newest_sound(self.folder, self.say, trusted=config.trust_checkpoint)
+        origin = None
+        if resumed is None:
+            start_over(self.folder, config.checkpoint, self.say)
+            origin = find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
         model = build_model(config, first.model)
         if origin is not None:
             origin.give_weights(model)
@@ -116,7 +130,8 @@ class Training:
         self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
         self.clock = TrainingClock(self.progress.seconds)
         if self.is_main:
-            write_text(self.folder / "deepspeed.json", json.dumps(self.engine.config, indent=1))
+            write_text(self.folder / ENGINE_CONFIG, json.dumps(self.engine.config, indent=1))
+            keep_tokenizer(self.folder, self.stream.folder)
         self.observer.introduce(parameters, self.stream)
 
     def _hold_folder(self) -> OutputLock | None:

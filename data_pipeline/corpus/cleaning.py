@@ -1,6 +1,7 @@
 """Cleaning of documents before anything else looks at them."""
 
 import importlib
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from ..problems import Problem
+
+_UNSOUND = re.compile("[\0\ud800-\udfff]")
 
 Clean = Callable[[str], str | None]
 """Document -> what to keep of it; None drops it."""
@@ -46,6 +49,11 @@ class CleaningConfig:
             if not isinstance(kept, str):
                 raise DataError(
                     f"corpus.cleaning.hook={self.hook!r} returned {type(kept).__name__}: return text or None"
+                )
+            if hook and _UNSOUND.search(kept):
+                raise DataError(
+                    f"corpus.cleaning.hook={self.hook!r} returned text with a NUL byte or half a surrogate pair: leave "
+                    "them out"
                 )
             if self.unicode_form is not None:
                 kept = unicodedata.normalize(self.unicode_form, kept)

@@ -4,8 +4,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..filesystem import is_url
 from ..folder import Packing
-from ..problems import Problem
+from ..problems import Problem, number_problems
 from .sources import CorpusConfig
 
 _PART = re.compile(r"(\d+)/(\d+)")
@@ -52,7 +53,8 @@ class PrepareConfig:
     def problems(self) -> list[Problem]:
         """Missing files count too."""
         least = {"vocab_size": 64, "seq_length": 8, "row_group_blocks": 1, "shard_row_groups": 1, "workers": 1}
-        found = [
+        found = number_problems(self)
+        found += [
             Problem(name, getattr(self, name), f"must be at least {minimum}")
             for name, minimum in least.items()
             if getattr(self, name) < minimum
@@ -65,6 +67,9 @@ class PrepareConfig:
             found.append(Problem("unit_mb", self.unit_mb, "must be at least 0"))
         if not self.output:
             found.append(Problem("output", wrong="is empty", fix="name a folder to write"))
+        elif is_url(self.output) and any(character in self.output for character in "*?["):
+            fix = "choose a name without *, ? and ["  # which fsspec takes for a pattern when it removes
+            found.append(Problem("output", self.output, "looks like a pattern", fix))
         if self.part is not None and self.part != "merge":
             match = _PART.fullmatch(self.part)
             if not match or not 1 <= int(match[1]) <= int(match[2]):

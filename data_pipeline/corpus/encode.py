@@ -73,11 +73,24 @@ class Worker:
         for split, packer in packers.items():
             packer.add([part for (name, _), part in zip(batch, ids, strict=True) if name == split])
         if vocabulary.unk_token_id is not None:
-            tally["unknown"] += sum(int(np.count_nonzero(part == vocabulary.unk_token_id)) for part in ids)
+            counts = [int(np.count_nonzero(part == vocabulary.unk_token_id)) for part in ids]
+            tally["unknown"] += sum(counts)
+            unsure = [text for text, count in zip(texts, counts, strict=True) if count]
+            tally["unknown_characters"] += self._unknown_characters(unsure, vocabulary.unk_token_id)
         tally["documents"] += len(batch)
         tally["tokens"] += sum(map(len, ids))
         tally["characters"] += sum(map(len, texts))
         tally["bytes"] += sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+    def _unknown_characters(self, texts: list[str], unknown: int) -> int:
+        """How many characters of texts stand under an unknown token."""
+        spans = (
+            encoding.token_to_chars(index)
+            for encoding in self._backend.encode_batch(texts, add_special_tokens=False)  # the fast one has no offsets
+            for index, number in enumerate(encoding.ids)
+            if number == unknown
+        )
+        return sum(span[1] - span[0] for span in spans if span is not None)
 
 
 def _batches(read: Iterator[tuple[list[Kept], float]]) -> Iterator[tuple[list[Kept], float]]:

@@ -13,12 +13,16 @@ from ..errors import DataError, UnfinishedError
 from ..folder import TOKENIZER_FOLDER
 from ..shards import Manifest, Shard, Split, dtype_for
 from ..tokenizer import CONTINUATION_MARK, Vocabulary
+from .formats import LEFT_OUT, REPLACED
 from .job import SPLITS, Job, Record, finished_units, load_tail
 from .sources import CorpusConfig, no_documents
 from .store import Store
 from .units import Unit
 
 _LONGEST = 10
+_UNKNOWN = "unknown_characters"
+MOST_UNKNOWN = 0.01
+"""Share of a source's characters under the unknown token above which `acn prepare` warns."""
 
 
 def merge_units(
@@ -49,7 +53,7 @@ def merge_units(
                 f"fill one block of {job.seq_length}: give more text, or {fix}"
             )
     backend = Tokenizer.from_str(store.read(f"{TOKENIZER_FOLDER}/tokenizer.json").decode())
-    report = tokenizer_report(backend, tallies.total(), vocabulary.special_ids)
+    report = tokenizer_report(backend, tallies, vocabulary.special_ids)
     return Manifest(
         seq_length=job.seq_length,
         dtype=dtype_for(vocabulary.vocab_size),
@@ -116,7 +120,7 @@ class SourceTallies:
         """An error for the first source that gave no text at all."""
         for name, tallies in self._tallies.items():
             for path, tally in zip(self._paths[name], tallies, strict=True):
-                if not any(count for reason, count in tally.items() if reason != "blank"):
+                if not any(count for reason, count in tally.items() if not _is_no_text(reason)):
                     return no_documents(path)
         return None
 
@@ -125,22 +129,37 @@ class SourceTallies:
         return sum((tally for tallies in self._tallies.values() for tally in tallies), Counter[str]())
 
     def describe(self) -> dict[str, list[dict[str, Any]]]:
-        """Per field, each source's path with its counts."""
+        """Per field, each source's path with its counts; what stands under unknown tokens is the tokenizer's doing."""
         return {
             name: [
-                {"path": path, **dict(sorted(tally.items()))}
+                {"path": path, **{reason: tally[reason] for reason in sorted(tally) if reason != _UNKNOWN}}
                 for path, tally in zip(self._paths[name], tallies, strict=True)
             ]
             for name, tallies in self._tallies.items()
         }
 
+    def unknown_character_rates(self) -> dict[str, list[float]]:
+        """Per field, the share of each source's characters that stand under the unknown token."""
+        return {name: list(map(_unknown_character_rate, tallies)) for name, tallies in self._tallies.items()}
 
-def tokenizer_report(backend: Tokenizer, total: Counter[str], special_ids: Sequence[int]) -> dict[str, Any]:
-    """How the tokenizer did on the whole corpus: unknown rate (of tokens), characters and bytes per token, and the
-    longest entries of its vocabulary."""
+
+def _unknown_character_rate(tally: Counter[str]) -> float:
+    return round(tally[_UNKNOWN] / max(tally["characters"], 1), 8)
+
+
+def _is_no_text(reason: str) -> bool:
+    return reason in ("blank", REPLACED) or reason.startswith(LEFT_OUT)
+
+
+def tokenizer_report(backend: Tokenizer, tallies: SourceTallies, special_ids: Sequence[int]) -> dict[str, Any]:
+    """How the tokenizer did on the whole corpus: share of unknown tokens and of the characters under them (of each
+    source too), characters and bytes per token, and the longest entries of its vocabulary."""
+    total = tallies.total()
     tokens = max(total["tokens"], 1)
     return {
         "unknown_rate": round(total["unknown"] / tokens, 8),
+        "unknown_character_rate": _unknown_character_rate(total),
+        "unknown_character_rates": tallies.unknown_character_rates(),
         "characters_per_token": round(total["characters"] / tokens, 4),
         "bytes_per_token": round(total["bytes"] / tokens, 4),
         "longest_tokens": longest_tokens(backend, special_ids),
@@ -163,12 +182,26 @@ def report_lines(statistics: dict[str, Any], splits: dict[str, Split], seq_lengt
     tokenizer = statistics["tokenizer"]
     lines = [
         f"tokenizer: {tokenizer['characters_per_token']:.2f} characters per token, "
-        f"{tokenizer['unknown_rate']:.4%} unknown, longest: {', '.join(map(repr, tokenizer['longest_tokens'][:5]))}"
+        f"{tokenizer['unknown_rate']:.4%} unknown ({tokenizer['unknown_character_rate']:.4%} of the characters), "
+        f"longest: {', '.join(map(repr, tokenizer['longest_tokens'][:5]))}"
     ]
-    tallies = [tally for sources in statistics["sources"].values() for tally in sources]
+    total = Counter[str]()
+    for name, sources in statistics["sources"].items():
+        for tally, rate in zip(sources, tokenizer["unknown_character_rates"][name], strict=True):
+            total.update({reason: count for reason, count in tally.items() if reason != "path"})
+            if rate > MOST_UNKNOWN:
+                lines.append(
+                    f"warning: {rate:.1%} of the characters of {tally['path']!r} are under the unknown token, where a "
+                    "model learns nothing of them: use --tokenizer_kind bpe, or a --tokenizer made for this text"
+                )
     for reason, text in (("duplicates", "duplicates"), ("cleaned_away", "too short or cleaned away")):
-        if count := sum(tally.get(reason, 0) for tally in tallies):
-            lines.append(f"left out: {count:,} documents ({text})")
+        if total[reason]:
+            lines.append(f"left out: {total[reason]:,} documents ({text})")
+    causes = [f"{cause.removeprefix(LEFT_OUT)}: {total[cause]:,}" for cause in sorted(total) if LEFT_OUT in cause]
+    if causes:
+        lines.append(f"left out: malformed rows ({', '.join(causes)})")
+    if total[REPLACED]:
+        lines.append(f"replaced: {total[REPLACED]:,} lone surrogates, by U+FFFD")
     for name, split in splits.items():
         padding = f", {split.padding / split.tokens:.2%} padding" if split.padding else ""
         lines.append(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..folder import WORK_FOLDER
 from .cleaning import Clean
-from .sources import CorpusConfig, checked, unit_hash
+from .sources import CorpusConfig, unit_hash
 from .store import Store
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def candidates(
     source = corpus.sources(unit.field)[unit.source]
     before = 0
     for part in unit.slices:
-        for values, share in source.read(part):
+        for values, share in source.read(part, corpus.malformed, tally):
             texts = []
-            for value in checked(values, source):
+            for value in values:
                 if not value or value.isspace():
                     tally["blank"] += 1
                 elif (text := clean(value)) is None:

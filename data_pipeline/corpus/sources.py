@@ -2,8 +2,10 @@
 
 import glob
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from ..errors import DataError, UnfinishedError
 from ..filesystem import is_url, open_filesystem
 from ..problems import Problem
 from .cleaning import CleaningConfig
-from .formats import FORMATS, UNKNOWN_BYTES, Batch, Slice, no_column, read_slice, reading, suffix_format
+from .formats import FORMATS, UNKNOWN_BYTES, Batch, MalformedRule, RowCheck, Slice, read_slice, reading, suffix_format
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LARGEST_WEIGHT = 1000  # every copy of a source is read by itself
 _HUB_BATCH = 256  # documents per step through the datasets library
 
 
@@ -47,9 +50,7 @@ class Source:
         if is_url(self.path):
             return False
         looks_local = (
-            any(character in self.path for character in "*?[")
-            or self.path.startswith((".", "/", "~"))
-            or suffix_format(self.path)[0] is not None
+            _is_pattern(self.path) or self.path.startswith((".", "/", "~")) or suffix_format(self.path)[0] is not None
         )
         return looks_local or bool(self.files())
 
@@ -70,17 +71,17 @@ class Source:
         if is_url(self.path):
             with reading(self.path):
                 return _remote_listing(self.path)
-        pattern = str(Path(self.path).expanduser())
-        files = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
-        return sorted(
-            (file, Path(file).stat().st_size, "") for file in files if file == pattern or Path(file).is_file()
-        )
+        path = str(Path(self.path).expanduser())
+        files = _matches(path, os.path.exists, lambda pattern: glob.glob(pattern, recursive=True))
+        there = (file for file in files if Path(file).is_file() or (file == path and Path(file).exists()))
+        return sorted((file, Path(file).stat().st_size, "") for file in there)
 
     def problems(self) -> list[Problem]:
         """Each is about the path; `CorpusConfig` knows the option that it was given in."""
         path, found = repr(self.path), []
-        if not self.weight > 0:
-            found.append(Problem(path, wrong=f"has weight {self.weight}", fix="set it above 0"))
+        if not 0 < self.weight <= _LARGEST_WEIGHT:
+            fix = f"set it above 0 and at most {_LARGEST_WEIGHT}"
+            found.append(Problem(path, wrong=f"has weight {self.weight}", fix=fix))
         if self.is_hub:
             if not _HUB_NAME.fullmatch(self.path):
                 strange = "is neither a local file or glob nor a Hub dataset"
@@ -110,6 +111,9 @@ class Source:
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
             return [Problem(path, wrong="is a folder", fix=fix)]
+        special = [file for file in files if self.is_local and not Path(file).is_file()]
+        if special:
+            return [Problem(path, wrong="is no regular file", fix="give a file that can be read more than once")]
         suffixes = {file: suffix_format(file)[0] for file in files}
         strange = [file for file, kind in suffixes.items() if kind is None]
         if strange:
@@ -152,9 +156,12 @@ class Source:
             return [Slice("", number, number + 1, UNKNOWN_BYTES) for number in range(_dataset(self).num_shards)]
         return [Slice(file, bytes=size) for file, size, _ in self.listing()]
 
-    def read(self, part: Slice) -> Iterator[Batch]:
-        """The raw values of the text column in a slice of this source, with the share of the slice read so far."""
-        return _hub_slice(self, part) if self.is_hub else read_slice(part, self.text_column)
+    def read(self, part: Slice, rule: MalformedRule = "stop", tally: Counter[str] | None = None) -> Iterator[Batch]:
+        """The texts in a slice of this source, with the share of the slice read so far; see `read_slice`."""
+        if self.is_hub:
+            place = f"row {{}} of shard {part.first}".format
+            return _hub_slice(self, part, RowCheck(self.path, self.text_column, rule, tally, place))
+        return read_slice(part, self.text_column, rule, tally)
 
 
 @dataclass
@@ -170,6 +177,9 @@ class CorpusConfig:
     copies of one document never end up on both sides."""
     text_column: str = "text"
     """Text column of those sources that are given as plain strings."""
+    malformed: MalformedRule = "stop"
+    """What to do about a row that is not the text it should be (a CSV row with too many fields, a line that is no JSON,
+    text with NUL bytes): stop with its file and line, or skip it. Skipped rows are counted by cause in the manifest."""
     deduplicate: bool = False
     """Use each text once only, at its first occurrence; the corpus is read twice for it. Validation sources come
     first: a training document that is also in them is left out."""
@@ -202,6 +212,8 @@ class CorpusConfig:
                     fix="set it between 0 and 1, or give corpus.validation",
                 )
             )
+        if self.malformed not in ("stop", "skip"):
+            found.append(Problem("corpus.malformed", self.malformed, "is unknown", "use stop or skip"))
         return found + self.cleaning.problems()
 
     def sources(self, field: str) -> list[Source]:
@@ -228,37 +240,26 @@ class CorpusConfig:
         clean = self.cleaning.function()
         for name in ("train", "validation"):
             for source in self.sources(name):
-                for raw in iter_documents(source):
+                for raw in iter_documents(source, self.malformed):
                     if (text := clean(raw)) is not None:
                         yield (self.split_of(text) if name == "train" else name), text
 
 
-def iter_documents(source: Source) -> Iterator[str]:
+def iter_documents(source: Source, malformed: MalformedRule = "stop") -> Iterator[str]:
     """Stream the documents of a source that are not blank, in order.
 
-    Raises DataError when it cannot be read, lacks the text column, holds something other than text there, or has
-    no document at all.
+    Raises DataError when it cannot be read, lacks the text column, holds something other than text there that is not
+    to be skipped, or has no document at all.
     """
     empty = True
     for part in source.slices():
-        for values, _ in source.read(part):
-            for text in checked(values, source):
+        for texts, _ in source.read(part, malformed):
+            for text in texts:
                 if text and not text.isspace():
                     empty = False
                     yield text
     if empty:
         raise no_documents(source.path)
-
-
-def checked(values: list[Any], source: Source) -> Iterator[str | None]:
-    """The values of a text column, which must be text or null; DataError otherwise."""
-    for value in values:
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"{source.path!r}: column {source.text_column!r} holds {type(value).__name__}, not text: "
-                "set text_column to a column of strings"
-            )
-        yield value
 
 
 def no_documents(path: str) -> DataError:
@@ -292,21 +293,51 @@ def _dataset(source: Source) -> Any:
         return load_dataset(source.path, source.name, split=source.split, revision=source.revision, streaming=True)
 
 
-def _hub_slice(source: Source, part: Slice) -> Iterator[Batch]:
+def _hub_slice(source: Source, part: Slice, check: RowCheck) -> Iterator[Batch]:
     dataset = _dataset(source)
+    number = 1
     with reading_dataset(source):
         shard = dataset.shard(num_shards=dataset.num_shards, index=part.first)
         for batch in shard.iter(batch_size=_HUB_BATCH):
-            if source.text_column not in batch:
-                raise no_column(source.path, source.text_column, list(batch))
-            yield batch[source.text_column], 0.0
+            check.has_column(list(batch))
+            values = batch[source.text_column]
+            yield list(check.texts(enumerate(values, number))), 0.0
+            number += len(values)
+
+
+def _is_pattern(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def _matches(path: str, exists: Callable[[str], bool], match: Callable[[str], list[str]]) -> list[str]:
+    """What a pattern matches; the longest part of it that exists as it is written is meant as it is written.
+
+    Raises DataError where the brackets in that part, read as a pattern, match something else.
+    """
+    parts = path.split("/")
+    leading = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
+    literal = next((part for part in leading if _is_pattern(part) and exists(part)), "")
+    found = match(glob.escape(literal) + path.removeprefix(literal))
+    if literal and (others := match(path)) and others != found:
+        wrong = f"is ambiguous: {literal!r} exists, and as a pattern it means {others[0]!r}"
+        raise DataError(Problem(repr(path), wrong=wrong, fix="rename one of them"))
+    return found
 
 
 def _remote_listing(url: str) -> list[tuple[str, int, str]]:
     filesystem, path = open_filesystem(url)
-    is_pattern = any(character in path for character in "*?[") and not url.startswith(("http://", "https://"))
+    known: dict[str, dict[str, Any]] = {}
+
+    def match(pattern: str) -> list[str]:
+        found = filesystem.glob(pattern, detail=True)
+        known.update(found)
+        return sorted(found)
+
     try:
-        infos = list(filesystem.glob(path, detail=True).values()) if is_pattern else [filesystem.info(path)]
+        if _is_pattern(path) and not url.startswith(("http://", "https://")):
+            infos = [known[name] for name in _matches(path, filesystem.exists, match)]
+        else:
+            infos = [filesystem.info(path)]
     except FileNotFoundError as error:
         # HTTP's driver says this of every failure
         if getattr(error.__cause__, "status", 404) not in (404, 410):

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
 from ..errors import DataError
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
 from ..shards import COLUMN, Manifest, Shard, TokenArray, block_type
-from ..tokenizer import fingerprint
+from ..tokenizer import vocabulary_faults
 from .progress import Progress, Say, Step
 from .store import Store, read_manifest
 
@@ -45,16 +44,9 @@ def verify_corpus(directory: str, workers: int = 1, say: Say = print) -> list[st
 
 
 def _tokenizer_faults(store: Store, manifest: Manifest) -> Iterator[str]:
-    name = f"{TOKENIZER_FOLDER}/tokenizer.json"
-    try:
-        found = fingerprint(Tokenizer.from_str(store.read(name).decode()))
-    except FileNotFoundError:
-        yield f"{name}: is missing"
-    except Exception as error:  # the library raises bare Exception on malformed files
-        yield f"{name}: cannot be read ({error})"
-    else:
-        if found != manifest.tokenizer.fingerprint:
-            yield f"{name}: is not the tokenizer that the shards were written with"
+    for fault in vocabulary_faults(manifest.tokenizer, lambda name: store.read(f"{TOKENIZER_FOLDER}/{name}")):
+        name, _, what = fault.partition(" ")
+        yield f"{TOKENIZER_FOLDER}/{name}: {what}"
 
 
 def _count_faults(manifest: Manifest) -> Iterator[str]:

@@ -76,7 +76,8 @@ class RemoteConfig:
     """How a prepared folder behind a URL is read: where its shards are kept, and how patiently they are fetched."""
 
     cache: str = "~/.cache/acn-lm"
-    """Folder for fetched shards, on a disk of the machine itself; all ranks and runs of the machine share it."""
+    """Folder for fetched shards, on a disk of the machine itself; all ranks and runs of the machine share it. It also
+    remembers which local shards were found to have the sha256 that their manifest says."""
     cache_gb: float = 50.0
     """Most gigabytes (10^9 bytes) of shards to keep there; the least recently used go first."""
     connections: int = 8

@@ -17,6 +17,7 @@ from ..problems import Problem
 from ..shards import Shard
 from .cache import ShardCache
 from .remote import RemoteConfig, RemoteFolder
+from .verified import VerifiedShards
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _FIX = "restore the file or run `acn prepare` again"
@@ -49,8 +50,10 @@ class LocalFiles:
 
     keep_open = 64
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        """`cache` remembers for all processes of the machine which shards were found to be whole."""
         self._folder = folder
+        self._verified = VerifiedShards(folder, cache)
 
     def check(self, shard: Shard) -> None:
         """Compare the size with the manifest's."""
@@ -65,9 +68,11 @@ class LocalFiles:
         """Nothing to do: a disk is near enough."""
 
     def open(self, shard: Shard) -> pa.NativeFile:
-        """Open a shard of the right size."""
+        """Open a shard of the right size, and of the right sha256 when it is first used."""
         self.check(shard)
         try:
+            if not self._verified.holds(shard):
+                raise self._fault(shard, "has other content than the manifest's sha256 says")
             return pa.OSFile(self.name(shard), "rb")
         except OSError as error:
             raise self._fault(shard, f"cannot be read ({error.strerror})") from error
@@ -143,7 +148,9 @@ class PreparedFolder:
 
     def files(self) -> ShardFiles:
         """The shards; the caller closes it."""
-        return LocalFiles(self.path) if self._url is None else RemoteFiles(self._url, self._config)
+        if self._url is None:
+            return LocalFiles(self.path, Path(self._config.cache).expanduser())
+        return RemoteFiles(self._url, self._config)
 
 
 def _url(location: str | Path) -> str | None:

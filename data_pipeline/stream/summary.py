@@ -31,13 +31,15 @@ class SplitSummary:
     document_lengths: Int64Array
     """(documents,) tokens of each document without special ones; where only a part of the split was read, only of
     documents that lie in one row group as a whole."""
+    unknown_character_rate: float | None = None
+    """Share of the whole corpus's characters under the unknown token, where the manifest tells: shards hold none."""
 
     def numbers(self) -> dict[str, Any]:
         """The figures worth a line each, as JSON values."""
         ordinary = np.sort(self.counts[self.vocabulary.is_ordinary])[::-1]
         total, unknown = int(ordinary.sum()), self._occurrences(self.vocabulary.unk_token_id)
         covered = np.cumsum(ordinary)
-        lengths = self.document_lengths
+        lengths, characters = self.document_lengths, self.unknown_character_rate
         percentiles = np.percentile(lengths, (50, 95)) if len(lengths) else (0, 0)
         return {
             "blocks": self.blocks,
@@ -46,6 +48,7 @@ class SplitSummary:
             "ordinary_tokens": total,
             "padding_share": self._occurrences(self.vocabulary.pad_token_id) / max(int(self.counts.sum()), 1),
             "unknown_rate": unknown / max(total + unknown, 1),
+            **({} if characters is None else {"unknown_character_rate_of_corpus": characters}),
             "vocabulary": len(ordinary),
             "vocabulary_unused": int((ordinary == 0).sum()),
             **{
@@ -100,7 +103,8 @@ def summarize(location: str | Path, split: str, max_blocks: int, remote: RemoteC
     finally:
         reader.close()
     found = np.concatenate(lengths)
-    return SplitSummary(manifest.tokenizer, reader.blocks, blocks, counts, found[found > 0])
+    characters = manifest.statistics.get("tokenizer", {}).get("unknown_character_rate")
+    return SplitSummary(manifest.tokenizer, reader.blocks, blocks, counts, found[found > 0], characters)
 
 
 def _row_groups(reader: BlockReader, chosen: Int64Array, cell: int) -> Iterator[tuple[int, TokenArray]]:

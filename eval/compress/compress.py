@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import OutputLock, new_folder, write_json
+from data_pipeline import OutputLock, file_sha256, new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..depth import cut_depth
@@ -37,11 +37,11 @@ class CutSummary(CutResults):
             f"in float32, forward GFLOPs {self.full_flops / 1e9:.3f} -> {self.flops / 1e9:.3f}",
         ]
         if self.speed is not None:
-            full, small = (self.speed["depths"][str(depth)] for depth in (self.layers, self.depth))
+            full, small = (self.speed.depths[str(depth)] for depth in (self.layers, self.depth))
             lines.append(
-                f"one sequence in {full['latency_ms']:.1f} -> {small['latency_ms']:.1f} ms, "
-                f"{full['sequences_per_second']:.0f} -> {small['sequences_per_second']:.0f} sequences/s in batches "
-                f"of 32 ({self.speed['device']}, {self.speed['threads']} threads)"
+                f"one sequence in {full.latency_ms:.1f} -> {small.latency_ms:.1f} ms, "
+                f"{full.sequences_per_second:.0f} -> {small.sequences_per_second:.0f} sequences/s in batches "
+                f"of 32 ({self.speed.device}, {self.speed.threads} threads)"
             )
         if self.checked_score is not None:
             lines.append(f"the written model, run again on the validation split: {self.checked_score:.4f}")
@@ -87,8 +87,8 @@ def _pick_depth(config: CompressConfig, results: TaskResults, model: AcnForSeque
     if config.targets:
         latencies: dict[int, float] = {}
         if config.max_latency_ms is not None:
-            measured = measure_speed(model, range(layers + 1), _seq_length(results, model))["depths"]
-            latencies = {int(depth): value["latency_ms"] for depth, value in measured.items()}
+            measured = measure_speed(model, range(layers + 1), _seq_length(results, model)).depths
+            latencies = {int(depth): value.latency_ms for depth, value in measured.items()}
         limits = ", ".join(f"{value:g} {TARGETS[name]}" for name, value in config.targets.items())
         return _best_within(config, results, latencies), f"the best depth within {limits}"
     depth = cut_depth(results.depth_scores, results.full_score, config.tolerance)
@@ -148,14 +148,16 @@ def _write(
     scoring: Rescorer | None,
 ) -> CutResults:  # fmt: skip
     """The small model with everything that belongs to it; returns `cut` with what was measured."""
-    save_model(folder, model, tokenizer)
+    cut = replace(cut, files=save_model(folder, model, tokenizer))
     if config.check and scoring is not None:
         score = scoring.score(folder)
         check_score(score, cut.score, config.model)
         cut = replace(cut, checked_score=score)
     if config.onnx or config.int8:
         length = cut.seq_length or model.config.max_position_embeddings
-        cut = replace(cut, variants=onnx_variants(folder, model.cpu(), scoring, length, config.int8))
+        variants = onnx_variants(folder, model.cpu(), scoring, length, config.int8)
+        digests = {name: file_sha256(folder / name) for name in variants}
+        cut = replace(cut, variants=variants, files=(cut.files or {}) | digests)
     (folder / CARD_FILE).write_text(card(cut), encoding="utf-8")
     write_json(folder / CUT_FILE, cut.to_json())
     return cut

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 
 # the limits that a depth can be picked by, and their units
 TARGETS = {"max_params": "parameters", "max_mb": "MB", "max_gflops": "GFLOPs", "max_latency_ms": "ms"}
@@ -54,7 +54,7 @@ class CompressConfig:
         return self.depth is None and not self.one_standard_error and not self.targets
 
     def problems(self) -> list[Problem]:
-        problems = []
+        problems = number_problems(self)
         if not self.tolerance >= 0:
             problems.append(Problem("tolerance", self.tolerance, fix="give 0 or more, the score that may be lost"))
         if self.depth is not None and self.depth < 0:

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from modeling import AcnForSequenceClassification
 
+from ..results import DepthSpeed, Speed
+
 BATCHES = (1, 32)
 WARMUP = 2
 ROUNDS = {1: 15, 32: 5}
@@ -35,14 +37,10 @@ def random_batch(model: PreTrainedModel, size: int, seq_length: int) -> dict[str
 
 
 @torch.inference_mode()
-def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], seq_length: int) -> dict[str, Any]:
+def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], seq_length: int) -> Speed:
     """Latency and throughput of `model` cut at each depth, for batches of 1 and 32 sequences of `seq_length` tokens.
 
     Medians of interleaved, warmed-up runs (15 and 5). What runs is the first layers and the head, as in the cut model.
-
-    Returns:
-        `threads`, `device`, `seq_length`, and `depths`: for each depth `latency_ms` (a batch of one) and
-        `sequences_per_second` (batches of 32).
     """
     was_training = model.training
     model.eval()
@@ -60,15 +58,7 @@ def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], se
         batch = random_batch(model, size, seq_length)
         medians[size] = median_seconds({depth: run(batch, depth) for depth in depths}, ROUNDS[size])
     model.train(was_training)
-    return {
-        "threads": torch.get_num_threads(),
-        "device": str(model.device),
-        "seq_length": seq_length,
-        "depths": {
-            str(depth): {
-                "latency_ms": medians[1][depth] * 1e3,
-                "sequences_per_second": BATCHES[1] / medians[BATCHES[1]][depth],
-            }
-            for depth in depths
-        },
+    by_depth = {
+        str(depth): DepthSpeed(medians[1][depth] * 1e3, BATCHES[1] / medians[BATCHES[1]][depth]) for depth in depths
     }
+    return Speed(torch.get_num_threads(), by_depth, str(model.device), seq_length)

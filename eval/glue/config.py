@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 
 from ..tasks import FIELDS, DatasetConfig, GridConfig, read_table, value_problems
 
@@ -86,7 +86,7 @@ class FinetuneConfig:
         return {name: getattr(self, name) for name in FIELDS}
 
     def problems(self) -> list[Problem]:
-        problems = []
+        problems = number_problems(self)
         names = self.task_names
         if not names:
             problems.append(Problem("tasks", wrong="is empty", fix="name at least one, for example sst2"))

@@ -187,7 +187,7 @@ def run_trial(
     if ranks.is_first():
         with new_folder(folder) as aside:
             if with_model:
-                save_model(aside, trial.model, tokenizer)
+                results = replace(results, files=save_model(aside, trial.model, tokenizer))
             write_json(aside / RESULTS_FILE, results.to_json())
     ranks.gather(None)  # nobody goes on before the folder is there
     for depth, score in enumerate(results.depth_scores):

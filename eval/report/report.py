@@ -13,7 +13,7 @@ from data_pipeline import OutputLock, new_folder
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
 from ..files import read_json
-from ..results import RESULTS_FILE, TaskResults, is_cut_record, size_mb
+from ..results import RESULTS_FILE, TaskResults, check_files, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
@@ -39,11 +39,14 @@ def _find_results(folders: list[str]) -> dict[Path, TaskResults]:
     found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE)}
     models = {folder: value for folder, value in found.items() if not is_cut_record(value)}
     whole = {folder.resolve() for folder in models}
-    return {
+    results = {
         folder: TaskResults.from_json(value, folder / RESULTS_FILE)
         for folder, value in models.items()
         if not whole & set(folder.resolve().parents)
     }
+    for folder, one in results.items():
+        check_files(folder, one, all_there=False)  # a report needs no weights, but no others may lie beside the scores
+    return results
 
 
 def _run_labels(folders: list[Path]) -> dict[Path, str]:

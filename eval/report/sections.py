@@ -27,8 +27,8 @@ def _seeds(results: TaskResults) -> str:
 
 def _measured(results: TaskResults, depth: int) -> list[float | None]:
     """Latency in ms and sequences per second at a depth; None where they were not measured."""
-    value = (results.speed or {}).get("depths", {}).get(str(depth))
-    return [value["latency_ms"], value["sequences_per_second"]] if value else [None, None]
+    value = results.speed.depths.get(str(depth)) if results.speed is not None else None
+    return [None, None] if value is None else [value.latency_ms, value.sequences_per_second]
 
 
 def paper_table(runs: Sequence[Run]) -> Table | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 
 
 def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> list[Any]:
@@ -19,7 +19,7 @@ def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> 
     return [kind(word) for word in words]
 
 
-def number_problems(
+def list_problems(
     name: str, text: str | Sequence[float], low: float, high: float = math.inf, kind: Callable[[Any], Any] = float
 ) -> list[Problem]:
     """What is wrong with an option that lists numbers in low..high, each once."""
@@ -79,7 +79,7 @@ class StudyOptions:
         return numbers(self.seeds, int)
 
     def problems(self) -> list[Problem]:
-        problems = number_problems("seeds", self.seeds, 0, 2**32 - 1, int)
+        problems = number_problems(self) + list_problems("seeds", self.seeds, 0, 2**32 - 1, int)
         for name, low, fix in (
             ("max_train_samples", 0, "1 or more, or null for all"),
             ("max_eval_samples", 3, "4 or more, or null for all"),
@@ -127,7 +127,7 @@ class EarlyExitOptions:
         return [name.strip() for name in self.criteria.split(",") if name.strip()]
 
     def problems(self) -> list[Problem]:
-        problems = number_problems("early_exit.thresholds", self.thresholds, 0, 1)
+        problems = list_problems("early_exit.thresholds", self.thresholds, 0, 1)
         unknown = [name for name in self.names if name not in EXIT_CRITERIA]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             problems.append(
@@ -172,8 +172,8 @@ class PruningOptions:
         return [name.strip() for name in self.methods.split(",") if name.strip()]
 
     def problems(self) -> list[Problem]:
-        problems = number_problems("pruning.sparsities", self.sparsities, 0, 1)
-        problems += number_problems("pruning.movement_rates", self.movement_rates, 0, 0.99)
+        problems = list_problems("pruning.sparsities", self.sparsities, 0, 1)
+        problems += list_problems("pruning.movement_rates", self.movement_rates, 0, 0.99)
         unknown = [name for name in self.names if name not in PRUNING_METHODS]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             problems.append(
@@ -207,7 +207,7 @@ class NoiseOptions:
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
     def problems(self) -> list[Problem]:
-        problems = number_problems("noise.strengths", self.strengths, 0, 1)
+        problems = list_problems("noise.strengths", self.strengths, 0, 1)
         unknown = [kind for kind in self.names if kind not in NOISES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             problems.append(
@@ -255,7 +255,7 @@ class LowDataOptions:
     """Optimizer steps at least, where `epochs` over a small subset would be fewer."""
 
     def problems(self) -> list[Problem]:
-        problems = number_problems("low_data.sizes", self.sizes, 1, kind=int)
+        problems = list_problems("low_data.sizes", self.sizes, 1, kind=int)
         if self.min_steps < 1:
             problems.append(Problem("low_data.min_steps", self.min_steps, fix="give 1 or more"))
         return problems

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 
 
 @dataclass
@@ -26,4 +26,7 @@ class DemoConfig:
 
     def problems(self) -> list[Problem]:
         counts = ("nproc_per_node", "corpus_mb", "steps", "train_examples", "validation_examples")
-        return [Problem(name, getattr(self, name), "must be above 0") for name in counts if getattr(self, name) <= 0]
+        found = number_problems(self)
+        return found + [
+            Problem(name, getattr(self, name), "must be above 0") for name in counts if getattr(self, name) <= 0
+        ]

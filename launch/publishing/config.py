@@ -61,6 +61,9 @@ class PublishConfig:
     those beside a run that were fine-tuned from exactly its weights."""
     base_model: str | None = None
     """OWNER/NAME of the published model that this one was fine-tuned from."""
+    trust_checkpoint: bool = False
+    """With --steps: load checkpoints that hold more than data, which can run any code: only if you trust where they
+    come from. Given on the command line alone, never in a file."""
 
     @property
     def wanted_depths(self) -> list[int] | None:

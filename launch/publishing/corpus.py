@@ -1,15 +1,17 @@
 """The card of a published corpus of token shards, and its folder."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_pipeline import Manifest, Problem
+from data_pipeline import Manifest, Problem, parse_record
 from eval.compress import read_templates
 
+from ..errors import LaunchError
 from .config import PublishConfig
-from .facts import TEMPLATES, describe_source, fact_table, hub_datasets, licence_line, licence_metadata
+from .facts import TEMPLATES, fact_table, find_sources, hub_datasets, licence_line, licence_metadata
 from .files import Publication, Target, place
 from .source import MANIFEST, Source
 
@@ -94,21 +96,47 @@ def _front(config: PublishConfig, corpus: Manifest) -> DatasetCardData:
 
 
 def _origin(corpus: Manifest) -> list[tuple[str, Any]]:
-    vocabulary = corpus.statistics.get("tokenizer", {})
+    facts = _read_facts(corpus)
+    sources = {name: find_sources(corpus, name) for name in corpus.source}
     rows: list[tuple[str, Any]] = [
-        (f"{name} text", "; ".join(describe_source(source) for source in sources))
-        for name, sources in corpus.source.items()
-        if sources
+        (f"{name} text", "; ".join(map(str, found))) for name, found in sources.items() if found
     ]
     return [
         *rows,
         ("vocabulary", f"{corpus.tokenizer.vocab_size:,} tokens"),
-        ("characters per token", vocabulary.get("characters_per_token")),
-        ("unknown tokens", vocabulary.get("unknown_rate")),
-        ("documents read", _read(corpus)),
+        ("characters per token", facts.tokenizer.characters_per_token),
+        ("unknown tokens", facts.tokenizer.unknown_rate),
+        ("documents read", facts.documents),
     ]
 
 
-def _read(corpus: Manifest) -> str | None:
-    sources = [source for part in corpus.statistics.get("sources", {}).values() for source in part]
-    return f"{sum(source['documents'] for source in sources):,}" if sources else None
+@dataclass(frozen=True)
+class _TokenizerFacts:
+    characters_per_token: float | None = None
+    unknown_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class _SourceCounts:
+    documents: int = 0
+
+
+@dataclass(frozen=True)
+class _CorpusFacts:
+    """The statistics of a manifest, as far as the card speaks of them."""
+
+    tokenizer: _TokenizerFacts = field(default_factory=_TokenizerFacts)
+    sources: dict[str, list[_SourceCounts]] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> str | None:
+        """Documents read, over all sources."""
+        counts = [source for part in self.sources.values() for source in part]
+        return f"{sum(source.documents for source in counts):,}" if counts else None
+
+
+def _read_facts(corpus: Manifest) -> _CorpusFacts:
+    try:
+        return parse_record(_CorpusFacts, corpus.statistics)
+    except ValueError as error:
+        raise LaunchError(f"the corpus' manifest.json is damaged: statistics: {error}: prepare again") from error

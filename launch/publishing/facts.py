@@ -1,13 +1,15 @@
 """The facts that cards state, as rows and lines. What the files of a run do not say is called not recorded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Manifest
+from data_pipeline import Manifest, parse_record
 from eval.compress import markdown_table
 
+from ..errors import LaunchError
 from .config import PublishConfig
 from .licences import OTHER
 from .training import Pretraining
@@ -60,20 +62,47 @@ def licence_metadata(config: PublishConfig) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def describe_source(source: Mapping[str, Any]) -> str:
-    """A source of text in a line."""
-    if "files" not in source:
-        parts = [source.get("name"), source.get("split"), f"revision `{source['revision']}`"]
-        details = ", ".join(part for part in parts if part)
-        return f"[{source['path']}](https://huggingface.co/datasets/{source['path']}) ({details})"
-    size = sum(file["bytes"] for file in source["files"]) / 1e6
-    return f"`{public_path(source['path'])}` ({count(len(source['files']), 'local file')}, {size:,.1f} MB)"
+@dataclass(frozen=True)
+class _SourceFile:
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """A source of text, as far as cards speak of it."""
+
+    path: str
+    files: list[_SourceFile] | None = None
+    """None for a data set of the Hub."""
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """The source in a line."""
+        if self.files is None:
+            details = ", ".join(part for part in (self.name, self.split, f"revision `{self.revision}`") if part)
+            return f"[{self.path}](https://huggingface.co/datasets/{self.path}) ({details})"
+        size = sum(file.bytes for file in self.files) / 1e6
+        return f"`{public_path(self.path)}` ({count(len(self.files), 'local file')}, {size:,.1f} MB)"
+
+
+def find_sources(manifest: Manifest | None, split: str) -> list[SourceFacts]:
+    """The sources of a split as the corpus' manifest describes them; none where there is no manifest.
+
+    Raises:
+        LaunchError: the manifest is damaged there.
+    """
+    described = manifest.source.get(split, []) if manifest is not None else []
+    try:
+        return [parse_record(SourceFacts, source) for source in described]
+    except ValueError as error:
+        raise LaunchError(f"the corpus' manifest.json is damaged: source.{split}: {error}: prepare again") from error
 
 
 def hub_datasets(manifest: Manifest | None) -> list[str]:
     """The Hub data sets that a corpus was made of."""
-    train = manifest.source.get("train", []) if manifest is not None else []
-    return sorted({source["path"] for source in train if "files" not in source})
+    return sorted({source.path for source in find_sources(manifest, "train") if source.files is None})
 
 
 def pretraining_rows(run: Pretraining) -> list[tuple[str, Any]]:
@@ -89,7 +118,7 @@ def _corpus_rows(run: Pretraining) -> list[tuple[str, Any]]:
         ]
     train = corpus.split("train")
     return [
-        ("corpus", "; ".join(describe_source(source) for source in run.sources)),
+        ("corpus", "; ".join(map(str, find_sources(corpus, "train")))),
         ("its size", f"{train.documents:,} documents, {train.tokens:,} tokens in blocks of {corpus.seq_length}"),
         ("vocabulary", f"{corpus.tokenizer.vocab_size:,} tokens"),
     ]

@@ -15,10 +15,9 @@ from transformers.dynamic_module_utils import custom_object_save
 import modeling
 from data_pipeline import write_json
 from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
-from modeling import AcnConfig
-from pretrain.checkpoints import export_checkpoint, find_checkpoint, step_name, tokenizer_folder
+from modeling import AcnConfig, non_finite_weights
+from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
 
-from ..config_file import read_config
 from ..errors import LaunchError
 from .card import CardFacts, CutModel, model_card
 from .config import PublishConfig
@@ -92,6 +91,8 @@ def load_model(folder: Path) -> PreTrainedModel:
         raise LaunchError(f"{folder}: its weights cannot be loaded ({error}): export it again") from error
     if lacking := sorted(info["missing_keys"]):
         raise LaunchError(f"{folder}: weights are missing ({', '.join(lacking[:3])}): export it again")
+    if broken := non_finite_weights(model):
+        raise LaunchError(f"{folder}: weights are infinite or NaN ({', '.join(broken[:3])}): the training diverged")
     return model.eval()
 
 
@@ -173,19 +174,17 @@ def _write_steps(folder: Path, config: PublishConfig, source: Source) -> Iterato
     for step in steps_of(run) if wanted == "all" else wanted:
         name = step_name(step)
         target = folder / REVISIONS / name
-        with _exported(run, name) as model:
+        with _exported(run, name, config.trust_checkpoint) as model:
             write_model(model, target)
         yield Target(target, config.repo_id, name)
 
 
 @contextmanager
-def _exported(run: Path, name: str) -> Iterator[Path]:
+def _exported(run: Path, name: str, trusted: bool) -> Iterator[Path]:
     """RUN/models/step-N, or the checkpoint of that step exported for the time being."""
     if (run / "models" / name / "config.json").is_file():
         yield run / "models" / name
         return
-    data = Path(read_config(run)["data"])
+    checkpoint = find_checkpoint(run / "checkpoints" / name, trusted)
     with tempfile.TemporaryDirectory(dir=run, prefix=".publish-") as scratch:
-        yield export_checkpoint(
-            find_checkpoint(run / "checkpoints" / name), Path(scratch) / name, tokenizer_folder(data)
-        )
+        yield export_checkpoint(checkpoint, Path(scratch) / name, find_tokenizer(checkpoint))

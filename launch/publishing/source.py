@@ -255,7 +255,7 @@ def _is_origin(folder: Path, cut: CutResults) -> bool:
     if results is None:
         return False
     same = all(getattr(results, name) == getattr(cut, name) for name in ("task", "seed", "full_score", "connectivity"))
-    return same and results.depth_scores[cut.depth] == cut.score
+    return same and results.depth_scores[cut.depth : cut.depth + 1] == [cut.score]
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import DataError, Manifest
-from pretrain import PretrainError
+from data_pipeline import DataError, Manifest, is_url, parse_record
+from data_pipeline.stream import PreparedFolder, RemoteConfig
+from pretrain import PretrainConfig, PretrainError
 from pretrain.checkpoints import find_checkpoint
 
-from ..config_file import read_config
+from ..config_file import RUN_CONFIG, plain_config, read_config
+from ..errors import LaunchError
 from ..tracking import METRICS, read_points, read_record
 
 # what somebody needs to train such a model again; the rest says where this one was trained
@@ -53,11 +55,6 @@ class Pretraining:
         seconds = self.progress.get("seconds")
         return sum(self.watts.values()) * seconds / 3.6e6 if self.watts and seconds else None
 
-    @property
-    def sources(self) -> list[Mapping[str, Any]]:
-        """The sources of the training text, as the corpus' manifest describes them."""
-        return self.corpus.source.get("train", []) if self.corpus is not None else []
-
     def recipe(self) -> dict[str, Any]:
         """The part of the configuration that another run can take over with --config."""
         kept = {name: self.config[name] for name in _RECIPE if self.config.get(name) is not None}
@@ -72,7 +69,7 @@ class Pretraining:
 
 def read_pretraining(run: Path, whole: bool) -> Pretraining:
     """The facts of a run; `whole` says whether what is published is its last state."""
-    config = read_config(run)
+    config = _read_recipe(run)
     metrics, watts = _read_metrics(run / METRICS)
     record = read_record(run)
     try:
@@ -92,6 +89,14 @@ def read_pretraining(run: Path, whole: bool) -> Pretraining:
     )
 
 
+def _read_recipe(run: Path) -> dict[str, Any]:
+    """The configuration of a run with the type of every field looked at; what the run did not know has its default."""
+    try:
+        return plain_config(parse_record(PretrainConfig, read_config(run)))
+    except ValueError as error:
+        raise LaunchError(f"{run / RUN_CONFIG} is damaged: {error}: put the file of the run back") from error
+
+
 def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
     """The last value of every metric, and the mean power of the GPUs together and of the processors together."""
     last: dict[str, float] = {}
@@ -108,10 +113,11 @@ def _read_metrics(path: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _manifest(data: str, run: Path) -> Manifest | None:
-    """The manifest of the corpus a run was trained on: below here, or below a folder that the run lies in."""
-    for root in (Path.cwd(), *run.resolve().parents):
+    """The manifest of the corpus of a run: at its URL, or in its folder below here or above the run."""
+    places = [data] if is_url(data) else [root / data for root in (Path.cwd(), *run.resolve().parents)]
+    for place in places:
         try:
-            return Manifest.load(root / data)
+            return Manifest.load(PreparedFolder(place, RemoteConfig(retries=1)).path)
         except (DataError, OSError):
             continue
     return None

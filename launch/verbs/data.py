@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data_pipeline import OutputLock, Problem
+from data_pipeline import OutputLock, Problem, number_problems
 from data_pipeline.stream import MaskingConfig, RemoteConfig, StreamConfig
 
 from ..errors import LaunchError
@@ -48,7 +48,9 @@ class Args:
     """show, stats: cache and patience for a URL."""
 
     def problems(self) -> list[Problem]:
-        found = self.masking.problems() + self.remote.problems()
+        found = number_problems(self) + self.masking.problems() + self.remote.problems()
+        if self.seed < 0:
+            found.append(Problem("seed", self.seed, "must not be negative"))
         if self.action not in ("show", "stats", "verify"):
             found.append(
                 Problem("", wrong=f"{self.action!r} is no action of `acn data`", fix="use show, stats or verify")

@@ -6,7 +6,6 @@ from pathlib import Path
 from data_pipeline import OutputLock
 from pretrain import PretrainError
 
-from ..config_file import read_config
 from . import large_imports
 
 EXAMPLE = "acn export runs/acn runs/encoder --depth 6"
@@ -26,6 +25,9 @@ class Args:
     """The running average of the weights (of a run with ema.decay) instead of the weights."""
     onnx: bool = False
     """Also write model.onnx, which gives every position's logits (needs the extra: pip install 'acn-lm[onnx]')."""
+    trust_checkpoint: bool = False
+    """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
+    on the command line alone, never in a file."""
 
 
 def run(args: Args) -> int:
@@ -33,9 +35,9 @@ def run(args: Args) -> int:
     output = Path(args.output)
     _check_absent(output)
     with large_imports():
-        from pretrain.checkpoints import export_checkpoint, find_checkpoint, tokenizer_folder
+        from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer
 
-    checkpoint = find_checkpoint(Path(args.source))
+    checkpoint = find_checkpoint(Path(args.source), args.trust_checkpoint)
     layers = checkpoint.progress.model["num_hidden_layers"]
     if args.depth is not None and not 0 <= args.depth <= layers:
         raise PretrainError(f"depth={args.depth} is outside 0..{layers}, the depths of this model")
@@ -43,11 +45,9 @@ def run(args: Args) -> int:
         from eval.compress import check_installed
 
         check_installed()
-    run_folder = checkpoint.path.parent.parent
-    data = Path(read_config(run_folder)["data"])
     with OutputLock(output, beside=True):
         _check_absent(output)  # again: another job may have been faster
-        export_checkpoint(checkpoint, output, tokenizer_folder(data), args.depth, args.ema)
+        export_checkpoint(checkpoint, output, find_tokenizer(checkpoint), args.depth, args.ema)
         if args.onnx:
             _write_onnx(output)
     depth = layers if args.depth is None else args.depth

@@ -1,33 +1,38 @@
 """A ZeRO checkpoint becomes a plain Hugging Face folder."""
 
-import contextlib
-import io
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import Manifest, new_folder
-from modeling import AcnConfig, AcnForMaskedLM
+from data_pipeline import new_folder
+from modeling import AcnConfig, AcnForMaskedLM, non_finite_weights
 
 from ..errors import PretrainError
 from ..optim import EMA_FILE
-from .folder import Checkpoint, newest_complete, read_checkpoint
-from .states import UNSHARDED_FILE, convert, master_weights, universal_states
+from .folder import MARKER, Checkpoint, marked_folders, open_checkpoint
+from .soundness import check_sound, loading, non_finite_error
+from .states import convert, load_unsharded, master_weights, silence, universal_states
 
 
-def find_checkpoint(source: Path) -> Checkpoint:
-    """The checkpoint `source` is, or the newest complete one of the run `source` is.
+def find_checkpoint(source: Path, trusted: bool = False) -> Checkpoint:
+    """The checkpoint `source` is, or the newest one of the run `source` is.
+
+    Its files are there with the right sizes; `check_sound` reads them.
+
+    Args:
+        trusted: the user vouches for what is in its files (`trust_checkpoint`).
 
     Raises:
-        PretrainError: there is none.
+        PretrainError: there is none, or the newest one is damaged: an older one is taken only if it is named.
     """
-    checkpoint = read_checkpoint(source) or newest_complete(source)
-    if checkpoint is None:
-        raise PretrainError(f"{source} is neither a run nor a checkpoint with a COMPLETE marker")
-    return checkpoint
+    marked = [source] if (source / MARKER).is_file() else marked_folders(source)
+    if not marked:
+        raise PretrainError(f"{source} is neither a run nor a checkpoint with a {MARKER} marker")
+    return replace(open_checkpoint(marked[-1]), trusted=trusted)
 
 
 def export_checkpoint(
@@ -43,10 +48,12 @@ def export_checkpoint(
 
     Raises:
         ValueError: `depth` is outside 0..num_hidden_layers.
-        PretrainError: `ema` of a run that kept none.
+        PretrainError: files of the checkpoint are damaged or hold more than data, its weights are not those of its
+            model, or not finite; or `ema` of a run that kept none.
     """
-    model = AcnForMaskedLM(AcnConfig(**checkpoint.progress.model))
-    model.load_state_dict(averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint))
+    check_sound(checkpoint)
+    model = _build(checkpoint)
+    load_weights(model, checkpoint, ema)
     if depth is not None:
         model.truncate(depth)
     disable_progress_bar()
@@ -56,21 +63,51 @@ def export_checkpoint(
     return output
 
 
-def averaged_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The running average of the weights.
+def _build(checkpoint: Checkpoint) -> AcnForMaskedLM:
+    try:
+        return AcnForMaskedLM(AcnConfig(**checkpoint.progress.model))
+    except Exception as error:  # strict validation raises its own classes
+        raise PretrainError(
+            f"{checkpoint.path / MARKER} describes no model of this family ({error}): take another checkpoint"
+        ) from error
+
+
+def load_weights(model: AcnForMaskedLM, checkpoint: Checkpoint, ema: bool = False) -> None:
+    """Give `model` the weights of `checkpoint`, or with `ema` their running average.
 
     Raises:
-        PretrainError: the checkpoint has none.
+        PretrainError: they are not those of this model or not finite, there is no average, or a file holds more than
+            data.
     """
+    try:
+        model.load_state_dict(_averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint))
+    except PretrainError:
+        raise
+    except Exception as error:  # what a file that is not ours lacks shows in many classes
+        lines = str(error).splitlines() or [repr(error)]
+        raise PretrainError(
+            f"{checkpoint.path} does not hold the weights of its model ({lines[0]}): take another checkpoint"
+        ) from error
+    if names := non_finite_weights(model):
+        raise non_finite_error(checkpoint.path, names)
+
+
+def _averaged_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The running average of the weights."""
     if EMA_FILE not in checkpoint.files:
         raise PretrainError(f"{checkpoint.path} has no running average of the weights (ema.decay was 0)")
-    return torch.load(checkpoint.path / EMA_FILE, map_location="cpu", weights_only=True)
+    with loading(checkpoint):
+        return torch.load(checkpoint.path / EMA_FILE, map_location="cpu")
 
 
 def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """Every weight in fp32, gathered from the ranks' files."""
+    """Every weight in fp32, gathered from the ranks' files.
+
+    Raises:
+        PretrainError: a file holds more than data.
+    """
     if checkpoint.progress.zero_stage == 0:
-        states = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
+        states = load_unsharded(checkpoint)
         return _with_tied({**states["module"], **master_weights(states)})
     if (checkpoint.progress.zero_stage, checkpoint.progress.precision) == (1, "bf16"):
         # the files of DeepSpeed's BF16_Optimizer, which its function below does not know
@@ -82,20 +119,9 @@ def full_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     # isort: split
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    # it reports its progress for people who call it by hand
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with loading(checkpoint), silence():
         return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
 
 
 def _with_tied(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return weights | {tied: weights[name] for tied, name in AcnForMaskedLM._tied_weights_keys.items()}
-
-
-def tokenizer_folder(data: Path) -> Path:
-    """The tokenizer of a prepared corpus, which must be the one its shards were made with.
-
-    Raises:
-        DataError: `data` is not a prepared corpus or its tokenizer was changed.
-    """
-    Manifest.load(data)
-    return data / "tokenizer"

@@ -6,20 +6,20 @@ and of every file with its size and sha256. A folder without it, or whose files 
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from data_pipeline import DataError, file_sha256, read_record
+from data_pipeline import Problem, file_sha256, read_record
 
 from ..budget import Branch
-from ..engine import gather_objects
+from ..errors import PretrainError
 from ..health import Health
 
 MARKER = "COMPLETE"
+ENGINE_CONFIG = "deepspeed.json"
+"""What every run has from its start on: the resolved settings of its engine."""
 
 
 @dataclass
@@ -66,6 +66,8 @@ class Checkpoint:
     progress: Progress
     files: dict[str, dict[str, Any]]
     """By name below `path`: `bytes` and `sha256`."""
+    trusted: bool = False
+    """The user vouches for it (`trust_checkpoint`): its files may hold more than data, whose code then runs."""
 
     @property
     def bytes(self) -> int:
@@ -81,11 +83,19 @@ class Checkpoint:
 
 
 @dataclass
+class _File:
+    """What COMPLETE says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass
 class _Marker:
     """The content of COMPLETE."""
 
     progress: Progress
-    files: dict[str, dict[str, Any]]
+    files: dict[str, _File]
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -116,6 +126,25 @@ def complete_checkpoints(run: Path) -> Iterator[Checkpoint]:
             yield checkpoint
 
 
+def marked_folders(run: Path) -> list[Path]:
+    """The checkpoints of `run` that were complete once, whatever has become of them, in the order of the steps."""
+    return [path for path in step_folders(checkpoint_folder(run)) if (path / MARKER).is_file()]
+
+
+def checkpoint_around(path: Path) -> Path | None:
+    """The checkpoint, or the folder of all checkpoints of a run, that `path` is or lies in; None where it does not.
+
+    Whatever is added to a checkpoint makes it one that does not count.
+    """
+    real = path.resolve()
+    for folder in (real, *real.parents):
+        run = folder.parent
+        is_of_run = folder == checkpoint_folder(run) and ((run / ENGINE_CONFIG).is_file() or marked_folders(run))
+        if is_of_run or (folder / MARKER).is_file():
+            return folder
+    return None
+
+
 def newest_complete(run: Path) -> Checkpoint | None:
     """The newest complete checkpoint of `run`, or None."""
     return next(complete_checkpoints(run), None)
@@ -124,39 +153,26 @@ def newest_complete(run: Path) -> Checkpoint | None:
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None when it is incomplete."""
     try:
-        marker = read_record(_Marker, path / MARKER)
-        if {name: file["bytes"] for name, file in marker.files.items()} != file_sizes(path):
-            return None
-        return Checkpoint(path, marker.progress, marker.files)
-    except (DataError, OSError, KeyError):
+        return open_checkpoint(path)
+    except (PretrainError, OSError):
         return None
 
 
-def newest_sound(run: Path, say: Callable[[str], None], at_most: int | None = None) -> Checkpoint | None:
-    """The newest complete checkpoint of `run` whose files hold what was written into them, or None.
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at `path`.
 
-    A collective: the ranks share the reading, and all get the same answer. Damaged ones are passed over, loudly.
-
-    Args:
-        at_most: consider only those with at most this many steps.
+    Raises:
+        PretrainError: its marker is missing or damaged, or other files are there than it names.
+        OSError: the folder cannot be looked into.
     """
-    candidates: list[Any] = [None]
-    if dist.get_rank() == 0:
-        candidates = [
-            [item for item in complete_checkpoints(run) if at_most is None or item.progress.step <= at_most],
-        ]
-        whole = {item.path for item in complete_checkpoints(run)}
-        for path in step_folders(checkpoint_folder(run)):
-            if path not in whole:
-                say(f"WARNING: {path} is incomplete (no {MARKER} marker, or other files than it names): ignored")
-    dist.broadcast_object_list(candidates, src=0)
-    for checkpoint in candidates[0]:
-        damaged = gather_objects(checkpoint.damaged_files(dist.get_rank(), dist.get_world_size()))
-        names = [name for part in damaged for name in part]
-        if not names:
-            return checkpoint
-        say(f"WARNING: {checkpoint.path} is damaged ({', '.join(names)}): the one before it is taken")
-    return None
+    fix = "take another checkpoint"
+    marker = read_record(_Marker, path / MARKER, PretrainError, fix)
+    named, there = {name: file.bytes for name, file in marker.files.items()}, file_sizes(path)
+    odd = sorted(name for name in {*named, *there} if named.get(name) != there.get(name))
+    if odd:
+        wrong = f"is damaged: missing, of another size, or not named by its {MARKER}: {', '.join(odd[:3])}"
+        raise PretrainError(Problem(str(path), wrong=wrong, fix=fix))
+    return Checkpoint(path, marker.progress, {name: asdict(file) for name, file in marker.files.items()})
 
 
 def write_marker(path: Path, progress: dict[str, Any], files: dict[str, dict[str, Any]]) -> None:

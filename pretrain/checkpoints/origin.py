@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.distributed as dist
-from torch import nn
-
 from data_pipeline import Problem
+from modeling import AcnForMaskedLM
 
-from ..engine import gather_objects
 from ..errors import PretrainError
-from .export import find_checkpoint, full_state_dict
+from .export import find_checkpoint, load_weights
 from .folder import Checkpoint, Progress
+from .soundness import check_together
 
 
 @dataclass
@@ -46,21 +44,22 @@ class Origin:
             )
         return found
 
-    def give_weights(self, model: nn.Module) -> None:
+    def give_weights(self, model: AcnForMaskedLM) -> None:
         """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
 
         Raises:
-            PretrainError: a file of the checkpoint is damaged.
+            PretrainError: a file of the checkpoint is damaged or holds more than data, or a weight is not finite.
         """
-        damaged = gather_objects(self.checkpoint.damaged_files(dist.get_rank(), dist.get_world_size()))
-        if names := [name for part in damaged for name in part]:
-            raise PretrainError(f"{self.checkpoint.path} is damaged ({', '.join(names)}): take another checkpoint")
+        check_together(self.checkpoint)
         if not self.branch:
-            model.load_state_dict(full_state_dict(self.checkpoint))
+            load_weights(model, self.checkpoint)
 
 
-def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None:
+def find_origin(branch_from: str | None, init_from: str | None, trusted: bool) -> Origin | None:
     """The origin that these fields of the configuration ask for, at most one of them set.
+
+    Args:
+        trusted: the user vouches for what is in its files (`trust_checkpoint`).
 
     Raises:
         PretrainError: there is no complete checkpoint there.
@@ -69,7 +68,7 @@ def find_origin(branch_from: str | None, init_from: str | None) -> Origin | None
     if source is None:
         return None
     try:
-        return Origin(find_checkpoint(Path(source)), branch=branch_from is not None)
+        return Origin(find_checkpoint(Path(source), trusted), branch=branch_from is not None)
     except PretrainError as error:
         raise PretrainError(f"{'branch_from' if branch_from else 'init_from'}: {error}") from None
 

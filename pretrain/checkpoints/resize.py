@@ -17,10 +17,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from ..engine import gather_objects
+from ..engine import gather_objects, non_finite_parameters
 from ..errors import PretrainError
 from ..optim import Ema
 from .folder import Checkpoint, Progress, checkpoint_folder
+from .soundness import loading, non_finite_error
 from .states import State, convert, universal_states, unsharded_states
 
 
@@ -39,11 +40,14 @@ def load_checkpoint(
         The checkpoint's progress in the engine's layout.
 
     Raises:
-        PretrainError: DeepSpeed could not convert the checkpoint.
+        PretrainError: DeepSpeed could not convert the checkpoint, or it holds more than data, or weights
+            that are not finite.
     """
     saved = checkpoint.progress
+    averaged = ema is not None and _load_average(ema, checkpoint)
     if saved.layout == now.layout:
-        loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
+        with loading(checkpoint):
+            loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
         assert loaded is not None, f"DeepSpeed did not load the complete checkpoint {checkpoint.path}"
     else:
         say(
@@ -51,10 +55,18 @@ def load_checkpoint(
             f"{saved.precision}: converting"
         )
         _load_resized(engine, checkpoint, checkpoint_folder(run))
-    if ema is not None and not ema.load(checkpoint.path):
+    shares = gather_objects(non_finite_parameters(engine))
+    if names := sorted({name for share in shares for name in share}):
+        raise non_finite_error(checkpoint.path, names)
+    if ema is not None and not averaged:
         say(f"{checkpoint.path} has no average of the weights: a new one begins")
         ema.start(engine)
     return replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
+
+
+def _load_average(ema: Ema, checkpoint: Checkpoint) -> bool:
+    with loading(checkpoint):
+        return ema.load(checkpoint.path)
 
 
 def _load_resized(engine: Any, checkpoint: Checkpoint, scratch: Path) -> None:

@@ -17,11 +17,11 @@ import torch.distributed as dist
 from data_pipeline import file_sha256
 
 from ..config import PretrainConfig
-from ..engine import gather_objects
+from ..engine import gather_objects, non_finite_parameters
 from ..errors import UnhealthyError
 from ..optim import Ema
 from .config import CheckpointConfig
-from .export import export_checkpoint, tokenizer_folder
+from .export import export_checkpoint, find_checkpoint
 from .folder import (
     MARKER,
     Progress,
@@ -33,6 +33,7 @@ from .folder import (
     step_of,
     write_marker,
 )
+from .run_tokenizer import tokenizer_folder
 
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
 CLIENT_STATE = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
@@ -73,6 +74,7 @@ class Saver:
 
         self._engine, self._ema, self._data = engine, ema, data
         self._run, self._config, self._retry_every = Path(config.output), config.checkpoint, config.log_every
+        self._trusted = config.trust_checkpoint  # of a run that only exports what it was continued from
         self._say, self._log, self._phase = say, log, phase
         self._writer = HashingWriter(config.checkpoint.asynchronous)
         engine.checkpoint_engine = self._writer
@@ -141,15 +143,20 @@ class Saver:
         return self._run / "model"
 
     def _export(self, output: Path, ema: bool = False) -> None:
-        """Make a Hugging Face folder of the newest checkpoint; rank 0 only."""
-        newest = newest_complete(self._run)
-        assert newest is not None, "it has just been written"
+        """Make a Hugging Face folder of the checkpoint at `saved_step`; rank 0 only."""
+        # not the newest on disk: a run that went back, or passed over damaged checkpoints, has later ones
+        checkpoint = find_checkpoint(checkpoint_folder(self._run) / step_name(self.saved_step), self._trusted)
         output.parent.mkdir(exist_ok=True)
-        export_checkpoint(newest, output, tokenizer_folder(self._data), ema=ema)
+        export_checkpoint(checkpoint, output, tokenizer_folder(self._data), ema=ema)
 
     def _write(self, progress: Progress) -> bool:
-        """Write a checkpoint, or begin to; False when the disk did not take it and the older ones stand."""
+        """Write a checkpoint, or begin to; False when the disk did not take it and the older ones stand.
+
+        Raises:
+            UnhealthyError: there is nothing worth writing, for the weights are not finite.
+        """
         self.finish_pending()
+        self._refuse_non_finite(progress.step)
         path = checkpoint_folder(self._run) / step_name(progress.step)
         began = time.monotonic()
         problem = gather_objects(self._prepare(path) if dist.get_rank() == 0 else None)[0]
@@ -163,6 +170,16 @@ class Saver:
                 self._writer.save(state, str(path / name))
         self._pending = _Pending(path, asdict(progress), began, blocked=time.monotonic() - began)
         return True if self._config.asynchronous else self._finish(self._pending)
+
+    def _refuse_non_finite(self, step: int) -> None:
+        """Such weights never recover, and saving them would in time delete the checkpoints that are sound."""
+        shares = gather_objects(non_finite_parameters(self._engine))
+        if names := sorted({name for share in shares for name in share}):
+            newest = newest_complete(self._run)
+            raise UnhealthyError(
+                f"after step {step} weights are infinite or NaN ({', '.join(names[:3])}): lower optim.lr. Nothing was "
+                + (f"saved; {newest.path} stands" if newest else "saved, and there is no checkpoint from before")
+            )
 
     def _finish(self, pending: _Pending) -> bool:
         """Wait for the files of the pending checkpoint and mark it complete; False when that failed."""
@@ -221,14 +238,17 @@ class Saver:
                     return f"{path / name} has {size} bytes instead of {known.bytes}", 0
                 files[name] = {"bytes": size, "sha256": known.sha256 if known else file_sha256(path / name)}
             write_marker(path, progress, files)
-            _prune(path.parent, self._config)
+            _prune(path, self._config)
         except OSError as error:
             return str(error), 0
         return None, sum(sizes.values())
 
 
-def _prune(folder: Path, config: CheckpointConfig) -> None:
-    marked = [path for path in step_folders(folder) if (path / MARKER).exists()]
+def _prune(newest: Path, config: CheckpointConfig) -> None:
+    # a run that went back, or passed over damaged checkpoints, has later ones, which it will overwrite: they must not
+    # count as newer than what it writes now
+    folders = [path for path in step_folders(newest.parent) if path.name <= newest.name]
+    marked = [path for path in folders if (path / MARKER).exists()]
     for path in marked[: -config.keep]:
         step = step_of(path.name)
         if config.keep_every and step % config.keep_every == 0:

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from data_pipeline import Problem
+
 from ..errors import PretrainError
 from .folder import Checkpoint
+from .soundness import loading
 
 UNSHARDED_FILE = "mp_rank_00_model_states.pt"
 """Where DeepSpeed writes what it does not shard; at stage 0 that is everything."""
@@ -26,7 +29,7 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     """Write DeepSpeed's universal checkpoint of a sharded one into `folder`, replacing what is there.
 
     Raises:
-        PretrainError: DeepSpeed could not.
+        PretrainError: DeepSpeed could not, or the checkpoint holds more than data.
     """
     from .. import lean_deepspeed  # noqa: F401
 
@@ -45,11 +48,44 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
         inject_missing_state=False,
     )
     try:
-        # it reports its progress for people who call it by hand
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with loading(checkpoint), silence():
+            _check_names(checkpoint)
             ds_to_universal.main(settings)
+    except PretrainError:
+        raise
     except Exception as error:
         raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}: {error!r}") from error
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep what DeepSpeed's converters report for people who call them by hand off the screen."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _check_names(checkpoint: Checkpoint) -> None:
+    """Raise `PretrainError` where a name in the files, of which DeepSpeed makes names of files, leaves its folder."""
+    for name in sorted(checkpoint.files):
+        content = torch.load(checkpoint.path / name, map_location="cpu", mmap=True)
+        for key in _names(content):
+            if "/" in key or key in ("", ".", ".."):
+                raise PretrainError(
+                    Problem(
+                        str(checkpoint.path / name),
+                        wrong=f"has a parameter named {key!r}, which is a path",
+                        fix="take another checkpoint",
+                    )
+                )
+
+
+def _names(content: Any) -> Iterator[str]:
+    """Every key of dictionaries that is text, at any depth."""
+    below = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    if isinstance(content, dict):
+        yield from (key for key in content if isinstance(key, str))
+    for value in below:
+        yield from _names(value)
 
 
 def universal_states(folder: Path) -> Iterator[tuple[str, State]]:
@@ -60,13 +96,23 @@ def universal_states(folder: Path) -> Iterator[tuple[str, State]]:
 
 
 def _tensor(file: Path) -> torch.Tensor:
-    value = torch.load(file, map_location="cpu", weights_only=False)
+    value = torch.load(file, map_location="cpu", weights_only=True)  # `convert` wrote tensors, whatever it read
     return value["param"] if isinstance(value, dict) else value
+
+
+def load_unsharded(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The content of a stage-0 checkpoint.
+
+    Raises:
+        PretrainError: it holds more than data.
+    """
+    with loading(checkpoint):
+        return torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu")
 
 
 def unsharded_states(checkpoint: Checkpoint) -> Iterator[tuple[str, State]]:
     """The states of a stage-0 checkpoint: one file, with the optimizer's own state_dict by parameter number."""
-    saved = torch.load(checkpoint.path / UNSHARDED_FILE, map_location="cpu", weights_only=False)
+    saved = load_unsharded(checkpoint)
     inner = saved["optimizer"].get("optimizer_state_dict", saved["optimizer"])["state"]
     for number, (name, weight) in enumerate(master_weights(saved).items()):
         yield name, {"fp32": weight} | {k: v for k, v in inner[number].items() if _same_shape(v, weight)}

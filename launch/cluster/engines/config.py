@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 
 from .deepspeed import DeepSpeedConfig
 from .kubernetes import KubernetesConfig
@@ -85,7 +85,8 @@ class LaunchConfig:
         """`header_problems` has more once these are fixed."""
         if self.engine not in ENGINES:
             return [Problem("engine", repr(self.engine), f"must be one of: {', '.join(ENGINES)}")]
-        found = [
+        found = number_problems(self)
+        found += [
             Problem(name, getattr(self, name), f"must be at least {least}")
             for name, least in {"nodes": 1, "gpus_per_node": 0, "max_restarts": 0}.items()
             if getattr(self, name) < least

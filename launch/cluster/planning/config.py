@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_pipeline import Problem
+from data_pipeline import Problem, number_problems
 from pretrain import PretrainConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -46,7 +46,7 @@ class ClusterConfig:
         return self.nodes * self.gpus
 
     def problems(self) -> list[Problem]:
-        found = []
+        found = number_problems({name: getattr(self, name) for name in ClusterConfig.__dataclass_fields__})
         for name in ("nodes", "gpus", "vocab_size", "seq_length"):
             if getattr(self, name) < 1:
                 found.append(Problem(name, getattr(self, name), "must be at least 1"))

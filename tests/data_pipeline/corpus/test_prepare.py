@@ -2,6 +2,7 @@ import hashlib
 import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from data_pipeline import BlockReader, CorpusConfig, DataError, Manifest, PrepareConfig, Source, prepare_corpus
+from launch.cli import main
 
 LENGTH = 16
 
@@ -157,6 +159,54 @@ def test_bad_input_is_named_and_leaves_nothing_behind(corpus, tmp_path, monkeypa
     with pytest.raises(DataError, match=message):
         prepare_corpus(_config("TEXT", tmp_path / "new" / "out", **changes), _quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["TEXT"]
+
+
+BAD_ROWS = """id,text
+1,"the river house, the stone"
+2,the river, the stone
+3
+4,the seven\0 rivers
+"""
+
+
+def test_skipped_rows_are_counted_in_the_manifest_by_cause_and_told(corpus, tmp_path, texts):
+    (corpus / "b.csv").write_text(BAD_ROWS)
+    (corpus / "c.jsonl").write_text('{"text": "the river \\ud83d house"}\n{"text": "the\n')
+    train = [f"{corpus}/{name}" for name in ("train.jsonl", "b.csv", "c.jsonl")]
+    files = CorpusConfig(train, f"{corpus}/validation.parquet", malformed="skip", deduplicate=True)
+    lines: list[str] = []
+    manifest = prepare_corpus(_config(corpus, tmp_path / "out", corpus=files), lines.append)
+    whole, csv, jsonl = manifest.statistics["sources"]["train"]
+    assert not [name for name in whole if name.startswith(("malformed", "replaced"))]
+    counts = {"malformed_too_many_fields": 1, "malformed_too_few_fields": 1, "malformed_nul_byte": 1, "documents": 1}
+    assert csv | counts == csv
+    assert jsonl | {"malformed_not_json": 1, "replaced_surrogates": 1, "documents": 1} == jsonl
+    told = "left out: malformed rows (not_json: 1, nul_byte: 1, too_few_fields: 1, too_many_fields: 1)"
+    assert told in lines
+    assert "replaced: 1 lone surrogates, by U+FFFD" in lines
+    text = " ".join(document for _, document in files.documents())
+    assert "the river \ufffd house" in text
+    with pytest.raises(DataError, match="exists with other settings of corpus"):
+        prepare_corpus(_config(corpus, tmp_path / "out", corpus=replace(files, malformed="stop")), lines.append)
+
+
+def test_a_source_without_a_sound_row_is_an_error_even_when_skipping(corpus, tmp_path):
+    (corpus / "b.txt").write_bytes("the river\n\nhouse".encode("utf-16-le"))
+    files = CorpusConfig([f"{corpus}/train.jsonl", f"{corpus}/b.txt"], malformed="skip")
+    with pytest.raises(DataError, match=r"b\.txt' holds no documents"):
+        prepare_corpus(_config(corpus, tmp_path / "out", corpus=files), _quiet)
+    with pytest.raises(DataError, match=r"corpus\.malformed=ignore is unknown: use stop or skip"):
+        prepare_corpus(_config(corpus, tmp_path / "out", corpus=replace(files, malformed="ignore")), _quiet)
+    with pytest.raises(DataError, match=r"output=s3://b/out\[1\] looks like a pattern"):
+        prepare_corpus(_config(corpus, "s3://b/out[1]"), _quiet)
+
+
+def test_a_malformed_row_ends_the_command_with_code_2_and_its_line(corpus, tmp_path, capsys):
+    (corpus / "b.csv").write_text(BAD_ROWS)
+    command = ["prepare", "--corpus.train", f"{corpus}/b.csv", "--output", str(tmp_path / "out")]
+    assert main([*command, "--workers", "2"]) == 2
+    assert "b.csv' cannot be read (line 3: 3 fields where the header has 2)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_cannot_be_written_is_named(corpus, tmp_path):

@@ -1,5 +1,7 @@
 import gzip
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +45,48 @@ def test_globs_are_read_in_sorted_order_and_relative_paths_work(tmp_path, monkey
     assert list(iter_documents(Source("*.jsonl"))) == ["a.jsonl", "b.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["[en]", "a[0-9]b", "[", "a]b[", "[[]", "*?[!x]"])
+@pytest.mark.parametrize("pattern", ["a.jsonl", "*.jsonl", "[ab].jsonl", "**/?.jsonl"])
+def test_folders_with_brackets_in_their_names_are_meant_as_they_are_written(tmp_path, monkeypatch, name, pattern):
+    folder = tmp_path / "text" / name
+    folder.mkdir(parents=True)
+    file = write_documents(folder / "a.jsonl")
+    write_documents(tmp_path / "a.jsonl", ["another"])
+    monkeypatch.chdir(tmp_path)
+    for path in (f"{tmp_path}/text/{name}/{pattern}", f"text/{name}/{pattern}", f"text/*/{pattern}"):
+        source = Source(path)
+        assert source.problems() == []
+        assert list(iter_documents(source)) == DOCUMENTS
+    assert Source(f"file://{folder}/{pattern}").files() == [f"file://{file}"]
+
+
+def test_a_file_with_brackets_in_its_name_is_meant_as_it_is_written(tmp_path):
+    file = write_documents(tmp_path / "a[1].jsonl")
+    assert Source(str(file)).files() == [str(file)]
+    assert Source(f"{tmp_path}/a[[]1].jsonl").files() == [str(file)]
+
+
+def test_brackets_that_could_mean_two_things_are_refused(tmp_path):
+    for folder in ("text[12]", "text1", "text3"):
+        (tmp_path / folder).mkdir()
+        write_documents(tmp_path / folder / "a.jsonl")
+    path = f"{tmp_path}/text[12]/*.jsonl"
+    for given in (path, f"file://{path}"):
+        (problem,) = Source(given).problems()
+        assert "is ambiguous" in str(problem)
+        assert f"{tmp_path}/text1/a.jsonl" in str(problem)
+    (tmp_path / "text1" / "a.jsonl").unlink()
+    assert Source(path).files() == [f"{tmp_path}/text[12]/a.jsonl"]
+    assert Source(f"{tmp_path}/text[3]/*.jsonl").files() == [f"{tmp_path}/text3/a.jsonl"]
+
+
+def test_what_can_be_read_once_only_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.jsonl")
+    assert "is no regular file" in str(Source(f"{tmp_path}/a.jsonl").problems()[0])
+    (tmp_path / "b.jsonl").symlink_to("nowhere")
+    assert "matches no file" in str(Source(f"{tmp_path}/b.jsonl").problems()[0])
+
+
 def test_blank_and_missing_texts_are_no_documents(tmp_path):
     pq.write_table(pa.table({"text": ["a", None, "", " \n", "b"]}), tmp_path / "a.parquet")
     assert list(iter_documents(Source(str(tmp_path / "a.parquet")))) == ["a", "b"]
@@ -60,7 +104,7 @@ def test_a_missing_text_column_is_named_with_the_columns_there_are(tmp_path):
     file = write_documents(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no column 'body', only 'text', 'id'"):
         list(iter_documents(Source(str(file), text_column="body")))
-    with pytest.raises(DataError, match="column 'id' holds int, not text"):
+    with pytest.raises(DataError, match="column 'id' holds int64, not text"):
         list(iter_documents(Source(str(file), text_column="id")))
 
 
@@ -106,6 +150,27 @@ def test_hub_datasets_are_streamed_with_configuration_split_and_revision(monkeyp
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert list(iter_documents(Source("owner/name", "en", "test", revision="abc"))) == ["a", "b"]
+
+
+def test_rows_of_hub_datasets_are_checked_as_those_of_files_are(monkeypatch):
+    import datasets
+
+    values = ["a", "b\0", None, "c\ud83d", "d"]
+    rows = datasets.IterableDataset.from_generator(lambda: ({"text": value} for value in values))
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: rows)
+    source = Source("owner/name", revision="a" * 40)
+    with pytest.raises(DataError, match=r"'owner/name' cannot be read \(row 2 of shard 0: a NUL byte\)"):
+        list(iter_documents(source))
+    tally: Counter[str] = Counter()
+    (part,) = source.slices()
+    texts = [text for batch, _ in source.read(part, "skip", tally) for text in batch]
+    assert texts == ["a", None, "c\ufffd", "d"]
+    assert tally == {"malformed_nul_byte": 1, "replaced_surrogates": 1}
+    monkeypatch.setattr(
+        "datasets.load_dataset", lambda *a, **o: datasets.Dataset.from_dict({"text": [1]}).to_iterable_dataset()
+    )
+    with pytest.raises(DataError, match="row 1 of shard 0: column 'text' holds int, not text"):
+        list(iter_documents(source))
 
 
 def test_all_problems_of_a_corpus_are_reported_together(tmp_path):

@@ -11,8 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data_pipeline import BlockReader, DataError, Manifest, MaskingConfig, StreamConfig, TokenStream
+from data_pipeline import (
+    BlockReader,
+    DataError,
+    Manifest,
+    MaskingConfig,
+    RemoteConfig,
+    StreamConfig,
+    TokenStream,
+    file_sha256,
+)
 from data_pipeline.errors import ShardFault
+from data_pipeline.stream import PreparedFolder
 
 
 @pytest.fixture
@@ -21,20 +31,30 @@ def folder(make_prepared, tmp_path):
     return shutil.copytree(make_prepared(100), tmp_path / "prepared")
 
 
-def _spoil(folder, number: int) -> None:
-    """Overwrite the pages of a shard's second row group; its footer stays."""
+def _spoil(folder, number: int, vouched: bool = False) -> None:
+    """Overwrite the pages of a shard's second row group; its footer stays. `vouched`: the manifest has its sha256."""
     file = folder / "train" / f"shard-{number:05d}.parquet"
     column = pq.read_metadata(file).row_group(1).column(0)
     start, size = column.data_page_offset, column.total_compressed_size
     content = bytearray(file.read_bytes())
     content[start : start + size] = b"\xff" * size
     file.write_bytes(content)
+    if vouched:
+        _vouch(folder, number)
+
+
+def _vouch(folder, number: int) -> None:
+    """Write size and sha256 of a shard as it is now into the manifest."""
+    file = folder / "train" / f"shard-{number:05d}.parquet"
+    content = json.loads((folder / "manifest.json").read_text())
+    content["splits"]["train"]["shards"][number] |= {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    (folder / "manifest.json").write_text(json.dumps(content))
 
 
 def test_a_lost_shard_is_replaced_by_the_next_row_groups_that_can_be_read(folder):
     whole = BlockReader(folder, "train").read(np.arange(100))
     (folder / "train" / "shard-00001.parquet").unlink()  # row groups 3, 4, 5: blocks 24 to 47
-    _spoil(folder, 2)  # row group 7: blocks 56 to 63
+    _spoil(folder, 2, vouched=True)  # row group 7: blocks 56 to 63
     reader = BlockReader(folder, "train", skip_damaged=True)
     found = reader.read(np.arange(100))
     expected = whole.copy()
@@ -42,6 +62,75 @@ def test_a_lost_shard_is_replaced_by_the_next_row_groups_that_can_be_read(folder
         expected[8 * lost : 8 * lost + 8] = whole[8 * stand_in : 8 * stand_in + 8]
     assert (found == expected).all()
     assert reader.replaced_blocks == 32
+
+
+def test_a_shard_with_one_flipped_bit_is_lost_as_a_whole(folder):
+    whole = BlockReader(folder, "train").read(np.arange(100))
+    _flip(folder / "train" / "shard-00001.parquet")
+    with pytest.raises(ShardFault, match=r"shard-00001\.parquet has other content than the manifest's sha256 says"):
+        BlockReader(folder, "train").read(np.arange(100))
+    found = BlockReader(folder, "train", skip_damaged=True).read(np.arange(24, 48))
+    assert (found == np.concatenate([whole[48:56]] * 3)).all()
+
+
+def _flip(file) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are hashed, as it happens."""
+    names = []
+
+    def counted(file) -> str:
+        names.append(file.name)
+        return file_sha256(file)
+
+    monkeypatch.setattr("data_pipeline.stream.verified.file_sha256", counted)
+    return names
+
+
+def _read(folder, cache) -> int:
+    files = PreparedFolder(folder, RemoteConfig(cache=str(cache))).files()
+    reader = BlockReader(folder, "train", files=files)
+    reader.read(np.arange(100))
+    reader.close()
+    return len(reader.read(np.arange(100)))
+
+
+def test_a_shard_is_hashed_once_per_cache(folder, tmp_path, hashed, monkeypatch):
+    monkeypatch.setattr("data_pipeline.stream.verified._WORTH_A_LINE", 1)
+    for _ in range(2):
+        _read(folder, tmp_path / "cache")
+    assert len(hashed) == 5
+    _read(folder, tmp_path / "another")
+    assert len(hashed) == 10
+    file = folder / "train" / "shard-00003.parquet"
+    file.rename(folder / "moved")
+    shutil.copy(folder / "moved", file)
+    _read(folder, tmp_path / "cache")
+    assert hashed[10:] == [file.name], "another file of the same name is looked at again"
+    _flip(file)
+    with pytest.raises(ShardFault, match="other content"):
+        _read(folder, tmp_path / "cache")
+
+
+def test_small_shards_and_caches_that_cannot_be_written_leave_no_record(folder, tmp_path, hashed, monkeypatch):
+    _read(folder, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr("data_pipeline.stream.verified._WORTH_A_LINE", 1)
+    (tmp_path / "file").write_text("")
+    for _ in range(2):
+        _read(folder, tmp_path / "file")
+    assert len(hashed) == 15
+    (tmp_path / "cache" / "verified").mkdir(parents=True)
+    _read(folder, tmp_path / "cache")
+    (record,) = (tmp_path / "cache" / "verified").iterdir()
+    record.write_bytes(b"\xff not a record")
+    _read(folder, tmp_path / "cache")
+    assert len(hashed) == 25
 
 
 def test_after_the_last_row_group_comes_the_first_and_short_ones_repeat(folder):
@@ -78,15 +167,15 @@ def test_all_worlds_see_the_same_replacements_and_each_is_counted_and_logged_onc
     with caplog.at_level(logging.WARNING):
         alone, replaced = epoch(1)
     assert len(alone) == 96
-    assert 8 <= replaced <= 24, "row groups of the next epochs may have been read ahead"
-    assert [record.message for record in caplog.records if "shard-00000.parquet cannot be read" in record.message]
+    assert 24 <= replaced <= 72, "row groups of the next epochs may have been read ahead"
+    assert [record.message for record in caplog.records if "shard-00000.parquet has other content" in record.message]
     assert len(caplog.records) == 1
     assert all(epoch(world_size)[0] == alone for world_size in (2, 4))
 
 
 def test_stopping_is_the_default_and_names_the_shard(folder):
     _spoil(folder, 2)
-    with pytest.raises(ShardFault, match=r"shard-00002\.parquet cannot be read"):
+    with pytest.raises(ShardFault, match=r"shard-00002\.parquet has other content"):
         BlockReader(folder, "train").read(np.arange(100))
 
 
@@ -97,9 +186,7 @@ def test_ids_outside_the_vocabulary_are_a_fault_of_their_shard(folder):
     schema = pa.schema([pa.field("tokens", kind, nullable=False)])
     flat = pa.array(np.full(64, manifest.tokenizer.vocab_size, dtype=np.uint16))
     pq.write_table(pa.Table.from_arrays([pa.FixedSizeListArray.from_arrays(flat, type=kind)], schema=schema), file)
-    content = json.loads((folder / "manifest.json").read_text())
-    content["splits"]["train"]["shards"][4]["bytes"] = file.stat().st_size
-    (folder / "manifest.json").write_text(json.dumps(content))
+    _vouch(folder, 4)
     with pytest.raises(DataError, match=r"shard-00004\.parquet holds ids that are not below vocab_size=97"):
         list(islice(TokenStream(folder, StreamConfig(), MaskingConfig()).micro_batches(0, 4), 30))
 

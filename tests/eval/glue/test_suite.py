@@ -93,9 +93,9 @@ def test_the_task_folder_is_the_model_of_the_best_seed_and_the_only_weights(thre
 
 def test_speed_is_measured_for_the_whole_and_the_cut_model(three_seeds: tuple) -> None:
     sst2 = three_seeds[1][0]
-    assert {"3", str(sst2.cut_depth)} <= set(sst2.speed["depths"])
-    assert all(value > 0 for by_depth in sst2.speed["depths"].values() for value in by_depth.values())
-    assert sst2.speed["threads"] >= 1
+    assert {"3", str(sst2.cut_depth)} <= set(sst2.speed.depths)
+    assert all(value > 0 for by_depth in sst2.speed.depths.values() for value in vars(by_depth).values())
+    assert sst2.speed.threads >= 1
 
 
 def test_each_cell_has_its_own_record_and_the_suite_the_means_and_figures(three_seeds: tuple) -> None:

@@ -16,7 +16,7 @@ from data_pipeline import Problem
 from eval import TASKS, EvalError
 from eval.studies import KINDS, StudyConfig, run_studies
 from eval.studies.base import Point, Progress, draw_samples
-from eval.studies.config import number_problems, numbers
+from eval.studies.config import list_problems, numbers
 
 
 def _config(model: Path, output: Path, glue_dir: Path, studies: str, **overrides: Any) -> StudyConfig:
@@ -179,7 +179,7 @@ def test_every_option_of_a_study_is_checked(study: str, field: str, value: Any, 
     config = _config(tmp_path, tmp_path, tmp_path, study)
     assert config.problems() == []
     setattr(getattr(config, study), field, value)
-    assert [problem.field for problem in config.problems()] == [f"{study}.{field}"]
+    assert {problem.field for problem in config.problems()} == {f"{study}.{field}"}
 
 
 def _labelled(labels: list[int]) -> Any:
@@ -208,8 +208,8 @@ def test_points_and_lists_of_numbers() -> None:
     assert Point(2, [1.0, 3.0]).as_json() == {"x": 2.0, "mean": 2.0, "std": pytest.approx(2**0.5), "values": [1.0, 3.0]}
     assert Point(2, [1.0]).as_json()["std"] is None
     assert numbers("1, 2,3", int) == numbers([1, 2, 3], int) == [1, 2, 3]
-    assert number_problems("x", "0.5,1", 0, 1) == []
-    (problem,) = number_problems("x", "", 0)
+    assert list_problems("x", "0.5,1", 0, 1) == []
+    (problem,) = list_problems("x", "", 0)
     assert str(problem) == "x=: give one number or more, each once, at least 0"
 
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 
-from pretrain.checkpoints.folder import MARKER, newest_complete
+from pretrain import PretrainError
+from pretrain.checkpoints.folder import MARKER, newest_complete, open_checkpoint
 
 PROGRESS = {
     "step": 5, "samples": 40, "world_size": 1, "zero_stage": 1, "precision": "fp32", "model": {}, "order": {},
@@ -55,3 +57,23 @@ def test_flipped_bytes_are_found_by_their_hash(run):
 
 def test_a_run_without_checkpoints_has_none(tmp_path):
     assert newest_complete(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "it is not an object"),
+        ("{}", "progress, files missing"),
+        (json.dumps({"progress": PROGRESS | {"step": "5"}, "files": {}}), "progress.step of the wrong type"),
+        (json.dumps({"progress": PROGRESS, "files": {"weights.pt": {"bytes": 5}}}), "files.weights.pt.sha256 missing"),
+        (json.dumps({"progress": PROGRESS, "files": {}}), "not named by its COMPLETE: weights.pt"),
+    ],
+)
+def test_what_is_wrong_with_a_marker_is_said(run, marker, said):
+    newest = run / "checkpoints" / "step-0000010"
+    (newest / MARKER).write_text(marker)
+    with pytest.raises(PretrainError, match=re.escape(said)):
+        open_checkpoint(newest)
+    assert newest_complete(run).progress.step == 5

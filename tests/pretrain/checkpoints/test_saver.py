@@ -25,9 +25,9 @@ class Engine:
     def __init__(self) -> None:
         self.checkpoint_engine: Any = None
         self.disk_full = False
-        weights = AcnForMaskedLM(AcnConfig(**FIELDS)).state_dict()
-        self.optimizer_order = list(dict(AcnForMaskedLM(AcnConfig(**FIELDS)).named_parameters()))
-        self.states = {"module": weights, "optimizer": {}, "optimizer_order": self.optimizer_order}
+        self.module = AcnForMaskedLM(AcnConfig(**FIELDS))
+        self.optimizer_order = list(dict(self.module.named_parameters()))
+        self.states = {"module": self.module.state_dict(), "optimizer": {}, "optimizer_order": self.optimizer_order}
 
     def save_checkpoint(self, folder: str, tag: str, client_state: dict[str, Any], save_latest: bool) -> None:
         name = "nowhere/states.pt" if self.disk_full else UNSHARDED_FILE
@@ -51,7 +51,7 @@ def lines() -> list[str]:
 @pytest.fixture
 def build_saver(engine, lines, tiny_run, prepared) -> Callable[..., Saver]:
     def build(log_every: int = 1, **checkpoint: Any) -> Saver:
-        config = tiny_run(log_every=log_every, checkpoint=CheckpointConfig(keep=9, **checkpoint))
+        config = tiny_run(log_every=log_every, checkpoint=CheckpointConfig(**{"keep": 9, **checkpoint}))
         return Saver(
             engine, config, prepared, None, lines.append, lambda metrics, step: None, lambda name, doing: nullcontext()
         )
@@ -110,3 +110,24 @@ def test_the_last_checkpoint_is_written_once_and_its_failure_ends_the_run(build_
     engine.disk_full = True
     with pytest.raises(UnhealthyError, match=r"step 5 could not be written .*step-0000003 stands"):
         saver.save_last(after(5))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_weights_that_are_not_finite_end_the_run_and_leave_the_sound_checkpoints(build_saver, engine, value, tmp_path):
+    saver = build_saver(every=1, export_every=1)
+    train(saver, range(1, 3))
+    with torch.no_grad():
+        next(engine.module.parameters())[0, 0] = value
+    with pytest.raises(UnhealthyError, match=r"after step 3 weights are infinite or NaN .*step-0000002 stands"):
+        train(saver, range(3, 4))
+    assert names(checkpoint_folder(tmp_path / "run")) == ["step-0000001", "step-0000002"]
+    assert names(tmp_path / "run" / "models") == ["step-0000001", "step-0000002"]
+
+
+def test_a_run_that_went_back_keeps_what_it_writes_now(build_saver, tmp_path):
+    """What it wrote before it went back is of later steps, but not newer."""
+    train(build_saver(every=1), range(7, 9))
+    saver = build_saver(every=1, keep=1, export_every=1)
+    train(saver, range(1, 3))
+    assert names(checkpoint_folder(tmp_path / "run")) == [f"step-000000{step}" for step in (2, 7, 8)]
+    assert names(tmp_path / "run" / "models") == ["step-0000001", "step-0000002"]

@@ -1,7 +1,4 @@
-import bz2
-import gzip
 import json
-import lzma
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,16 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import DataError, Source, iter_documents
 from data_pipeline.corpus.formats import Slice, cut_file, read_slice
 
-
-def _zstd(content: bytes) -> bytes:
-    return pa.Codec("zstd").compress(content, asbytes=True)
-
-
-COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": _zstd}
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), min_size=1).filter(str.strip)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\ufeff"), min_size=1).filter(str.strip)
 
 
 def _read(parts: list[Slice]) -> list[str]:
@@ -60,40 +50,3 @@ def test_parquet_is_cut_at_row_groups(tmp_path, target):
     parts = cut_file(str(tmp_path / "a.parquet"), size, target)
     assert len(parts) == {1: 7, 10**9: 1}.get(target, len(parts))
     assert _read(parts) == documents
-
-
-@pytest.mark.parametrize("suffix", sorted(COMPRESS))
-@pytest.mark.parametrize("kind", [".jsonl", ".txt"])
-def test_compressed_files_of_several_frames_are_read_whole_and_say_how_far_they_are(tmp_path, suffix, kind):
-    documents = [f"document {number}" for number in range(2000)]
-    content = "\n\n".join(documents) if kind == ".txt" else "\n".join(json.dumps({"text": text}) for text in documents)
-    file = tmp_path / f"a{kind}{suffix}"
-    middle = content.index("document 1000")
-    file.write_bytes(COMPRESS[suffix](content[:middle].encode()) + COMPRESS[suffix](content[middle:].encode()))
-    (part,) = cut_file(str(file), file.stat().st_size, 100)
-    shares = [share for _, share in read_slice(part, "text")]
-    assert _read([part]) == documents
-    assert shares == sorted(shares)
-    assert shares[-1] == 1
-
-
-def test_a_json_array_is_read_too(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps([{"text": "a"}, {"text": None}, {"text": "b"}]))
-    assert list(iter_documents(Source(str(tmp_path / "a.json")))) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.jsonl.gz", b"no gzip"),
-        ("a.jsonl.zst", b"no zstd"),
-        ("a.txt", b"\xff\xfe"),
-        ("a.csv", b"\xff\xfe"),
-        ("a.jsonl", b"[1]\n"),
-        *((f"a.jsonl{suffix}", compress(b'{"text": "a"}\n' * 999)[:-20]) for suffix, compress in COMPRESS.items()),
-    ],
-)
-def test_undecodable_files_are_named(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"{name}' cannot be read"):
-        list(iter_documents(Source(str(tmp_path / name))))
