@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-<<<<<<< HEAD
 # a dollar in the name of a run or a task is a dollar: neither matplotlib's mathematics nor LaTeX may read it
 _STYLE: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False, "svg.fonttype": "path"}
-=======
->>>>>>> h5
 _METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 
 _failed: set[Path] = set()
