@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from data_pipeline import file_sha256, name_problem
-from modeling import AcnConfig, AcnForSequenceClassification, non_finite_weights
+from modeling import AcnConfig, AcnForSequenceClassification, divergence
 
 from .errors import EvalError
 from .files import read_json
@@ -106,18 +106,15 @@ def _load(folder: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dic
             )
     except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
         raise EvalError(f"model={folder}: its weights cannot be loaded ({error}): export it again") from error
-    if broken := non_finite_weights(model):
-        raise EvalError(f"model={folder}: weights are infinite or NaN ({_shown(broken)}): its training diverged")
+    if (found := divergence(model)) is not None:
+        raise EvalError(f"model={folder}: {found}: its training diverged, take another model")
     return model, info
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _check_complete(folder: str, lacking: list[str]) -> None:
     if lacking:
-        raise EvalError(f"model={folder}: weights are missing or misshapen ({_shown(lacking)}): export it again")
+        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
 
 
 def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
@@ -151,6 +148,11 @@ def load_finetuned(folder: str) -> AcnForSequenceClassification:
     return model.eval()
 
 
+def class_names(config: AcnConfig) -> list[str]:
+    """The names of a fine-tuned model's outputs, in their order."""
+    return [str(config.id2label[number]) for number in range(config.num_labels)]
+
+
 def best_device() -> torch.device:
     """A GPU if this machine has one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,10 +162,10 @@ def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any
     """Write weights, configuration and tokenizer into `folder`; returns the sha256 of weights and tokenizer by file.
 
     Raises:
-        EvalError: the weights are not finite.
+        EvalError: the model has diverged.
     """
-    if broken := non_finite_weights(model):
-        raise EvalError(f"the model's weights are infinite or NaN ({_shown(broken)}): lower the learning rate")
+    if (found := divergence(model)) is not None:
+        raise EvalError(f"the trained model has diverged, {found}: lower learning_rate")
     with quiet_transformers():
         model.save_pretrained(folder)
         written = [Path(name) for name in tokenizer.save_pretrained(folder)]

@@ -60,6 +60,8 @@ class TrialResults:
     """Splits that the task has by rights and the data has not."""
     train: dict[str, Any]
     """Hyperparameters and what happened in training."""
+    truncation: dict[str, dict[str, int]] | None = None
+    """What `seq_length` cuts off each split: `cut_texts` of `texts`, `cut_tokens` of `tokens`."""
     settings: dict[str, Any] | None = None
     """All that the numbers depend on; a suite is resumed with the same settings only."""
     probes: dict[str, list[float]] | None = None

@@ -112,9 +112,6 @@ class Source:
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
             return [Problem(path, wrong="is a folder", fix=fix)]
-        special = [file for file in files if self.is_local and not Path(file).is_file()]
-        if special:
-            return [Problem(path, wrong="is no regular file", fix="give a file that can be read more than once")]
         suffixes = {file: suffix_format(file)[0] for file in files}
         strange = [file for file, kind in suffixes.items() if kind is None]
         if strange:
@@ -263,9 +260,10 @@ def iter_documents(source: Source, malformed: MalformedRule = "stop") -> Iterato
         raise no_documents(source.path)
 
 
-def no_documents(path: str) -> DataError:
+def no_documents(path: str, why: str = "") -> DataError:
     """The error for a source without text."""
-    return DataError(f"{path!r} holds no documents: give a source with text")
+    wrong = f"holds no documents ({why})" if why else "holds no documents"
+    return DataError(Problem(repr(path), wrong=wrong, fix="give a source with text"))
 
 
 def unit_hash(text: str, purpose: bytes = b"") -> float:

@@ -14,7 +14,7 @@ from transformers.dynamic_module_utils import custom_object_save
 import modeling
 from data_pipeline import hide_credentials, write_json
 from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
-from modeling import AcnConfig, non_finite_weights
+from modeling import AcnConfig, divergence
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
 
 from ..errors import LaunchError
@@ -90,8 +90,8 @@ def load_model(folder: Path) -> PreTrainedModel:
         raise LaunchError(f"{folder}: its weights cannot be loaded ({error}): export it again") from error
     if lacking := sorted(info["missing_keys"]):
         raise LaunchError(f"{folder}: weights are missing ({', '.join(lacking[:3])}): export it again")
-    if broken := non_finite_weights(model):
-        raise LaunchError(f"{folder}: weights are infinite or NaN ({', '.join(broken[:3])}): the training diverged")
+    if (found := divergence(model)) is not None:
+        raise LaunchError(f"{folder}: {found}: its training diverged, publish another model")
     return model.eval()
 
 
