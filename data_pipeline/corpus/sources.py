@@ -108,6 +108,10 @@ class Source:
         if not files:
             where = f" (it is relative to {Path.cwd()})" if self.is_local else ""
             return [Problem(path, wrong="matches no file", fix=f"correct the path{where}")]
+        pipes = [file for file in files if self.is_local and not Path(file).is_dir() and not Path(file).is_file()]
+        if pipes:
+            fix = "write the text to a file: it is read more than once"
+            return [Problem(repr(pipes[0]), wrong="is neither a regular file nor a folder", fix=fix)]
         folders = [file for file in files if self.is_local and Path(file).is_dir()]
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
