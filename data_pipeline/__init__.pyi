@@ -13,9 +13,22 @@ from .credentials import (
     without_credentials,
 )
 from .errors import DataError, UnfinishedError
-from .filesystem import file_sha256, is_url, new_file, new_folder, write_bytes, write_json, write_text
+from .filesystem import (
+    FULL,
+    LOCK_FILE,
+    file_sha256,
+    is_url,
+    new_file,
+    new_folder,
+    os_problem,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .lock import OutputLock
 from .names import copy_files, files_inside, name_problem, path_inside
+from .pictures import as_label, save_picture
 from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
@@ -46,7 +59,9 @@ from .wording import duration
 
 __all__ = [
     "CONTINUATION_MARK",
+    "FULL",
     "IGNORED_LABEL",
+    "LOCK_FILE",
     "MANIFEST_FILE",
     "SPACE_MARK",
     "TOKENIZER_FOLDER",
@@ -58,6 +73,7 @@ __all__ = [
     "MaskedBatch",
     "MaskingConfig",
     "Order",
+    "OutputLock",
     "PackedBatch",
     "PrepareConfig",
     "Problem",
@@ -71,6 +87,7 @@ __all__ = [
     "UserError",
     "Vocabulary",
     "as_json",
+    "as_label",
     "copy_files",
     "default_lanes",
     "duration",
@@ -89,6 +106,7 @@ __all__ = [
     "new_file",
     "new_folder",
     "number_problems",
+    "os_problem",
     "parse_record",
     "path_inside",
     "prepare_corpus",
@@ -96,6 +114,7 @@ __all__ = [
     "read_record",
     "read_yaml",
     "remember_environment",
+    "save_picture",
     "summarize",
     "take_credentials",
     "train_tokenizer",

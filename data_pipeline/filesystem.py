@@ -1,10 +1,12 @@
 """Files: paths and URLs, writing so that nobody ever sees half of a file or folder, and telling contents apart."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from urllib.parse import parse_qs
 
 from .credentials import user_and_password, with_credentials, without_credentials
 from .errors import DataError
-from .problems import Problem
+from .problems import Problem, UserError
 
 
 def is_url(path: str) -> bool:
@@ -64,6 +66,74 @@ def public_url(filesystem: Any, path: str) -> str:
     return without_credentials(str(filesystem.unstrip_protocol(path)))
 
 
+LOCK_FILE = ".lock"
+"""Name, or its beginning, of the file in OUTPUT that a working job holds (`lock.OutputLock`)."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How systems say that there is no room: on the disk, in the user's share of it, or for so large a file."""
+_FIXES = {
+    **dict.fromkeys(FULL, "make room there, or choose another place; the same command may then go on"),
+    errno.EACCES: "choose a place that you may use",
+    errno.EPERM: "choose a place that you may use",
+    errno.EROFS: "choose a place on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "one of its folders is a file: choose another place",
+    errno.EISDIR: "a folder stands where a file is wanted: choose another place",
+    errno.EEXIST: "something else stands there, a link that leads nowhere for instance: choose another place",
+    errno.ENOENT: "is there a link that leads nowhere? choose another place, or make what it points to",
+    errno.ELOOP: "its links lead in a circle: choose another place",
+}
+
+
+def os_problem(error: OSError, field: str = "", path: Path | None = None) -> Problem:
+    """What the system refused, with a fix.
+
+    Args:
+        field: the option that names the place, if that is known.
+        path: the place as the user named it; left out, what the error names.
+    """
+    place = path if path is not None else error.filename
+    reason, fix = error.strerror or str(error), _FIXES.get(error.errno or 0, "choose another place")
+    if place is None:
+        return Problem(field, wrong=f": {reason}" if field else reason, fix=fix)
+    if field:
+        return Problem(field, wrong=f": {place} cannot be written ({reason})", fix=fix)
+    return Problem(str(place), wrong=f"cannot be used ({reason})", fix=fix)
+
+
+def _name_aside(path: Path, kind: str, ending: str = "") -> Path:
+    """A name next to `path` that nobody else has, of a length that fits wherever the name of `path` does."""
+    stem = os.fsdecode(os.fsencode(path.name)[:100])
+    return path.parent / f".{stem}.{kind}-{secrets.token_hex(6)}{ending}"
+
+
+@contextmanager
+def blame(path: Path) -> Iterator[None]:
+    """Have errors of the system name `path`: a full disk names nothing, and a name aside tells a user little.
+
+    Some libraries have errors of their own for them, those written in Rust (safetensors, tokenizers) and shutil: these
+    become OSErrors.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (number := _errno_of(error)) is None:
+            raise
+        names = (getattr(error, "filename", None), getattr(error, "filename2", None))
+        if names[0] is None or any(".partial-" in str(name) for name in names):
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def _errno_of(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = re.search(r"\[Errno (\d+)\]" if isinstance(error, shutil.Error) else r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said is not None else None
+
+
 @contextmanager
 def new_file(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     """A file name to write to, next to `path`; the file replaces `path` when the block ends.
@@ -74,14 +144,14 @@ def new_file(path: Path, keep_ending: bool = False) -> Iterator[Path]:
         keep_ending: for writers that choose a format by the name's ending. Otherwise the name has another one, so that
             what a killed process leaves is not mistaken for a finished file of its kind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.suffix if keep_ending else ""
-    aside = path.parent / f".{path.name}.partial-{os.getpid()}-{threading.get_ident()}{ending}"
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with blame(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _name_aside(path, "partial", path.suffix if keep_ending else "")
+        try:
+            yield aside
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,17 +161,29 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Args:
         replace: an existing `path` gives way, but only once the new folder is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (path.parent / f".{path.name}.{kind}-{os.getpid()}" for kind in ("partial", "old"))
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    with blame(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _name_aside(path, "partial")
+        aside.mkdir()
+        try:
+            yield aside
+            if replace and path.exists():
+                _exchange(aside, path)
+            else:
+                os.rename(aside, path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`, which comes back if that fails."""
+    old = _name_aside(path, "old")
+    os.rename(path, old)
     try:
-        yield aside
-        if replace and path.exists():
-            os.rename(path, old)
-        os.rename(aside, path)
+        os.rename(new, path)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -113,8 +195,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file, atomically."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 file, atomically; bytes of the command line that are no text, in a path, stay what they are."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,16 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from data_pipeline import new_file
+from data_pipeline import as_label, save_picture
 
 from .results import TaskResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey
 COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7"}
@@ -65,11 +64,11 @@ def seeds_curve(results: TaskResults, label: str) -> DepthCurve:
     )
 
 
-def _draw_curve(axes: Axes, curve: DepthCurve, style: int) -> None:
+def _draw_curve(axes: "Axes", curve: DepthCurve, style: int) -> None:
     colour = COLOURS.get(curve.connectivity, OTHER_COLOUR)
     depth, score = curve.cut_depth, curve.scores[curve.cut_depth]
     layers = len(curve.scores) - 1
-    label = f"{curve.label}: {curve.scores[-1]:.3f}, cut at {depth} of {layers}: {score:.3f}"
+    label = f"{as_label(curve.label)}: {curve.scores[-1]:.3f}, cut at {depth} of {layers}: {score:.3f}"
     marker = MARKERS[style % len(MARKERS)]
     line = LINES[style % len(LINES)]
     axes.plot(
@@ -90,7 +89,7 @@ def _params(count: int) -> str:
     return str(count)
 
 
-def _add_parameter_axis(axes: Axes, curves: Sequence[DepthCurve]) -> None:
+def _add_parameter_axis(axes: "Axes", curves: Sequence[DepthCurve]) -> None:
     """Parameters above the depths, when all curves are of models of the same shape."""
     shapes = {tuple(curve.params_by_depth) for curve in curves}
     if len(shapes) != 1:
@@ -103,26 +102,23 @@ def _add_parameter_axis(axes: Axes, curves: Sequence[DepthCurve]) -> None:
     top.set_xlabel("parameters", fontsize=9)
 
 
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as the PNG or SVG that `path` says, atomically; the same figure gives the same bytes."""
-    kind = path.suffix[1:]
-    date = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-    with new_file(path) as aside, rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "path"}):
-        figure.savefig(aside, format=kind, dpi=150, metadata=date)
-
-
-def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> None:
+def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> bool:
     """Write a PNG (or SVG, by the suffix) with the score of each curve against depth. They must share one metric.
 
-    Runs of the same connectivity share its colour and differ in line style and marker.
+    Runs of the same connectivity share its colour and differ in line style and marker. Returns whether it is there.
     """
     metrics = {curve.metric for curve in curves}
     if len(metrics) != 1:
         raise ValueError(f"a depth figure shows one metric, not {sorted(metrics)}")
     metric = metrics.pop()
     # the legend is below the axes, a line per curve: it must not squeeze them
-    figure = Figure(figsize=(7.2, 4.2 + 0.22 * len(curves)), layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (7.2, 4.2 + 0.22 * len(curves))
+    return save_picture(path, lambda figure: _draw_depths(figure, curves, metric, title), size)
+
+
+def _draw_depths(figure: "Figure", curves: Sequence[DepthCurve], metric: str, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     seen: Counter[str] = Counter()
     for curve in curves:
@@ -142,4 +138,3 @@ def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> N
     _add_parameter_axis(axes, curves)
     axes.set_title(title, fontsize=11)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
-    save_figure(path, figure)

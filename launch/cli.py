@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import LaunchError, did_you_mean, reported
+from .interrupt import starting
 from .ranks import server_of_ranks
+from .streams import guard_streams, lost_output
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,25 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started from here looks for modules in the working folder
+    guard_streams()
+    try:
+        code = _main(argv)
+    except SystemExit as end:
+        if not end.code and _lost_output():
+            sys.exit(1)
+        raise
+    return 1 if code == 0 and _lost_output() else code
+
+
+def _lost_output() -> bool:
+    """Whether text for stdout is lost that somebody wanted; says so."""
+    lost = lost_output()
+    if lost is not None:
+        print(f"acn: error: stdout cannot be written ({lost.strerror}), text is lost: make room", file=sys.stderr)
+    return lost is not None
+
+
+def _main(argv: list[str]) -> int:
     if not argv:
         print(_overview(), end="", file=sys.stderr)
         return 2
@@ -145,10 +166,14 @@ def read_args(verb: str, argv: list[str]) -> Any:
 
 def _read_and_run(verb: str, argv: list[str]) -> int:
     if not _starts_ranks(verb, argv):
-        return run_verb(verb, read_args(verb, argv))
+        with starting():
+            args = read_args(verb, argv)
+        return run_verb(verb, args)
     print(f"acn {verb}: starting", file=sys.stderr, flush=True)
     with server_of_ranks(VERBS[verb].ranks_import):
-        return run_verb(verb, read_args(verb, argv))
+        with starting():
+            args = read_args(verb, argv)
+        return run_verb(verb, args)
 
 
 def read_recipe(config: str | None, data: str, output: str, options: str = "") -> Any:
@@ -193,4 +218,6 @@ def _starts_ranks(verb: str, argv: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from launch.__main__ import main as command
+
+    sys.exit(command())

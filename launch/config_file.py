@@ -1,13 +1,14 @@
-"""The resolved configuration of a run in its folder, written so that `--config` takes it back, and read again."""
+"""Files that commands write and read again: the configuration of a run, and reports in JSON."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_pipeline import read_yaml, take_credentials, write_text
+from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, take_credentials, write_text
 
 from .errors import LaunchError
 from .options import TRUST
@@ -17,7 +18,7 @@ RUN_CONFIG = "config.yaml"
 
 
 def write_config(args: Any, path: Path) -> None:
-    """Write the dataclass `args` as YAML to `path`, atomically.
+    """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back.
 
     Without trust, which is declared anew each time, and without credentials.
     """
@@ -39,3 +40,34 @@ def read_config(run: Path) -> dict[str, Any]:
         LaunchError: there is none, or it is damaged.
     """
     return read_yaml(run / RUN_CONFIG, LaunchError, "put the file of the run back")
+
+
+def report_problems(field: str, file: str | None, mark: str, what: str) -> list[Problem]:
+    """Why a report may not be written to `file`: only an earlier one, a JSON object with `mark` in it, gives way.
+
+    Args:
+        field: the option that names the file.
+        what: what the report is of, for the message.
+    """
+    if file is None:
+        return []
+    path = Path(file)
+    try:
+        if path.is_symlink() or path.exists():
+            return [] if _has_mark(path, mark) else [
+                Problem(field, file, f"exists and is no {what}", "choose another file")
+            ]  # fmt: skip
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return [Problem(field, file, f"cannot be written: {folder} takes no files", "choose another file")]
+    except OSError as error:  # too long a name, for instance
+        return [os_problem(error, field, path)]
+    return []
+
+
+def _has_mark(path: Path, mark: str) -> bool:
+    try:
+        report = read_json(path)
+    except DataError:
+        return False
+    return isinstance(report, dict) and mark in report

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from data_pipeline import duration
 from pretrain.observe import Console, LineConsole
@@ -75,7 +76,7 @@ class PanelConsole:
         numbers = Table.grid(padding=(0, 3))
         for row in self._rows():
             numbers.add_row(*row)
-        return Panel(Group(bar, numbers), title=self._title, title_align="left")
+        return Panel(Group(bar, numbers), title=Text(self._title), title_align="left")
 
     def _rows(self) -> list[tuple[str, ...]]:
         saved = "none yet" if self._saved is None else f"step {self._saved:,}"

@@ -5,18 +5,20 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from data_pipeline import CONTINUATION_MARK, SPACE_MARK, write_bytes
+from data_pipeline import CONTINUATION_MARK, LOCK_FILE, SPACE_MARK, save_picture, write_bytes
 from data_pipeline.stream import MaskedBatch, SplitSummary
 
 from .errors import LaunchError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NUMBERS_FILE, PICTURE_FILE, VOCABULARY_FILE = "stats.json", "stats.png", "vocabulary.csv"
 _STYLES = {"mask": "black on bright_red", "random": "black on yellow", "kept": "black on green"}
@@ -73,7 +75,8 @@ def stats_table(numbers: dict[str, object]) -> Table:
 
 def check_stats_folder(output: Path) -> None:
     """Raise LaunchError for a folder that holds something else than earlier statistics."""
-    if output.is_dir() and any(output.iterdir()) and not (output / NUMBERS_FILE).is_file():
+    found = [path for path in output.iterdir() if not path.name.startswith(LOCK_FILE)] if output.is_dir() else []
+    if found and not (output / NUMBERS_FILE).is_file():
         raise LaunchError(f"output={output} holds other files: choose another folder")
     if output.exists() and not output.is_dir():
         raise LaunchError(f"output={output} is a file: choose a folder")
@@ -87,10 +90,8 @@ def write_stats(summary: SplitSummary, tokenizer: Tokenizer, title: str, output:
     writer.writerow(["id", "token", "count"])
     for number in np.argsort(-summary.counts, kind="stable").tolist():
         writer.writerow([number, tokenizer.id_to_token(number), int(summary.counts[number])])
-    picture = io.BytesIO()
-    _draw(summary, title, picture)
+    save_picture(output / PICTURE_FILE, lambda figure: _draw(figure, summary, title), (11, 4), 120)
     contents = {
-        PICTURE_FILE: picture.getvalue(),
         VOCABULARY_FILE: rows.getvalue().encode(),
         NUMBERS_FILE: (json.dumps(summary.numbers(), indent=1) + "\n").encode(),
     }
@@ -98,9 +99,7 @@ def write_stats(summary: SplitSummary, tokenizer: Tokenizer, title: str, output:
         write_bytes(output / name, content)
 
 
-def _draw(summary: SplitSummary, title: str, target: io.BytesIO) -> None:
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+def _draw(figure: "Figure", summary: SplitSummary, title: str) -> None:
     figure.suptitle(title)
     lengths, use = figure.subplots(1, 2)
     if len(summary.document_lengths):
@@ -121,4 +120,3 @@ def _draw(summary: SplitSummary, title: str, target: io.BytesIO) -> None:
     use.legend(frameon=False)
     for axes in (lengths, use):
         axes.grid(alpha=0.3)
-    figure.savefig(target, format="png", dpi=120)

@@ -1,6 +1,7 @@
 """Which exceptions are written for the user, and shown without a traceback."""
 
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -8,7 +9,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from data_pipeline import UserError, hide_credentials
+from data_pipeline import FULL, UserError, hide_credentials, os_problem
+
+from .interrupt import INTERRUPTED, interruptible, was_interrupted
 
 
 class LaunchError(UserError):
@@ -49,6 +52,24 @@ def failures() -> tuple[type[RuntimeError], ...]:
     return (HubError, SubmitError, UnhealthyError)
 
 
+_WRONG_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
+    errno.ELOOP, errno.ENOTEMPTY, errno.EXDEV,
+)  # fmt: skip
+"""What the system refuses because of the path that was given."""
+_SICK_DISK = (*FULL, errno.EIO, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO)
+
+
+def _refusal_code(error: OSError) -> int | None:
+    """The exit code for what the system refused: 2 where another path helps, 1 where the machine needs care.
+
+    None for an error of another kind, a lost network for instance, of which nobody here knows what it means.
+    """
+    if error.errno in _SICK_DISK:
+        return 1
+    return 2 if error.filename is not None and error.errno in _WRONG_PLACE else None
+
+
 def reported(verb: str, run: Callable[[], int]) -> int:
     """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C.
 
@@ -58,10 +79,10 @@ def reported(verb: str, run: Callable[[], int]) -> int:
     try:
         from pretrain import LostRankError
 
-        return run()
+        with interruptible():
+            return run()
     except KeyboardInterrupt:
-        print(f"acn {verb}: interrupted", file=sys.stderr)
-        return 130
+        return _say_interrupted(verb)
     except mistakes() as error:
         lines = str(error).splitlines()
         _print(verb, lines[0] if len(lines) == 1 else "\n  - ".join([f"{len(lines)} problems:", *lines]))
@@ -72,12 +93,32 @@ def reported(verb: str, run: Callable[[], int]) -> int:
     except LostRankError as error:  # each rank has its own
         print(hide_credentials(f"acn {verb}: error: {error}"), file=sys.stderr, flush=True)
         return 1
+    except OSError as error:
+        if was_interrupted():
+            return _say_interrupted(verb)
+        if (code := _refusal_code(error)) is None:
+            return _report_crash()
+        # each rank again: it may be the disk of its own machine
+        print(hide_credentials(f"acn {verb}: error: {os_problem(error)}"), file=sys.stderr, flush=True)
+        return code
     except Exception:
-        said = traceback.format_exc()
-        if (hidden := hide_credentials(said)) == said:
-            raise
-        print(hidden, end="", file=sys.stderr)
-        return 1
+        if was_interrupted():  # a library made something else of it
+            return _say_interrupted(verb)
+        return _report_crash()
+
+
+def _say_interrupted(verb: str) -> int:
+    print(f"acn {verb}: interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _report_crash() -> int:
+    """Inside an `except`: raise what was caught; print it instead where its traceback has credentials in it."""
+    said = traceback.format_exc()
+    if (hidden := hide_credentials(said)) == said:
+        raise
+    print(hidden, end="", file=sys.stderr)
+    return 1
 
 
 def _record_without_credentials(*args: Any, **options: Any) -> logging.LogRecord:

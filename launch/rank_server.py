@@ -9,6 +9,8 @@ import os
 import signal
 from contextlib import suppress
 
+from .streams import guard_streams
+
 MODULES = "ACN_RANK_MODULES"
 """Environment variable with the modules to import, separated by spaces."""
 
@@ -19,6 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 def import_modules(names: list[str]) -> None:
     """Import what ranks need, except what would touch a GPU: CUDA does not survive a fork."""
+    guard_streams()  # here, for the libraries that keep the streams they find when they are imported
     gc.disable()  # a tenth of the time is looking for garbage that there is none of
     import torch
 

@@ -24,6 +24,7 @@ from data_pipeline import Problem
 
 from . import rank_server
 from .errors import LaunchError
+from .interrupt import INTERRUPTED, end_with_us, interrupt, starting
 
 GRACE_SECONDS = 30.0
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_ARENA_MAX": "1"}
@@ -60,6 +61,7 @@ def start_server(modules: Sequence[str]) -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, rank_server.SIGNALS)
         try:
             forkserver.ensure_running()
+            end_with_us.update(filter(None, [_server_pid()]))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -69,12 +71,14 @@ def server_of_ranks(modules: Sequence[str]) -> Iterator[None]:
     """Meanwhile such a server is there. One that was started for this is ended at once, or its imports would be waited
     for by whoever reads our output, also after a mistake that was found in a moment."""
     running = _server_pid() is not None
-    start_server(modules)
+    with starting():
+        start_server(modules)
     try:
         yield
     finally:
         if not running and (pid := _server_pid()) is not None:
             os.kill(pid, signal.SIGKILL)
+            end_with_us.discard(pid)
 
 
 def _server_pid() -> int | None:
@@ -162,14 +166,18 @@ class _Place:
 def _run_rank(place: _Place, function: Callable[[Any], int], argument: Any) -> None:
     place.take()
     for number in rank_server.SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, interrupt if number == signal.SIGINT else signal.SIG_DFL)
     _end_with_launcher()
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, rank_server.SIGNALS
-    )  # blocked in the server, so that none was lost until here
     if (torch := sys.modules.get("torch")) is not None:  # it read the server's environment
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
-    raise SystemExit(function(argument))
+    try:
+        # blocked in the server, so that none was lost until here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, rank_server.SIGNALS)
+        code = function(argument)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
+    raise SystemExit(code)
 
 
 def _end_with_launcher() -> None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_pipeline import Problem, folder_problem, is_url, number_problems
+from data_pipeline import LOCK_FILE, Problem, folder_problem, is_url, number_problems
 from data_pipeline.stream import MaskingConfig, StreamConfig
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
@@ -278,4 +278,4 @@ def _output_problems(output: Path) -> list[Problem]:
 
 def _has_files(folder: Path) -> bool:
     """Whether a folder (or a file in its place) holds anything but our lock."""
-    return not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())
+    return not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir())

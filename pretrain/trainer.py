@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data_pipeline import write_text
+from data_pipeline import DataError, OutputLock, write_text
 from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
@@ -37,6 +37,7 @@ from .engine import (
     build_model,
     clips_outside,
     first_rank_value,
+    gather_objects,
     gradient_norm,
     init_distributed,
     model_inputs,
@@ -45,13 +46,15 @@ from .engine import (
     targets_per_micro_batch,
 )
 from .errors import lost_rank
-from .lock import lock_run
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
 from .recovery import Recovery, poison
 from .stop import StopRequest, reason
 from .validate import held_out_batches, validate_depths
 from .watchdog import Watchdog
+
+PATIENCE_SECONDS = 90.0
+"""How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
@@ -70,6 +73,8 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
 
     Raises:
         PretrainError: everything wrong with the configuration, the data or the output folder, before any work.
+        DataError: the output folder is in use by another job for longer than its last checkpoint can take, or cannot be
+            written.
         UnhealthyError: training cannot go on; the last complete checkpoint stands.
         LostRankError: another rank, its node or the link to it is gone.
     """
@@ -102,7 +107,7 @@ class Training:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.is_main = self.rank == 0
         # before checkpoints are looked for: the job before this one may still be writing its last
-        self._lock = lock_run(self.folder, console.say) if self.is_main else None
+        self._lock = self._hold_folder()
         self.stream = TokenStream(config.data, config.stream, config.masking, self.rank, self.world_size)
         self.progress = first = first_progress(config, self.stream, self.world_size)
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
@@ -130,6 +135,19 @@ class Training:
             write_text(self.folder / ENGINE_CONFIG, json.dumps(self.engine.config, indent=1))
             keep_tokenizer(self.folder, self.stream.folder)
         self.observer.introduce(parameters, self.stream)
+
+    def _hold_folder(self) -> OutputLock | None:
+        """Hold the run's folder, on rank 0; what is in the way there, all ranks raise. A collective."""
+        lock, problem = None, None
+        if self.is_main:
+            try:
+                lock = OutputLock(self.folder, patience=PATIENCE_SECONDS, say=self.console.say)
+            except DataError as error:
+                problem = error
+        problem = gather_objects(problem)[0]
+        if problem is not None:
+            raise problem
+        return lock
 
     def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
         """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""

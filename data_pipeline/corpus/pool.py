@@ -11,6 +11,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
@@ -64,8 +65,14 @@ class _Pool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self._processes: dict[Connection, ForkServerProcess] = {}
-        for _ in range(workers):
-            self._start(context, job, vocabulary)
+        # Ctrl-C reaches the whole group: the server and the workers, which it forks with its mask, leave it to this one
+        resource_tracker.ensure_running()  # first, as it lifts the block
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            for _ in range(workers):
+                self._start(context, job, vocabulary)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def run(self, units: list[Unit], progress: Progress) -> None:
         """Hand out the units in order and follow them to their end."""
@@ -126,7 +133,7 @@ class _Pool:
 
 def _serve(pipe: Connection, job: Job, vocabulary: Vocabulary | None, environment: dict[str, str]) -> None:
     """The life of a worker process: receive a unit, send its steps, then None or the error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also where the server was there before and blocks nothing
     os.environ.update(environment)  # the server was started with an older one
     os.environ["RAYON_NUM_THREADS"] = "1"  # one core per worker; read when the tokenizer first encodes
     try:
@@ -138,7 +145,7 @@ def _serve(pipe: Connection, job: Job, vocabulary: Vocabulary | None, environmen
             pipe.send(None)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
-    except DataError as error:
+    except (DataError, OSError) as error:  # a full disk for instance
         pipe.send(error)
     except Exception:
         pipe.send(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))

@@ -1,7 +1,7 @@
 """`acn prepare`: raw text becomes a tokenizer, token shards and a manifest."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER
 from ..shards import Manifest
 from ..tokenizer import Vocabulary, load_tokenizer, train_tokenizer, vocabulary_of
 from .config import PrepareConfig
-from .job import Job, finished_units
+from .job import SPLITS, Job, finished_units
 from .merge import merge_units, report_lines
 from .pool import do_units
 from .progress import Progress, Say
@@ -22,6 +22,8 @@ from .store import Store, write_json
 from .units import CONFIG_FILE, Plan, Unit, finished_manifest, open_plan
 
 _TOKENIZER_RECORD = f"{WORK_FOLDER}/tokenizer.json"
+_OURS = (MANIFEST_FILE, CONFIG_FILE, TOKENIZER_FOLDER, *SPLITS, WORK_FOLDER)
+"""All that is written into an output."""
 
 
 @dataclass
@@ -46,28 +48,45 @@ def prepare_corpus(config: PrepareConfig, say: Say = print) -> Manifest | None:
     if problems:
         raise DataError(*problems)
     store, corpus = Store(config.output), config.corpus.pinned()
+    manifest = _finished(config, corpus, store, say)
+    if manifest is not None:
+        return manifest
+    part = config.part if config.part is not None and config.part != "merge" else ""
+    with store.held(part):
+        # again: another job may have finished in this moment
+        manifest = _finished(config, corpus, store, say) or _work(config, corpus, store, say)
+    if manifest is None:
+        say(f"part {config.part} is done: when all parts are, run the same with --part merge")
+    return manifest
+
+
+def _finished(config: PrepareConfig, corpus: CorpusConfig, store: Store, say: Say) -> Manifest | None:
+    """The manifest of an output that needs no work."""
     manifest = finished_manifest(store, config.settings(), corpus)
     if manifest is not None:
         store.remove(WORK_FOLDER)  # the process was killed between its last two acts
         say(f"{config.output} is already prepared with this configuration: nothing to do")
-        return manifest
-    is_new = False
+    return manifest
+
+
+def _work(config: PrepareConfig, corpus: CorpusConfig, store: Store, say: Say) -> Manifest | None:
+    """Make the output, or a part of it, from nothing or from what is there; the manifest, None after a part."""
+    is_new, is_shared = not store.names(), config.part is not None
+    others_work: Callable[[], bool] = lambda: False  # noqa: E731
 
     def keep(error: BaseException) -> bool:
         has_work = bool(finished_units(store)) or store.size(_TOKENIZER_RECORD) is not None
         is_mistake = isinstance(error, DataError) and not isinstance(error, UnfinishedError)
-        return not is_new or config.part is not None or (has_work and not is_mistake)
+        return not is_new or is_shared or others_work() or (has_work and not is_mistake)
 
-    with store.removed_on_error(unless=keep):
-        is_new = not store.names() and not store.is_file()
+    with store.removed_on_error(_OURS, unless=keep):
         plan = open_plan(store, config.settings(), corpus, int(config.unit_mb * 1e6))
-        manifest = _write(config, corpus, plan, store, say)
-    if manifest is None:
-        say(f"part {config.part} is done: when all parts are, run the same with --part merge")
-        return None
-    for line in report_lines(manifest.statistics, manifest.splits, manifest.seq_length):
-        say(line)
-    say(f"prepared corpus: {config.output}")
+        with store.announced() as others_work:
+            manifest = _write(config, corpus, plan, store, say)
+    if manifest is not None:
+        for line in report_lines(manifest.statistics, manifest.splits, manifest.seq_length):
+            say(line)
+        say(f"prepared corpus: {config.output}")
     return manifest
 
 

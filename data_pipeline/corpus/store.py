@@ -9,15 +9,16 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..credentials import take_credentials, url_below
 from ..errors import DataError, UnfinishedError
-from ..filesystem import is_url, open_filesystem, write_bytes
+from ..filesystem import LOCK_FILE, blame, is_url, open_filesystem, os_problem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
+from ..lock import OutputLock
 from ..names import name_problem, path_inside
 from ..problems import Problem
 from ..records import decode_record
@@ -26,6 +27,7 @@ from ..shards import Manifest
 T = TypeVar("T")
 
 DAMAGED_FIX = "remove the output and prepare it again, or put the file back"
+_JOBS = f"{WORK_FOLDER}/jobs"
 
 
 class Store:
@@ -65,10 +67,11 @@ class Store:
         return decode_record(kind, self.read(name), f"{self.url}/{name}", fix=DAMAGED_FIX)
 
     def names(self, folder: str = "") -> set[str]:
-        """Names of the files and folders directly inside a folder; empty when there is none."""
+        """Names of the files and folders directly inside a folder, without its lock; empty when there is none."""
         if self.is_local:
             path = self._local(folder)
-            return {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+            found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+            return {name for name in found if not name.startswith(LOCK_FILE)}
         try:
             found = self._remote(self._filesystem.ls, self._path(folder), detail=False)
         except FileNotFoundError:
@@ -111,22 +114,39 @@ class Store:
         else:
             folder = Path(tempfile.mkdtemp(prefix="acn-prepare-"))
         try:
-            yield folder
+            with blame(Path(self.url)):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def removed_on_error(self, unless: Callable[[BaseException], bool]) -> Iterator[None]:
-        """Take away everything, the folders above that were created too, when the body fails; `unless` may keep it."""
-        above = [parent for parent in self._root.parents if not parent.exists()] if self.is_local else []
+    def held(self, part: str) -> Iterator[None]:
+        """Keep other jobs out of a local folder meanwhile; those of other parts share it. Raises DataError.
+
+        Nothing locks a URL: see `announced`.
+        """
+        with OutputLock(self._root, part=part) if self.is_local else nullcontext():
+            yield
+
+    @contextmanager
+    def announced(self) -> Iterator[Callable[[], bool]]:
+        """Let other jobs know of this one, and ask whether there are others: what they make is not for us to remove."""
+        mark = f"job-{uuid.uuid4().hex[:8]}"
+        self.write(f"{_JOBS}/{mark}", b"")
+        try:
+            yield lambda: bool(self.names(_JOBS) - {mark})
+        finally:
+            self.remove(f"{_JOBS}/{mark}")
+
+    @contextmanager
+    def removed_on_error(self, names: Collection[str], unless: Callable[[BaseException], bool]) -> Iterator[None]:
+        """Take away the files and folders `names` when the body fails; `unless` may keep them."""
         try:
             yield
         except BaseException as error:  # Ctrl-C too
             if not unless(error):
-                self.remove("")
-                for parent in above:
-                    with suppress(OSError):
-                        parent.rmdir()
+                for name in names:
+                    self.remove(name)
             raise
 
     def _local(self, name: str) -> Path:
@@ -144,7 +164,7 @@ class Store:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._cannot("be written", error.strerror) from error
+            raise DataError(os_problem(error, "output", self._root)) from error
         return target
 
     def _remote(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import file_sha256, new_folder, write_json
+from data_pipeline import OutputLock, file_sha256, new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..depth import cut_depth
@@ -129,8 +129,6 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
 
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
-    if problems := config.problems():
-        raise EvalError(*problems)
     check_absent(Path(config.output), "output")
     results = read_results(Path(config.model))
     model_config = read_model_config(config.model)
@@ -173,7 +171,15 @@ def compress_model(config: CompressConfig) -> CutSummary:
     Raises:
         EvalError: a wrong value, an output that exists, a source that is not a complete fine-tuned folder, a limit that
             no depth keeps, or a written model that does not score what the sweep said.
+        DataError: OUTPUT is being written by another job, or cannot be written.
     """
+    if problems := config.problems():
+        raise EvalError(*problems)
+    with OutputLock(Path(config.output), beside=True):
+        return _compress(config)
+
+
+def _compress(config: CompressConfig) -> CutSummary:
     results, model, tokenizer = _load(config)
     model.to(best_device())
     depth, rule = _pick_depth(config, results, model)

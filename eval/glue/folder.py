@@ -12,7 +12,7 @@ from ..errors import EvalError
 from ..results import RESULTS_FILE, TrialResults, read_results, read_trial
 
 _TRIAL = re.compile(r"seed-(\d+)")
-_OURS = re.compile(r"\.?seed-\d+(\.partial-\d+)?|grid")
+_OURS = re.compile(r"\.?seed-\d+(\.partial-\w+)?|grid")
 GRID_FOLDER = "grid"
 
 
@@ -25,11 +25,6 @@ class TrialFolder:
     def is_done(self) -> bool:
         """Whether its results are there."""
         return (self.path / RESULTS_FILE).is_file()
-
-    def clean(self) -> None:
-        """Remove what a killed process left half-written."""
-        for partial in self.path.parent.glob(f".{self.path.name}.partial-*"):
-            shutil.rmtree(partial)
 
     def weights(self) -> list[Path]:
         """The files of the model and tokenizer."""

@@ -1,12 +1,12 @@
 """A suite: tasks x seeds, resumable, each task's seeds together in OUTPUT/TASK, and GLUE's average over the tasks."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Problem, duration, file_sha256, write_json
+from data_pipeline import DataError, OutputLock, Problem, duration, file_sha256, write_json
 from eval import ranks
 from modeling import AcnConfig
 
@@ -125,8 +125,6 @@ def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, 
         place = folder.grid_point(point_name(point))
         if not place.is_done():
             with child(f"{work.task.name}/{point_name(point)}") as tracker:
-                if ranks.is_first():
-                    place.clean()
                 at = work.at(at_point(work.values, point))
                 run_trial(suite.config, at, seed, suite.tokenizer, tracker, place.path, with_model=False)
         score = read_trial(place.path).full_score
@@ -199,8 +197,6 @@ def _run_task(suite: _Suite, work: TaskWork, child: OpenChild) -> TaskResults:
             continue
         ranks.say(f"{task.name}: seed {seed}, fine-tuning on {work.samples} examples, {work.values.epochs:g} epochs")
         with child(f"{task.name}/seed-{seed}") as tracker:
-            if ranks.is_first():
-                trial.clean()
             results = run_trial(config, work, seed, suite.tokenizer, tracker, trial.path)
         if ranks.is_first() and not config.keep_models:
             folder.drop_lesser_weights()
@@ -227,7 +223,8 @@ def _log_task(tracker: Tracker, folder: Path, results: TaskResults, alone: bool)
                 values[f"{name}/depth_std"] = together.depth_std[depth]
             tracker.log_metrics(values, step=depth)
         tracker.log_metrics({f"{name}/full_mean": together.depth_mean[-1]}, step=0)
-    tracker.log_figure(folder / FIGURE_FILE, f"figures/{name}")
+    if (folder / FIGURE_FILE).is_file():  # it could be drawn
+        tracker.log_figure(folder / FIGURE_FILE, f"figures/{name}")
 
 
 def _average(config: FinetuneConfig, done: dict[str, TaskResults], tracker: Tracker) -> None:
@@ -272,8 +269,30 @@ def run_suite(
     Raises:
         EvalError: a wrong value, a task folder that holds something else or results of other settings, a model or data
             that do not fit: all tasks are checked before the first one is trained. Or the training diverged.
+        DataError: OUTPUT is in use by another job, or cannot be written.
     """
     ranks.join_ranks()
+    if problems := config.problems():
+        raise EvalError(*problems)
+    with _alone(config):
+        return _run_suite(config, open_tracker, open_child)
+
+
+def _alone(config: FinetuneConfig) -> ExitStack:
+    """Hold OUTPUT, on the first rank; what is in the way there, all ranks raise."""
+    holding, problem = ExitStack(), None
+    if ranks.is_first():
+        try:
+            holding.enter_context(OutputLock(Path(config.output)))
+        except DataError as error:
+            problem = error
+    problem = ranks.gather(problem)[0]
+    if problem is not None:
+        raise problem
+    return holding
+
+
+def _run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None) -> list[TaskResults]:
     suite = _check(config, ranks.world_size())
     longest = max(work.values.max_length for work in suite.tasks)
     if longest > (positions := suite.model_config.max_position_embeddings):

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from data_pipeline import hide_credentials, new_folder
+from data_pipeline import OutputLock, hide_credentials, new_folder
 
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
@@ -113,7 +113,10 @@ def _check_output(output: Path) -> None:
         raise EvalError(f"output: {output} {reason}: {fix}")
 
 
-def _inline(figure: Path) -> str:
+def _inline(figure: Path) -> str | None:
+    """A picture for the page; None where it could not be drawn."""
+    if not figure.is_file():
+        return None
     return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
 
 
@@ -199,10 +202,17 @@ def write_report(config: ReportConfig) -> Path:
     Raises:
         EvalError: a folder is absent or has no results, a results.json or study.json is broken, two runs score a task
             differently, or OUTPUT holds anything but an earlier report.
+        DataError: OUTPUT is being written by another job, or cannot be written.
     """
     if problems := config.problems():
         raise EvalError(*problems)
     output = Path(config.output)
+    with OutputLock(output, beside=True):
+        _report(config, output)
+    return output / PAGE_FILE
+
+
+def _report(config: ReportConfig, output: Path) -> None:
     _check_output(output)
     found = _find_results(config.results)
     studies = [read_study(path) for path in _found(config.results, STUDY_FILE)]
@@ -213,4 +223,4 @@ def write_report(config: ReportConfig) -> Path:
         )
     with new_folder(output, replace=True) as aside:
         _write_report(aside, found, studies)
-    return output / PAGE_FILE
+        _check_output(output)  # again, for it is replaced now

@@ -4,14 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from data_pipeline import as_label, save_picture
 
-from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR, save_figure
+from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR
 from .study_file import StudyCurve, StudyResults
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLUMNS = 3
 
@@ -31,7 +34,7 @@ def _styles(studies: Sequence[NamedStudy]) -> list[tuple[str, str, str]]:
     return styles
 
 
-def _draw(axes: Axes, curve: StudyCurve, style: tuple[str, str, str], label: str) -> None:
+def _draw(axes: "Axes", curve: StudyCurve, style: tuple[str, str, str], label: str) -> None:
     colour, line, marker = style
     x, y = [point.x for point in curve.points], [point.mean for point in curve.points]
     axes.plot(x, y, line, marker=marker, color=colour, linewidth=1.6, markersize=3.5, label=label)
@@ -42,22 +45,33 @@ def _draw(axes: Axes, curve: StudyCurve, style: tuple[str, str, str], label: str
         axes.axhline(curve.reference, color=colour, linestyle=(0, (1, 2)), linewidth=1, alpha=0.7, zorder=0)
 
 
-def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> None:
-    """Write a PNG or SVG: a panel for each curve of the study, in it a line for each model; dots: its reference."""
-    panels: dict[tuple[str, str, str], list[tuple[StudyCurve, int]]] = {}
+_Panels = dict[tuple[str, str, str], list[tuple[StudyCurve, int]]]
+"""By the labels of a panel, its curves and the number of each one's study."""
+
+
+def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> bool:
+    """Write a PNG or SVG: a panel for each curve of the study, in it a line for each model; dots: its reference.
+
+    Returns whether it is there.
+    """
+    panels: _Panels = {}
     for i, (study, _) in enumerate(studies):
         for curve in study.curves:
             panels.setdefault((curve.x_label, curve.y_label, curve.label), []).append((curve, i))
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(max(5.2, 3.4 * columns), 2.9 * rows + 0.5 + 0.2 * len(studies)), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    size = (max(5.2, 3.4 * columns), 2.9 * rows + 0.5 + 0.2 * len(studies))
+    return save_picture(path, lambda figure: _draw_panels(figure, studies, panels, title), size)
+
+
+def _draw_panels(figure: "Figure", studies: Sequence[NamedStudy], panels: _Panels, title: str) -> None:
+    columns = min(_COLUMNS, len(panels))
+    grid = list(figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
     styles = _styles(studies)
     handles: dict[str, Artist] = {}
     for axes, ((x_label, y_label, label), group) in zip(grid, panels.items(), strict=False):
         for curve, i in group:
-            _draw(axes, curve, styles[i], f"{studies[i][1]} ({studies[i][0].connectivity})")
+            _draw(axes, curve, styles[i], f"{as_label(studies[i][1])} ({studies[i][0].connectivity})")
         axes.set_title(label, fontsize=9)
         axes.set_xlabel(x_label, fontsize=8)
         axes.set_ylabel(y_label, fontsize=8)
@@ -71,4 +85,3 @@ def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> No
         axes.remove()
     figure.suptitle(title, fontsize=11)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False, fontsize=8)
-    save_figure(path, figure)

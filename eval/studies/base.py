@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from transformers import DataCollatorWithPadding
 
 from data_pipeline import duration
@@ -21,6 +20,9 @@ from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, Task
 from .config import StudyOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Study:
     """How the numbers were made, in a few sentences: definitions, units, the paper followed."""
     seeds: list[int] = field(default_factory=list)
     """The seeds whose deviation the curves show; none where nothing is random."""
-    draw: Callable[[Figure], None] | None = None
+    draw: "Callable[[Figure], None] | None" = None
     """Draws the picture instead of the curves' common one (onto a figure of 9 x 4.5 inches)."""
 
 

@@ -3,23 +3,25 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from data_pipeline import new_file
+from data_pipeline import as_label, save_picture
 
 from .base import Curve, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, as for connectivities in depth figures, then a grey
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def _draw_panel(axes: Axes, curves: Sequence[Curve], styles: dict[str, int]) -> None:
+def _draw_panel(axes: "Axes", curves: Sequence[Curve], styles: dict[str, int]) -> None:
     """`styles` numbers the labels of all panels: what has the same name looks the same in each."""
+    from matplotlib.ticker import MaxNLocator
+
     for curve in curves:
         i = styles[curve.label]
         points = [point.as_json() for point in curve.points]
@@ -36,7 +38,7 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve], styles: dict[str, int]) -> 
             markersize=max(3.0, 6.5 - 0.5 * i),
             linewidth=1.4,
             capsize=2,
-            label=curve.label,
+            label=as_label(curve.label),
         )
     references = {round(curve.reference, 9) for curve in curves if curve.reference is not None}
     if len(references) == 1:
@@ -54,7 +56,7 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve], styles: dict[str, int]) -> 
     )
 
 
-def _draw_curves(figure: Figure, curves: Sequence[Curve]) -> None:
+def _draw_curves(figure: "Figure", curves: Sequence[Curve]) -> None:
     panels: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         panels.setdefault((curve.x_label, curve.y_label), []).append(curve)
@@ -69,14 +71,17 @@ def _draw_curves(figure: Figure, curves: Sequence[Curve]) -> None:
         axes.remove()
 
 
-def save_study_figure(path: Path, study: Study, title: str) -> None:
-    """Write a study's picture as PNG, atomically. A dashed line is what the curves of a panel compare with."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    if study.draw is not None:
-        study.draw(figure)
-    else:
-        _draw_curves(figure, study.curves)
-    figure.suptitle(title, fontsize=11)
-    with new_file(path) as aside:
-        figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})
+def save_study_figure(path: Path, study: Study, title: str) -> bool:
+    """Write a study's picture as PNG, atomically. A dashed line is what the curves of a panel compare with.
+
+    Returns whether it is there.
+    """
+
+    def draw(figure: "Figure") -> None:
+        if study.draw is not None:
+            study.draw(figure)
+        else:
+            _draw_curves(figure, study.curves)
+        figure.suptitle(title, fontsize=11)
+
+    return save_picture(path, draw)

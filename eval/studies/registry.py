@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Problem, duration, new_folder, write_json
+from data_pipeline import OutputLock, Problem, duration, new_folder, write_json
 
 from ..errors import EvalError
 from ..files import read_json
@@ -115,8 +115,6 @@ def _finished(config: StudyConfig) -> set[str]:
 
 def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
     """Everything that can be wrong with the request, before the first study starts."""
-    if problems := config.problems():
-        raise EvalError(*problems)
     model_config = read_model_config(config.model)
     results = find_results(Path(config.model))
     tasks = _find_tasks(config, results.task if results else None)
@@ -181,7 +179,15 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
     Raises:
         EvalError: a wrong value, a model, task or data that do not fit the studies, or something else in OUTPUT: all
             checked before the first study runs. Or a training diverged.
+        DataError: OUTPUT is in use by another job, or cannot be written.
     """
+    if problems := config.problems():
+        raise EvalError(*problems)
+    with OutputLock(Path(config.output)):
+        return _run_studies(config, open_tracker)
+
+
+def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
     finished, make_context = _check(config)
     context = make_context(open_tracker())
     truncation = context.truncation() if set(config.names) - finished else {}
@@ -202,7 +208,8 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
             save_study_figure(aside / f"{name}.png", study, title)
             write_json(aside / STUDY_FILE, content)
         _log(context.tracker, name, study)
-        context.tracker.log_figure(folder / f"{name}.png", f"figures/{name}")
+        if (folder / f"{name}.png").is_file():  # it could be drawn
+            context.tracker.log_figure(folder / f"{name}.png", f"figures/{name}")
         print(f"{name}: done in {duration(time.monotonic() - started)}; {folder}", flush=True)
         contents.append(content)
     return contents

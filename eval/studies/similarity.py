@@ -5,17 +5,20 @@ Raghu and Kornblith 2021 (arXiv 2010.15327) use: with few examples the biased on
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
 from ..models import load_for_task
 from .base import Context, Curve, Point, Progress, Study
 from .config import SimilarityOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPRESENTATIONS = ("read-out", "layer")
 
@@ -95,7 +98,7 @@ def run(context: Context, options: SimilarityOptions) -> Study:
         progress.step(data.task.name)
     depths = range(context.config.num_hidden_layers + 1)
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: "Figure") -> None:
         """The matrices as pictures."""
         figure.set_size_inches(9, 4.3 * len(context.data))
         panels = figure.subplots(len(context.data), len(REPRESENTATIONS), squeeze=False)

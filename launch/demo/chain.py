@@ -14,8 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
-from data_pipeline import duration
+from data_pipeline import LOCK_FILE, OutputLock, duration
 from launch import cli
 
 from ..errors import LaunchError
@@ -26,6 +27,8 @@ RECIPE = "acn-tiny"
 TASKS = ("docsource", "docpair")
 TWINS = ("acn", "residual")
 MARKER = ".acn-demo"
+_PARTS = {"text", "tasks", "tokens", *TWINS, *(f"glue-{twin}" for twin in TWINS), "small", "report"}
+"""What is in its folder afterwards."""
 
 
 @dataclass
@@ -44,7 +47,12 @@ def demo(config: DemoConfig) -> int:
     if problems := config.problems():
         raise LaunchError(*problems)
     home = Path(config.output)
-    _make_empty(home)
+    with OutputLock(home):
+        _make_empty(home)
+        return _run(config, home)
+
+
+def _run(config: DemoConfig, home: Path) -> int:
     console = Console(highlight=False)
     started = time.monotonic()
     done = 0.0
@@ -55,7 +63,7 @@ def demo(config: DemoConfig) -> int:
         if not stage.commands:
             _collect_text(config, home)
         for command in stage.commands:
-            console.print(f"$ acn {shlex.join(command)}", style="cyan", soft_wrap=True)
+            console.print(f"$ acn {shlex.join(command)}", style="cyan", soft_wrap=True, markup=False)
             if code := cli.main(command):
                 return code
         done += stage.share
@@ -64,10 +72,14 @@ def demo(config: DemoConfig) -> int:
 
 
 def _make_empty(home: Path) -> None:
-    if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
-        raise LaunchError(f"output={home} holds something else than an earlier demo: choose another folder")
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    """Remove an earlier demo, and nothing else."""
+    found = {path.name for path in home.iterdir() if not path.name.startswith(LOCK_FILE)}
+    others = sorted(name for name in found if name not in _PARTS and not name.startswith("."))
+    if found and (MARKER not in found or others):
+        seen = f"holds {others[0]}, which is none of" if others else "holds something else than"
+        raise LaunchError(f"output={home} {seen} an earlier demo: choose another folder")
+    for name in found & _PARTS:
+        shutil.rmtree(home / name)
     (home / MARKER).touch()
 
 
@@ -133,12 +145,14 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
     console.print(table)
     console.print(
         Panel(
-            f"look at  {home}/report/index.html: both depth curves of each task\n"
-            f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
-            f"         {home}/small: the cut classifier, a Hugging Face folder\n"
-            f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
-            f"next     acn prepare --help: your own corpus\n"
-            f"         acn pretrain --config acn-mini --help",
+            Text(
+                f"look at  {home}/report/index.html: both depth curves of each task\n"
+                f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
+                f"         {home}/small: the cut classifier, a Hugging Face folder\n"
+                f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
+                f"next     acn prepare --help: your own corpus\n"
+                f"         acn pretrain --config acn-mini --help"
+            ),
             title=f"done in {duration(seconds)}",
         )
     )

@@ -2,10 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from data_pipeline import DataError, new_folder
+from data_pipeline import DataError, OutputLock, new_folder
 
 from ..errors import LaunchError
 from .config import PublishConfig
@@ -23,7 +23,13 @@ def publish_source(config: PublishConfig) -> None:
         LaunchError: a mistake in the options, the folder or the token; all that can be known without the network is
             said together, before the network is asked.
         HubError: the Hub cannot be reached, or failed; the same call goes on.
+        DataError: OUTPUT is being written by another job, or cannot be written.
     """
+    with OutputLock(Path(config.output), beside=True) if config.output is not None else nullcontext():
+        _publish(config)
+
+
+def _publish(config: PublishConfig) -> None:
     source = _check(config)
     with _folder(config) as folder:
         write = write_corpus_publication if source.kind == "dataset" else write_model_publication

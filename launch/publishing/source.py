@@ -269,8 +269,13 @@ def _is_origin(folder: Path, cut: CutResults) -> bool:
 def _task_folders(suite: Path) -> Iterator[Path]:
     """The TASK folders of a suite that are finished; cut models are left out, and links, which name other folders."""
     for path in sorted(suite.glob(f"*/{RESULTS_FILE}")):
-        if not path.parent.is_symlink() and "depth_scores" in read_json(path):
+        if not path.parent.is_symlink() and _is_sweep(read_json(path)):
             yield path.parent
+
+
+def _is_sweep(value: object) -> bool:
+    """Whether the content of a results.json is a fine-tuning's: other programs have files of that name too."""
+    return isinstance(value, dict) and "depth_scores" in value
 
 
 def _find_suite(source: Source, config: PublishConfig) -> None:
@@ -279,20 +284,24 @@ def _find_suite(source: Source, config: PublishConfig) -> None:
         source.suite = [folder for suite in config.suites for folder in _task_folders(suite)]
     elif source.task_folder is not None:
         weights = _weights_of(source.results)
-        source.suite = _of_weights(source.task_folder.parent, weights) or [source.task_folder]
+        source.suite = _of_weights(source.task_folder.parent, weights, source.notes) or [source.task_folder]
     elif source.run is not None:
         digests = _digests(source.folder)
         for suite in sorted(path for path in source.run.resolve().parent.iterdir() if path.is_dir()):
-            try:
-                source.suite += _of_weights(_as_typed(suite), digests)
-            except EvalError as error:  # nobody asked for this one
-                source.notes.append(f"left out: {error}")
+            source.suite += _of_weights(_as_typed(suite), digests, source.notes)
 
 
-def _of_weights(suite: Path, weights: list[str] | None) -> list[Path]:
-    """The TASK folders of a suite that started from exactly these weights."""
-    return [
-        folder
-        for folder in _task_folders(suite)
-        if weights and read_json(folder / RESULTS_FILE).get("settings", {}).get("weights") == weights
-    ]
+def _of_weights(suite: Path, weights: list[str] | None, notes: list[str]) -> list[Path]:
+    """The TASK folders of a suite that started from exactly these weights.
+
+    Nobody asked for this suite: what is damaged there goes to the `notes`, and is no obstacle.
+    """
+    found = []
+    for path in sorted(suite.glob(f"*/{RESULTS_FILE}")) if weights else []:
+        try:
+            value = read_json(path)
+            if _is_sweep(value) and _weights_of(TaskResults.from_json(value, path)) == weights:
+                found.append(path.parent)
+        except EvalError as error:
+            notes.append(f"left out: {error}")
+    return found

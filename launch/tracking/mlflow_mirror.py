@@ -13,9 +13,11 @@ import getpass
 import logging
 import os
 import re
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from data_pipeline import (
     write_json,
 )
 
+from ..errors import LaunchError
 from .config import SQLITE, sqlite_path
 from .record import METRICS, Record, read_points, read_record
 
@@ -109,13 +112,11 @@ class MirrorThread(threading.Thread):
         except Exception as error:  # whatever MLflow, its database or the network come up with
             if self._warned_at is None:
                 self._warned_at = time.monotonic()
-                reason = (str(error).strip().splitlines() or [""])[0][:300]
                 logger.warning(
-                    "MLflow at %s failed (%s: %s). The run goes on and records everything in %s; MLflow is tried again "
+                    "MLflow at %s failed (%s). The run goes on and records everything in %s; MLflow is tried again "
                     "from time to time, and `acn track sync %s --tracking.mlflow %s` sends what it misses in the end.",
                     self._mirror.store,
-                    type(error).__name__,
-                    hide_credentials(reason),
+                    self._mirror.explain(error),
                     self._mirror.run_dir / METRICS,
                     self._mirror.run_dir,
                     self._mirror.store,
@@ -154,6 +155,11 @@ class MlflowMirror:
         self._client: Any = None
         import_mlflow()
 
+    def explain(self, error: Exception) -> str:
+        """Why a push failed, in a line without credentials."""
+        reason = hide_credentials((str(error).strip().splitlines() or [""])[0][:300])
+        return reason if isinstance(error, LaunchError) else f"{type(error).__name__}: {reason}"
+
     def push(self) -> None:
         """Send what the store does not have yet of the record; raises at the first failure, and can be called again."""
         record = read_record(self.run_dir)
@@ -174,7 +180,7 @@ class MlflowMirror:
         from mlflow import MlflowClient
 
         if self._database is not None:
-            self._database.parent.mkdir(parents=True, exist_ok=True)
+            _check_database(self._database)
         self._client = MlflowClient(tracking_uri=self._uri)
         experiment = self._open_experiment(record.experiment)
         state = self._read_state()
@@ -226,6 +232,12 @@ class MlflowMirror:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
+        if found.lifecycle_stage != "active":
+            raise LaunchError(
+                f"experiment {name} was deleted there: bring it back with `MLFLOW_TRACKING_URI={self.store} mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}`; a new run may have another one, "
+                "--tracking.experiment"
+            )
         return found.experiment_id
 
     def _read_state(self) -> dict[str, Any]:
@@ -354,6 +366,21 @@ def import_mlflow() -> None:
     # Creating the tables of a new database is not news to the user (50 lines otherwise).
     for chatty in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _check_database(path: Path) -> None:
+    """Raise `LaunchError` if an SQLite file cannot be written: MLflow would try to open it for minutes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("CREATE TABLE acn_can_write (x)")
+            database.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:  # somebody else is writing
+            raise LaunchError(
+                f"{path} cannot be written ({error}): choose another --tracking.mlflow, or make it writable"
+            ) from error
 
 
 def _describe_content(path: Path) -> str | None:

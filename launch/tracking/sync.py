@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import DataError, hide_credentials, take_credentials, without_credentials
+from data_pipeline import DataError, take_credentials, without_credentials
 
 from ..config_file import RUN_CONFIG, read_config
 from ..errors import LaunchError
@@ -34,10 +34,8 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     try:
         mirror.push()
     except Exception as error:  # whatever MLflow, its database or the network come up with
-        reason = hide_credentials(str(error).strip())
-        raise LaunchError(
-            f"MLflow at {mirror.store} failed ({type(error).__name__}: {reason}); what it has is kept, sync again"
-        ) from error
+        reason = mirror.explain(error)
+        raise LaunchError(f"MLflow at {mirror.store} failed ({reason}); what it has is kept, sync again") from error
     assert mirror.run_id is not None
     return mirror.store, mirror.run_id
 

@@ -8,12 +8,15 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..interrupt import starting
+
 
 @contextmanager
 def large_imports() -> Iterator[None]:
     """Import large libraries without looking for garbage, of which they make none: that takes a seventh of the time."""
     gc.disable()
     try:
-        yield
+        with starting():
+            yield
     finally:
         gc.enable()

@@ -5,13 +5,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data_pipeline import Problem, number_problems
+from data_pipeline import OutputLock, Problem, number_problems
 from data_pipeline.stream import MaskingConfig, RemoteConfig, StreamConfig
 
 from ..errors import LaunchError
 
 if TYPE_CHECKING:
-    from data_pipeline.stream import MaskedBatch, TokenStream
+    from data_pipeline.stream import MaskedBatch, SplitSummary, TokenStream
 
 _SHOWN, _COUNTED = 4, 1_000_000
 
@@ -133,21 +133,34 @@ def _batches(args: Args, stream: "TokenStream") -> "list[MaskedBatch]":
 
 
 def _stats(args: Args) -> None:
-    from rich.console import Console
+    if args.output is None:
+        _summarize(args)
+        return
     from tokenizers import Tokenizer
 
-    from data_pipeline.stream import TokenStream, summarize
+    from data_pipeline.stream import TokenStream
 
-    from ..data_view import check_stats_folder, stats_table, write_stats
+    from ..data_view import check_stats_folder, write_stats
 
-    if args.output is not None:
-        check_stats_folder(Path(args.output))
+    output = Path(args.output)
+    with OutputLock(output):
+        check_stats_folder(output)
+        summary = _summarize(args)
+        # opening the stream has the tokenizer at hand for URLs too
+        stream = TokenStream(args.data, StreamConfig(remote=args.remote), MaskingConfig())
+        tokenizer = Tokenizer.from_file(str(stream.folder / "tokenizer" / "tokenizer.json"))
+        write_stats(summary, tokenizer, f"{args.data}: {args.split}", output)
+    print(f"statistics: {args.output}")
+
+
+def _summarize(args: Args) -> "SplitSummary":
+    """Count, and show the table."""
+    from rich.console import Console
+
+    from data_pipeline.stream import summarize
+
+    from ..data_view import stats_table
+
     summary = summarize(args.data, args.split, args.blocks or _COUNTED, args.remote)
     Console().print(stats_table(summary.numbers()))
-    if args.output is None:
-        return
-    # opening the stream has the tokenizer at hand for URLs too
-    stream = TokenStream(args.data, StreamConfig(remote=args.remote), MaskingConfig())
-    tokenizer = Tokenizer.from_file(str(stream.folder / "tokenizer" / "tokenizer.json"))
-    write_stats(summary, tokenizer, f"{args.data}: {args.split}", Path(args.output))
-    print(f"statistics: {args.output}")
+    return summary

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline import OutputLock
 from pretrain import PretrainError
 
 from . import large_imports
@@ -32,8 +33,7 @@ class Args:
 def run(args: Args) -> int:
     """Find the checkpoint, export it, say where it is."""
     output = Path(args.output)
-    if output.exists():
-        raise PretrainError(f"output={output} exists: choose another folder or remove it")
+    _check_absent(output)
     with large_imports():
         from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer
 
@@ -45,13 +45,19 @@ def run(args: Args) -> int:
         from eval.compress import check_installed
 
         check_installed()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    export_checkpoint(checkpoint, output, find_tokenizer(checkpoint), args.depth, args.ema)
-    if args.onnx:
-        _write_onnx(output)
+    with OutputLock(output, beside=True):
+        _check_absent(output)  # again: another job may have been faster
+        export_checkpoint(checkpoint, output, find_tokenizer(checkpoint), args.depth, args.ema)
+        if args.onnx:
+            _write_onnx(output)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
     return 0
+
+
+def _check_absent(output: Path) -> None:
+    if output.exists() or output.is_symlink():
+        raise PretrainError(f"output={output} exists: choose another folder or remove it")
 
 
 def _write_onnx(model: Path) -> None:

@@ -41,13 +41,13 @@ def run(args: Args) -> int:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(args.script or f"{folder}/{engine.template}")
         if args.script is None:
-            script.write_text(text)
+            script.write_text(text, encoding="utf-8", errors="surrogateescape")
         print(engine.submit(script))
     return 0
 
 
 def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() != text:
+    if (path.is_symlink() or path.exists()) and path.read_text(encoding="utf-8", errors="surrogateescape") != text:
         raise LaunchError(f"script={path} exists and is another one: choose another name or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

@@ -8,6 +8,7 @@ from data_pipeline import write_json
 
 from ..cli import read_recipe
 from ..cluster.planning import ClusterConfig
+from ..config_file import report_problems
 from ..errors import LaunchError
 from . import large_imports
 
@@ -32,11 +33,13 @@ class Args(ClusterConfig):
     find_micro_batch: bool = False
     """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
     json: str | None = None
-    """Also write the plan to this file."""
+    """Also write the plan to this file; an earlier plan there is replaced."""
 
 
 def run(args: Args) -> int:
     """Plan, search the micro-batch on this machine's GPU if asked to, print."""
+    if problems := report_problems("json", args.json, "layouts", "plan"):
+        raise LaunchError(*problems)
     recipe = read_recipe(args.config, args.data, "", args.options)
     with large_imports():
         import torch

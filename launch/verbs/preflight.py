@@ -3,14 +3,14 @@
 import os
 import socket
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_pipeline import DataError, Problem, read_json
+from data_pipeline import Problem
 
 from ..cluster.preflight import PreflightConfig
+from ..config_file import report_problems
 from ..errors import LaunchError, reported
 from ..ranks import run_local_ranks, server_of_ranks
 from . import pretrain as pretrain_verb
@@ -39,17 +39,8 @@ class Args(pretrain_verb.Args):
     """File for the findings and everything that was measured; an earlier report there is replaced."""
 
     def problems(self) -> list[Problem]:
-        return super().problems() + self.preflight.problems() + _report_problems(self.json)
-
-
-def _report_problems(file: str | None) -> list[Problem]:
-    if file is None or not Path(file).exists():
-        return []
-    with suppress(DataError):
-        report = read_json(Path(file))
-        if isinstance(report, dict) and "preflight" in report:
-            return []
-    return [Problem("json", file, "exists and is no report of preflight", "choose another file")]
+        found = super().problems() + self.preflight.problems()
+        return found + report_problems("json", self.json, "preflight", "report of preflight")
 
 
 def run(args: Args) -> int:

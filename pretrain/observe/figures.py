@@ -7,19 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from data_pipeline import save_picture
 
-from data_pipeline import new_file
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+_DPI = 120
 
 Curves = dict[str, dict[int, float]]
 """{metric: {step: value}}, steps ascending."""
@@ -88,7 +87,7 @@ class RunPicture:
         self._again_at = -math.inf
 
     def draw(self, whatever_it_takes: bool = False) -> Path | None:
-        """Draw it and return its path, or None when the last drawing was too short a while ago."""
+        """Draw it and return its path; None when it could not be drawn, or the last time was too short a while ago."""
         began = time.monotonic()
         if began < self._again_at and not whatever_it_takes:
             return None
@@ -98,16 +97,24 @@ class RunPicture:
         return path
 
 
-def draw_run(run: Path, title: str) -> Path:
+def draw_run(run: Path, title: str) -> Path | None:
     """Draw RUN/pretraining.png from the run's metrics, atomically: losses, and those heatmaps that have data.
 
-    A white line on the accuracies is the best cut: the smallest depth that is nearly as good as all layers.
+    A white line on the accuracies is the best cut: the smallest depth that is nearly as good as all layers. None when
+    it could not be drawn.
     """
-    curves = read_metrics(run)
+    path = run / "pretraining.png"
+    drawn = save_picture(path, lambda figure: _draw_panels(figure, read_metrics(run), title), dpi=_DPI)
+    return path if drawn else None
+
+
+def _draw_panels(figure: "Figure", curves: Curves, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     maps = [(heatmap, rows) for heatmap in HEATMAPS if (rows := rows_of(curves, heatmap.metric))]
     columns = min(2, 1 + len(maps))
     lines = math.ceil((1 + len(maps)) / columns)
-    figure = plt.figure(figsize=(5.6 * columns, 4 * lines), layout="constrained")
+    figure.set_size_inches(5.6 * columns, 4 * lines)
     panels = [figure.add_subplot(lines, columns, number + 1) for number in range(1 + len(maps))]
     last = max((step for curve in curves.values() for step in curve), default=1)
     _draw_losses(panels[0], curves)
@@ -120,9 +127,6 @@ def draw_run(run: Path, title: str) -> Path:
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.set_xlabel("optimizer step")
     figure.suptitle(title)
-    path = run / "pretraining.png"
-    _save(figure, path)
-    return path
 
 
 def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence[Heatmap]) -> Path | None:
@@ -138,7 +142,13 @@ def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence
     maps = [(heatmap, rows) for heatmap, rows in found if any(rows.values())]
     if not maps:
         return None
-    figure = plt.figure(figsize=(4.6 * len(runs), 3.3 * len(maps)), layout="constrained")
+    size = (4.6 * len(runs), 3.3 * len(maps))
+    return path if save_picture(path, lambda figure: _draw_twins(figure, runs, maps), size, _DPI) else None
+
+
+def _draw_twins(
+    figure: "Figure", runs: Mapping[str, Curves], maps: Sequence[tuple[Heatmap, dict[str, list[dict[int, float]]]]]
+) -> None:
     grid = figure.subplots(len(maps), len(runs), squeeze=False, sharex=True)
     for line, (heatmap, rows) in zip(grid, maps, strict=True):
         values = [value for of_run in rows.values() for row in of_run for value in row.values()]
@@ -154,14 +164,6 @@ def draw_side_by_side(path: Path, runs: Mapping[str, Curves], heatmaps: Sequence
                 _draw_line(panel, runs[title][heatmap.line])
     for panel in grid[-1]:
         panel.set_xlabel("optimizer step")
-    _save(figure, path)
-    return path
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with new_file(path, keep_ending=True) as aside:
-        figure.savefig(aside, dpi=120)
-    plt.close(figure)
 
 
 def rows_of(curves: Curves, metric: str) -> list[dict[int, float]]:
@@ -177,7 +179,7 @@ def edges(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], steps])
 
 
-def _draw_losses(panel: Axes, curves: Curves) -> None:
+def _draw_losses(panel: "Axes", curves: Curves) -> None:
     for name, label in (("train/loss", "training"), ("validation/loss", "validation")):
         curve = curves.get(name, {})
         few = name.startswith("validation") and len(curve) <= 50
@@ -188,13 +190,15 @@ def _draw_losses(panel: Axes, curves: Curves) -> None:
 
 
 def _draw_heatmap(
-    figure: Figure,
-    panel: Axes,
+    figure: "Figure",
+    panel: "Axes",
     heatmap: Heatmap,
     rows: list[dict[int, float]],
-    norm: Normalize | None = None,
+    norm: "Normalize | None" = None,
 ) -> None:
     """`norm`: the colours' scale; the rows' own if not given."""
+    from matplotlib.ticker import MaxNLocator
+
     steps = np.array(sorted({step for row in rows for step in row}))
     values = np.array([[row.get(step, math.nan) for step in steps] for row in rows])
     image = panel.pcolormesh(
@@ -212,13 +216,17 @@ def _draw_heatmap(
     figure.colorbar(image, ax=panel, extend="max" if above else "neither")
 
 
-def _draw_line(panel: Axes, curve: dict[int, float]) -> None:
+def _draw_line(panel: "Axes", curve: dict[int, float]) -> None:
+    from matplotlib.patheffects import withStroke
+
     outline = [withStroke(linewidth=3, foreground="black")]
     steps = np.array(list(curve))
     panel.stairs(list(curve.values()), edges(steps), baseline=None, color="white", path_effects=outline)
 
 
-def _norm(heatmap: Heatmap, values: np.ndarray) -> Normalize:
+def _norm(heatmap: Heatmap, values: np.ndarray) -> "Normalize":
+    from matplotlib.colors import LogNorm, Normalize
+
     finite = values[np.isfinite(values)]
     if heatmap.logarithmic and (finite > 0).any():
         return LogNorm(finite[finite > 0].min(), finite.max())

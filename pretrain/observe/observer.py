@@ -196,11 +196,7 @@ class Observer:
         """Bring RUN/pretraining.png up to date, on rank 0."""
         if self.tracker is None:
             return
-        try:
-            picture = self._picture.draw(whatever_it_takes)
-        except OSError as error:  # a full disk is no reason to stop training
-            self.say(f"step {self._step}  no picture: {error}")
-            return
+        picture = self._picture.draw(whatever_it_takes)
         if picture is not None:
             self.tracker.log_figure(picture)
 

@@ -180,14 +180,21 @@ def test_a_model_that_an_old_version_cut_is_published_alike(written, lab, tmp_pa
     assert files(written(str(old))) == new
 
 
-def test_a_damaged_folder_beside_a_run_is_left_out_with_a_word(publish, lab, tmp_path):
+DAMAGED = ["{", "", "\0", "\xff", '{"depth_scores": 1}', '{"depth_scores": [0.5], "settings": []}', "[" * 100_000]
+FOREIGN = ["[]", "3", "null", '"depth_scores"', '["depth_scores"]', "{}", '{"accuracy": 1}', '{"settings": null}']
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, *FOREIGN])
+def test_an_odd_folder_beside_a_run_is_no_obstacle(publish, lab, tmp_path, content):
+    """What is not ours is passed over; what is damaged, with a word."""
     shutil.copytree(lab / "runs", tmp_path / "runs")
-    (tmp_path / "runs" / "broken" / "sst2").mkdir(parents=True)
-    (tmp_path / "runs" / "broken" / "sst2" / "results.json").write_text("{")
+    for suite in ("broken", "glue"):  # the run's own suite, too
+        (tmp_path / "runs" / suite / "odd").mkdir(parents=True)
+        (tmp_path / "runs" / suite / "odd" / "results.json").write_text(content, encoding="latin-1")
     code, out, err = publish(tmp_path / "runs/acn", "--repo_id", "a/b", "--dry_run", "--output", tmp_path / "hub")
     assert code == 0, err
-    assert "note: left out: " in out
-    assert "broken/sst2/results.json" in out
+    for suite in ("broken", "glue"):
+        assert (f"{suite}/odd/results.json" in out) == (content in DAMAGED), out
     assert row((tmp_path / "hub" / "README.md").read_text(), TASK)[0] == "accuracy"
 
 

@@ -98,7 +98,7 @@ def test_twins_side_by_side_share_a_scale(tmp_path, monkeypatch):
         if "accuracy" in metric:
             runs["weak"][metric] = {step: value / 10 for step, value in curve.items()}
     drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("data_pipeline.pictures._label_plainly", drawn.append)
     assert draw_side_by_side(tmp_path / "twins.png", runs, figures.HEATMAPS[:2]) is not None
     images = [axes.collections[0] for axes in drawn[0].axes if axes.collections and axes.get_title()]
     assert len(images) == 4
