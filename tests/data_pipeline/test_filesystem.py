@@ -13,12 +13,24 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def _fail_within(out: Path) -> None:
+    with new_folder(out) as folder:
+        (folder / "b").touch()
+        raise ZeroDivisionError
+
+
+def _be_overtaken(out: Path) -> None:
+    with new_folder(out) as folder:
+        (folder / "a").touch()
+        out.mkdir()
+        (out / "theirs").touch()
+
+
 def test_two_writers_of_one_place_do_not_meet(tmp_path):
     with new_folder(tmp_path / "out") as first:
         (first / "a").touch()
-        with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "out") as second:
-            (second / "b").touch()
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            _fail_within(tmp_path / "out")
         assert names(first) == ["a"], "the clean-up of the second left the first alone"
     assert names(tmp_path / "out") == ["a"]
     with new_file(tmp_path / "file") as one, new_file(tmp_path / "file") as other:
@@ -29,10 +41,8 @@ def test_two_writers_of_one_place_do_not_meet(tmp_path):
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
-    with pytest.raises(OSError, match="not empty"), new_folder(tmp_path / "out") as folder:
-        (folder / "a").touch()
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "theirs").touch()
+    with pytest.raises(OSError, match="not empty"):
+        _be_overtaken(tmp_path / "out")
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["theirs"]
 
