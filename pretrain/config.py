@@ -269,6 +269,8 @@ def data_problems(data: str) -> list[Problem]:
 
 
 def _output_problems(output: Path) -> list[Problem]:
+    if any(character in str(output) for character in "*?["):  # its converters would find no file of a checkpoint
+        return [Problem("output", output, "is a pattern to DeepSpeed", "choose a name without *, ? and [")]
     if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
         return []
     return [
