@@ -3,6 +3,15 @@ from .corpus.config import PrepareConfig
 from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
+from .credentials import (
+    fields_with_tokens,
+    hide_credentials,
+    remember_environment,
+    take_credentials,
+    where_to_keep,
+    with_credentials,
+    without_credentials,
+)
 from .errors import DataError, UnfinishedError
 from .filesystem import (
     FULL,
@@ -18,10 +27,12 @@ from .filesystem import (
 )
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
 from .lock import OutputLock
+from .names import copy_files, files_inside, name_problem, path_inside
 from .pictures import as_label, save_picture
 from .problems import Problem, UserError, number_problems
 from .records import (
     as_json,
+    excess_of_yaml,
     parse_record,
     read_json,
     read_record,
@@ -77,30 +88,42 @@ __all__ = [
     "Vocabulary",
     "as_json",
     "as_label",
+    "copy_files",
     "default_lanes",
     "duration",
+    "excess_of_yaml",
+    "fields_with_tokens",
     "file_sha256",
+    "files_inside",
     "fingerprint",
     "fingerprint_of_folder",
     "folder_problem",
+    "hide_credentials",
     "is_url",
     "iter_documents",
     "mask_blocks",
+    "name_problem",
     "new_file",
     "new_folder",
     "number_problems",
     "os_problem",
     "parse_record",
+    "path_inside",
     "prepare_corpus",
     "read_json",
     "read_record",
     "read_yaml",
+    "remember_environment",
     "save_picture",
     "summarize",
+    "take_credentials",
     "train_tokenizer",
     "validation_batches",
     "verify_corpus",
     "vocabulary_of",
+    "where_to_keep",
+    "with_credentials",
+    "without_credentials",
     "world_problems",
     "write_bytes",
     "write_json",

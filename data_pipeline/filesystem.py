@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
+from .credentials import user_and_password, with_credentials, without_credentials
 from .errors import DataError
 from .problems import Problem, UserError
 
@@ -22,16 +24,46 @@ def is_url(path: str) -> bool:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it. Raises DataError when the protocol is not installed."""
+    """The fsspec file system of a URL, and the path in it, with the credentials that are known for it.
+
+    HTTP's has them in the path; `public_url` is the way back. Raises DataError when the protocol is not installed, or
+    the URL is none.
+    """
     import fsspec
 
+    full = with_credentials(url)
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        full, options = _driver_options(full)
+        filesystem, path = fsspec.core.url_to_fs(full, use_listings_cache=False, **options)
     except (ImportError, ValueError) as error:
         protocol = url.split("://")[0]
         fix = 'install acn-lm with its extra "s3"' if protocol == "s3" else f"install fsspec's driver for {protocol}"
         raise DataError(Problem(repr(url), wrong=f"cannot be opened ({error})", fix=fix)) from error
     return filesystem, str(path)
+
+
+def _driver_options(url: str) -> tuple[str, dict[str, Any]]:
+    """A URL as its driver takes it, and what the driver is told besides."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        return url, {"client_kwargs": {"trust_env": True}}  # ~/.netrc, and the proxies of the environment
+    if scheme in ("s3", "s3a") and (pair := user_and_password(url)) is not None:
+        return without_credentials(url), {"key": pair[0], "secret": pair[1]}
+    if scheme == "hf" and (token := _hub_token(url)):
+        return without_credentials(url), {"token": token}
+    return url, {}
+
+
+def _hub_token(url: str) -> str:
+    """The token that somebody wrote into a URL of the Hub."""
+    pair = user_and_password(url) or ("", "")
+    found = parse_qs(url.partition("?")[2]).get("token", [""])[0]
+    return found or pair[1] or pair[0]
+
+
+def public_url(filesystem: Any, path: str) -> str:
+    """The URL of a path in a file system, as it may be written down."""
+    return without_credentials(str(filesystem.unstrip_protocol(path)))
 
 
 LOCK_FILE = ".lock"

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from .credentials import hide_credentials
+
 _LARGEST = 2**53  # integers up to it are exact as floats, which many of them become somewhere
 
 
@@ -30,10 +32,10 @@ class Problem:
 
     @property
     def seen(self) -> str:
-        """The sentence without the fix."""
+        """The sentence without the fix, and without credentials."""
         subject = self.field if self.value is ... else f"{self.field}={self.value}"
         gap = " " if subject and self.wrong and self.wrong[0] not in ",:" else ""
-        return f"{subject}{gap}{self.wrong}"
+        return hide_credentials(f"{subject}{gap}{self.wrong}")
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.seen, self.fix)))
@@ -49,7 +51,7 @@ class UserError(ValueError):
         super().__init__(*problems)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
+        return hide_credentials("\n".join(map(str, self.args)))
 
     @property
     def problems(self) -> list[Problem]:

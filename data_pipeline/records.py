@@ -25,6 +25,8 @@ T = TypeVar("T")
 _ABSENT, _OF_WRONG_TYPE = "missing", "of the wrong type"
 _UNIONS = (UnionType, Union)  # of classes, of other types
 _MOST_NODES = 100_000  # of a YAML file with its aliases written out; its own configurations have hundreds
+_DEEPEST = 50  # levels of YAML
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_json(path: Path, error: type[UserError] = DataError, fix: str = "write it again") -> Any:
@@ -77,30 +79,40 @@ def load_bounded_yaml(text: str) -> Any:
     """What `yaml.safe_load` gives, in bounded time and memory.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: it is not YAML, or too large with its aliases written out.
+        yaml.YAMLError, ValueError, RecursionError: it is not YAML, too deep, or too large with its aliases written out.
     """
-    loader = yaml.SafeLoader(text)
+    if (problem := excess_of_yaml(text)) is not None:
+        raise ValueError(problem)
+    return yaml.load(text, Loader=_LOADER)
+
+
+def excess_of_yaml(text: str) -> str | None:
+    """Why YAML would take more levels, time or memory than a configuration does; None where it does not, or is none."""
+    sizes: dict[str, int] = {}  # of what has an anchor; inside itself it has no end
+    inside: list[tuple[str | None, int]] = [(None, 0)]  # anchors of the open nodes, and the values in each so far
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _count(node, {}) > _MOST_NODES:
-            raise ValueError(f"it has more than {_MOST_NODES:,} values where its aliases are written out")
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """The values in a node, those of an alias as often as it is used."""
-    if node not in known:
-        known[node] = _MOST_NODES + 1  # a node inside itself has no end
-        if isinstance(node, yaml.MappingNode):
-            inside = [part for pair in node.value for part in pair]
-        else:
-            inside = node.value if isinstance(node, yaml.SequenceNode) else []
-        known[node] = 1 + sum(_count(part, known) for part in inside)
-    return known[node]
+        for event in yaml.parse(text, Loader=_LOADER):
+            if isinstance(event, yaml.CollectionStartEvent):
+                inside.append((event.anchor, 1))
+                sizes |= {event.anchor: _MOST_NODES + 1} if event.anchor else {}
+                if len(inside) > _DEEPEST:
+                    return f"it is nested too deeply, more than {_DEEPEST} levels"
+                continue
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchor, size = inside.pop()
+            elif isinstance(event, yaml.AliasEvent):
+                anchor, size = None, sizes.get(event.anchor or "", 1)
+            elif isinstance(event, yaml.ScalarEvent):
+                anchor, size = event.anchor, 1
+            else:
+                continue
+            sizes |= {anchor: size} if anchor else {}
+            inside[-1] = (inside[-1][0], inside[-1][1] + size)
+            if inside[-1][1] > _MOST_NODES:
+                return f"it has more than {_MOST_NODES:,} values where its aliases are written out"
+    except yaml.YAMLError:  # said by whoever reads it
+        pass
+    return None
 
 
 def read_record(kind: type[T], path: Path, error: type[UserError] = DataError, fix: str = "write it again") -> T:

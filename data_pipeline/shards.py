@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from .errors import DataError
 from .filesystem import file_sha256, write_bytes
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, Packing, folder_problem
+from .names import name_problem, path_inside
 from .problems import Problem
 from .records import parse_json, parse_record
 from .tokenizer import Vocabulary, vocabulary_faults
@@ -48,6 +49,7 @@ class Shard:
         return [row_group_blocks] * full + [rest] * (rest > 0)
 
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD_TYPES = get_type_hints(Shard)
 
 
@@ -135,8 +137,6 @@ class Manifest:
                 raise ValueError("format_version is missing, or seq_length or row_group_blocks not above 0")
             if any(shard.blocks < 1 for split in manifest.splits.values() for shard in split.shards):
                 raise ValueError("a shard has no blocks")
-            if not all(_SHA256.fullmatch(shard.sha256) for split in manifest.splits.values() for shard in split.shards):
-                raise ValueError("a shard has no sha256")
         except ValueError as reason:
             raise DataError(Problem(file, wrong=f"is damaged: {reason}", fix=fix)) from reason
         for name, split in manifest.splits.items():
@@ -144,6 +144,7 @@ class Manifest:
                 shard.blocks % manifest.row_group_blocks for shard in split.shards[:-1]
             ):
                 raise DataError(Problem(file, wrong=f": the shards of {name!r} do not add up", fix="prepare again"))
+        manifest._check_names(file)
         return manifest
 
     def split(self, name: str) -> Split:
@@ -152,9 +153,21 @@ class Manifest:
             raise DataError(f"there is no split {name!r}, only {', '.join(self.splits)}")
         return self.splits[name]
 
+    def _check_names(self, file: str) -> None:
+        """Shards are read, sent and kept in caches under what the manifest calls them."""
+        for shard in (shard for split in self.splits.values() for shard in split.shards):
+            if problem := name_problem(shard.file, in_url=True):
+                wrong = f"names the shard {str(shard.file)[:200]!r}, which {problem}"
+                raise DataError(Problem(file, wrong=wrong, fix="do not use it: `acn prepare` writes no such name"))
+            if not isinstance(shard.sha256, str) or not _SHA256.fullmatch(shard.sha256):
+                wrong = f"has {str(shard.sha256)[:80]!r} as the sha256 of {shard.file}"
+                raise DataError(Problem(file, wrong=wrong, fix="run `acn prepare` again"))
+
     def _check(self, directory: Path) -> None:
         folder = directory / TOKENIZER_FOLDER
-        faults = vocabulary_faults(self.tokenizer, lambda name: (folder / name).read_bytes())
+        faults = vocabulary_faults(
+            self.tokenizer, lambda name: path_inside(directory, f"{TOKENIZER_FOLDER}/{name}").read_bytes()
+        )
         if faults:
             fix = "put the original folder back, or run `acn prepare` again with this tokenizer"
             raise DataError(*(Problem("", wrong=f"vocabulary mismatch: {folder}/{fault}", fix=fix) for fault in faults))

@@ -249,14 +249,14 @@ def vocabulary_faults(vocabulary: Vocabulary, read: Callable[[str], bytes]) -> l
         return [f"{TOKENIZER_FILE} cannot be read ({error})"]
     if fingerprint(tokenizer) != vocabulary.fingerprint:
         return [f"{TOKENIZER_FILE} is not the tokenizer that the shards were written with"]
-    size = max(tokenizer.get_vocab().values()) + 1
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if vocabulary.vocab_size != size:
         return [f"{TOKENIZER_FILE} has ids below {size}, the manifest says below {vocabulary.vocab_size}"]
     try:
         names = _special_names(read(_CONFIG_FILE))
     except FileNotFoundError:
         names = {}  # every token that is marked as special may be any of the five
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return [f"{_CONFIG_FILE} cannot be read ({error})"]
     ids = {key: tokenizer.token_to_id(name) for key, name in names.items()}
     faults = [

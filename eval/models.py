@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from data_pipeline import file_sha256
-from modeling import AcnConfig, AcnForSequenceClassification, non_finite_weights
+from data_pipeline import file_sha256, name_problem
+from modeling import AcnConfig, AcnForSequenceClassification, divergence
 
 from .errors import EvalError
 from .files import read_json
@@ -46,6 +46,7 @@ def read_model_config(folder: str) -> AcnConfig:
             there was changed since.
     """
     path = Path(folder)
+    _check_files(path)
     if not (path / "config.json").is_file():
         raise EvalError(
             f"model={folder} is not a model folder (no config.json in it): give RUN/model, or a fine-tuned one"
@@ -62,6 +63,19 @@ def read_model_config(folder: str) -> AcnConfig:
         return AcnConfig.from_pretrained(folder)
     except Exception as error:  # strict validation raises its own classes
         raise EvalError(f"{path / 'config.json'} is not valid: {error}") from error
+
+
+def _check_files(folder: Path) -> None:
+    """Raise `EvalError` for what is no file to read, a pipe for instance, and for weights of other folders."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EvalError(f"model={folder}: {path.name} is neither a regular file nor a folder: remove it")
+        if path.name.endswith(".index.json") and path.is_file():
+            parts = read_json(path)
+            names = parts.get("weight_map", {}) if isinstance(parts, dict) else {}
+            for name in names.values() if isinstance(names, dict) else [names]:
+                if (wrong := name_problem(name, plain=True)) is not None:
+                    raise EvalError(f"{path} names the weights {str(name)[:200]!r}, which {wrong}: export it again")
 
 
 def load_tokenizer(folder: str, config: AcnConfig) -> Any:
@@ -92,18 +106,15 @@ def _load(folder: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dic
             )
     except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
         raise EvalError(f"model={folder}: its weights cannot be loaded ({error}): export it again") from error
-    if broken := non_finite_weights(model):
-        raise EvalError(f"model={folder}: weights are infinite or NaN ({_shown(broken)}): its training diverged")
+    if (found := divergence(model)) is not None:
+        raise EvalError(f"model={folder}: {found}: its training diverged, take another model")
     return model, info
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _check_complete(folder: str, lacking: list[str]) -> None:
     if lacking:
-        raise EvalError(f"model={folder}: weights are missing or misshapen ({_shown(lacking)}): export it again")
+        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
 
 
 def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
@@ -137,6 +148,11 @@ def load_finetuned(folder: str) -> AcnForSequenceClassification:
     return model.eval()
 
 
+def class_names(config: AcnConfig) -> list[str]:
+    """The names of a fine-tuned model's outputs, in their order."""
+    return [str(config.id2label[number]) for number in range(config.num_labels)]
+
+
 def best_device() -> torch.device:
     """A GPU if this machine has one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,10 +162,10 @@ def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any
     """Write weights, configuration and tokenizer into `folder`; returns the sha256 of weights and tokenizer by file.
 
     Raises:
-        EvalError: the weights are not finite.
+        EvalError: the model has diverged.
     """
-    if broken := non_finite_weights(model):
-        raise EvalError(f"the model's weights are infinite or NaN ({_shown(broken)}): lower the learning rate")
+    if (found := divergence(model)) is not None:
+        raise EvalError(f"the trained model has diverged, {found}: lower learning_rate")
     with quiet_transformers():
         model.save_pretrained(folder)
         written = [Path(name) for name in tokenizer.save_pretrained(folder)]

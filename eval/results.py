@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data_pipeline import as_json, file_sha256, parse_record
+from data_pipeline import as_json, file_sha256, name_problem, parse_record
 
 from .errors import EvalError
 from .files import read_json
@@ -60,6 +60,8 @@ class TrialResults:
     """Splits that the task has by rights and the data has not."""
     train: dict[str, Any]
     """Hyperparameters and what happened in training."""
+    truncation: dict[str, dict[str, int]] | None = None
+    """What `seq_length` cuts off each split: `cut_texts` of `texts`, `cut_tokens` of `tokens`."""
     settings: dict[str, Any] | None = None
     """All that the numbers depend on; a suite is resumed with the same settings only."""
     probes: dict[str, list[float]] | None = None
@@ -98,6 +100,8 @@ class TrialResults:
         ]
         if not 0 <= self.cut_depth < depths:
             problems.append(f"cut_depth={self.cut_depth} is outside 0..{depths - 1}")
+        if (wrong := name_problem(self.task, plain=True)) is not None:  # files are called after it
+            problems.append(f"task {self.task[:80]!r} {wrong}")
         return problems
 
 
@@ -198,6 +202,8 @@ class CutResults:
         """
         try:
             cut = parse_record(cls, value)
+            if (wrong := name_problem(cut.task, plain=True)) is not None:
+                raise ValueError(f"task {cut.task[:80]!r} {wrong}")
             if not 0 <= cut.depth <= cut.layers:
                 raise ValueError(f"depth={cut.depth} is outside 0..{cut.layers}")
             if cut.speed is not None and not {str(cut.depth), str(cut.layers)} <= cut.speed.depths.keys():

@@ -7,6 +7,7 @@ commands that do the work are printed before they run; `acn glue --help` and `ac
 """
 
 import argparse
+import csv
 import shlex
 import subprocess
 import sys
@@ -41,7 +42,14 @@ def main() -> None:
     if args.output.exists():
         parser.error(f"--output {args.output} exists: choose another folder or remove it")
 
-    rows = pd.read_csv(args.csv, dtype=str, keep_default_na=False)  # a text may be "12" or "null"
+    try:
+        with args.csv.open(encoding="utf-8-sig", newline="") as file:  # all is text: one may be "12" or "null"
+            header, *records = (row for row in csv.reader(file, strict=True) if row)
+    except (OSError, ValueError, csv.Error) as error:
+        parser.error(f"{args.csv} cannot be read as CSV with a header, in UTF-8: {error}")
+    if wrong := [row for row in records if len(row) != len(header)]:
+        parser.error(f"{args.csv}: {len(wrong)} rows have not {len(header)} fields, the first: {wrong[0]}")
+    rows = pd.DataFrame(records, columns=header)
     if absent := [column for column in (args.text, args.label) if column not in rows]:
         parser.error(f"{args.csv} has no column {', '.join(absent)}: name two of {', '.join(rows)}")
     rows = pd.DataFrame({"sentence": rows[args.text], "label": rows[args.label]})

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, write_text
+from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, take_credentials, write_text
 
 from .errors import LaunchError
 from .options import TRUST
@@ -20,9 +20,9 @@ RUN_CONFIG = "config.yaml"
 def write_config(args: Any, path: Path) -> None:
     """Write the dataclass `args` as YAML to `path`, atomically, so that `--config` takes it back.
 
-    Without trust, which is declared anew each time.
+    Without trust, which is declared anew each time, and without credentials.
     """
-    plain = plain_config(args)
+    plain = plain_config(take_credentials(args))
     plain.pop(TRUST, None)
     write_text(path, yaml.safe_dump(plain, sort_keys=False))
 

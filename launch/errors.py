@@ -2,11 +2,14 @@
 
 import difflib
 import errno
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from data_pipeline import FULL, UserError, os_problem
+from data_pipeline import FULL, UserError, hide_credentials, os_problem
 
 from .interrupt import INTERRUPTED, interruptible, was_interrupted
 
@@ -68,7 +71,11 @@ def _refusal_code(error: OSError) -> int | None:
 
 
 def reported(verb: str, run: Callable[[], int]) -> int:
-    """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C."""
+    """`run()`, its user's errors printed (by rank 0 of several): 2 for mistakes, 1 for failures, 130 for Ctrl-C.
+
+    Nothing that is said meanwhile has credentials in it, by the libraries' logs and in tracebacks too.
+    """
+    logging.setLogRecordFactory(_record_without_credentials)
     try:
         from pretrain import LostRankError
 
@@ -84,20 +91,20 @@ def reported(verb: str, run: Callable[[], int]) -> int:
         _print(verb, str(error))
         return 1
     except LostRankError as error:  # each rank has its own
-        print(f"acn {verb}: error: {error}", file=sys.stderr, flush=True)
+        print(hide_credentials(f"acn {verb}: error: {error}"), file=sys.stderr, flush=True)
         return 1
     except OSError as error:
         if was_interrupted():
             return _say_interrupted(verb)
         if (code := _refusal_code(error)) is None:
-            raise
+            return _report_crash()
         # each rank again: it may be the disk of its own machine
-        print(f"acn {verb}: error: {os_problem(error)}", file=sys.stderr, flush=True)
+        print(hide_credentials(f"acn {verb}: error: {os_problem(error)}"), file=sys.stderr, flush=True)
         return code
     except Exception:
         if was_interrupted():  # a library made something else of it
             return _say_interrupted(verb)
-        raise
+        return _report_crash()
 
 
 def _say_interrupted(verb: str) -> int:
@@ -105,6 +112,26 @@ def _say_interrupted(verb: str) -> int:
     return INTERRUPTED
 
 
+def _report_crash() -> int:
+    """Inside an `except`: raise what was caught; print it instead where its traceback has credentials in it."""
+    said = traceback.format_exc()
+    if (hidden := hide_credentials(said)) == said:
+        raise
+    print(hidden, end="", file=sys.stderr)
+    return 1
+
+
+def _record_without_credentials(*args: Any, **options: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **options)
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError):  # a library's own mistake, which logging reports
+        return record
+    if (hidden := hide_credentials(said)) != said:
+        record.msg, record.args = hidden, ()
+    return record
+
+
 def _print(verb: str, message: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"acn {verb}: error: {message}", file=sys.stderr)
+        print(hide_credentials(f"acn {verb}: error: {message}"), file=sys.stderr)

@@ -7,10 +7,21 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings
+
+from data_pipeline import (
+    excess_of_yaml,
+    fields_with_tokens,
+    hide_credentials,
+    remember_environment,
+    take_credentials,
+    where_to_keep,
+)
 
 from .errors import LaunchError, did_you_mean
 from .recipes import find_recipe
@@ -19,20 +30,44 @@ ArgsT = TypeVar("ArgsT")
 TRUST = "trust_checkpoint"
 """The option that lets a foreign checkpoint run code."""
 
+_SHOWN = 200  # characters of a wrong value
+
 
 def read_options(
     command: str, args_class: type[ArgsT], words: Sequence[str], positionals: Collection[str] = ()
 ) -> ArgsT:
     """The dataclass `args_class` from the `words` after `command` ("acn pretrain") and what stands in the environment.
 
+    Credentials are taken out of its URLs (`data_pipeline.credentials`), and it is said on stderr what becomes of them.
+
     Raises:
         SystemExit: with code 2 and a message on stderr, if a word, a file or a variable is wrong.
     """
     parser = build_parser(command, args_class, positionals)
     _check_environment(parser)
+    for text in (*words, *(value for name, value in os.environ.items() if name.startswith(parser.env_prefix))):
+        if any(sign in text for sign in "[{&") and (problem := excess_of_yaml(text)) is not None:
+            parser.error(f"{text[:40]}...: {problem}")
+    remember_environment("ACN_")
     values = vars(parser.instantiate(parser.parse_args(list(words))))
     _check_trust(parser, values, words)
-    return args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
+    given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
+    found: list[tuple[str, str]] = []
+    args = take_credentials(given, lambda url, field: found.append((url, field)))
+    for url, field in found:
+        if field in getattr(args_class, "WITHOUT_CREDENTIALS", ()):
+            parser.error(f"{field} has the credentials of {url}, and would not work without: {where_to_keep(url)}")
+        _say_where_to_keep(url, field)
+    if tokens := fields_with_tokens(args):
+        parser.error(f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN")
+    return args
+
+
+def _say_where_to_keep(url: str, field: str) -> None:
+    if int(os.environ.get("RANK", "0")) == 0:
+        note = "this command uses the credentials of"
+        print(f"note: {note} {url} ({field}) and writes them nowhere; later, {where_to_keep(url, field)}",
+              file=sys.stderr)  # fmt: skip
 
 
 def build_parser(command: str, args_class: type, positionals: Collection[str] = ()) -> "OptionParser":
@@ -43,6 +78,7 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
         positionals: fields that are given without a flag; a list takes one or more.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    _guard_yaml()
     parser = OptionParser(
         prog=command, env_prefix=f"{command.replace(' ', '_').upper()}_", default_env=True, add_help=False,
         allow_abbrev=False,
@@ -61,6 +97,21 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
     return parser
 
 
+def _guard_yaml() -> None:
+    """Have jsonargparse refuse YAML that would keep it busy for hours, or end it with a traceback."""
+    load = get_loader("yaml")
+    if getattr(load, "is_guarded", False):
+        return
+
+    def load_guarded(text: str) -> Any:
+        if (problem := excess_of_yaml(text)) is not None:
+            raise yaml.YAMLError(problem)
+        return load(text)
+
+    load_guarded.is_guarded = True  # type: ignore[attr-defined]
+    set_loader("yaml", load_guarded, exceptions=(yaml.YAMLError,))
+
+
 def _docs(args_class: type) -> dict[str, str]:
     """What a dataclass and its bases say about their fields, for those that jsonargparse is not given to read."""
     classes = reversed(args_class.__mro__[:-1])
@@ -76,11 +127,16 @@ class OptionParser(ArgumentParser):
         """Every option without its dashes."""
         return [action.option_strings[0].lstrip("-") for action in self._actions if action.option_strings]
 
+    def dump(self, *args: Any, **options: Any) -> str:
+        """What `--print_config` shows: as RUN/config.yaml, without credentials."""
+        return hide_credentials(super().dump(*args, **options))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with code 2, and say what is wrong, what may have been meant, and where to look."""
         if int(os.environ.get("RANK", "0")) == 0:
             lines = "\n  - ".join(self._explain(message))
-            print(f"{self.prog}: error: {lines}\nsee {self.prog} --help", file=sys.stderr)
+            text = hide_credentials(f"{self.prog}: error: {lines}")
+            print(f"{text}\nsee {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
     def _explain(self, message: str) -> list[str]:
@@ -96,7 +152,8 @@ class OptionParser(ArgumentParser):
             key = ".".join(filter(None, match.groups()))
             found = [f"there is no option {key}{did_you_mean(key, self.names)}"]
         elif match := re.match(r'Parser key "(.+?)":.*(?:Got|Given) value: (.*)', message, re.DOTALL):
-            found = [f"{match[1]}={match[2]} must be {self._type_name(match[1])}"]
+            given = match[2] if len(match[2]) <= _SHOWN else f"{match[2][:_SHOWN]}..."
+            found = [f"{match[1]}={given} must be {self._type_name(match[1])}"]
         else:
             found = [message]
         return found if len(found) == 1 else [f"{len(found)} problems:", *found]
@@ -119,9 +176,14 @@ class _ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         try:
-            super().__call__(parser, cfg, find_recipe(values), option_string)
+            file = find_recipe(values)
         except LaunchError as error:
             raise ArgumentError(None, str(error)) from error
+        if Path(file).is_file():
+            problem = excess_of_yaml(Path(file).read_text(encoding="utf-8", errors="replace"))
+            if problem is not None:
+                raise ArgumentError(None, f"config={values}: {problem}")
+        super().__call__(parser, cfg, file, option_string)
 
 
 def _check_trust(parser: OptionParser, values: dict[str, Any], words: Sequence[str]) -> None:

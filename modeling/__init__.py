@@ -8,7 +8,7 @@ import transformers
 from . import modeling_acn
 from .configuration_acn import AUTO_MAP, CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
 from .conversion import acn_from_bert, acn_to_bert
-from .finite import non_finite_weights
+from .finite import divergence, name_non_finite, non_finite_weights
 from .flops import forward_flops, parameters_by_depth
 from .modeling_acn import (
     AcnForMaskedLM,
@@ -46,7 +46,9 @@ __all__ = [
     "LayerGradient",
     "acn_from_bert",
     "acn_to_bert",
+    "divergence",
     "forward_flops",
+    "name_non_finite",
     "non_finite_weights",
     "parameters_by_depth",
 ]

@@ -6,7 +6,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import is_flash_attn_2_available
 
-from data_pipeline import DataError, Problem
+from data_pipeline import DataError, Problem, path_inside
 from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
@@ -32,6 +32,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
     """
     found = plain_problems(config) + precision_problems(config.precision) + _kernel_problems(config)
     offloaded = config.offload.optimizer != "none"
+    found += _folder_problems(Path(config.output))
     found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
     if not config.problems():
         found += _batch_problems(config, world_size)
@@ -39,6 +40,17 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
             found += _data_problems(config, world_size)
     if found:
         raise PretrainError(*found)
+
+
+def _folder_problems(run: Path) -> list[Problem]:
+    """Links out of the run's folder, and pipes, where a run goes on writing: it may be of somebody else's making."""
+    found = []
+    for name in ("metrics.jsonl", ".lock", "samples", *(f"samples/{path.name}" for path in run.glob("samples/*"))):
+        try:
+            path_inside(run, name)
+        except DataError as error:
+            found += error.problems
+    return found
 
 
 def _kernel_problems(config: PretrainConfig) -> list[Problem]:

@@ -87,8 +87,10 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
         if (lost := lost_rank(error, config.output)) is not None:
             raise lost from error
         raise
-    if finished and training.is_main:
-        training.observer.publish(training.saver.export_model())
+    if finished:
+        model = training.saver.export_model()
+        if training.is_main:
+            training.observer.publish(model)
     dist.barrier()  # until rank 0 has exported: a scheduler may end a job soon after its first rank has left
     dist.destroy_process_group()  # not after an error: the other ranks may wait in a collective
     return finished

@@ -121,7 +121,8 @@ class SourceTallies:
         for name, tallies in self._tallies.items():
             for path, tally in zip(self._paths[name], tallies, strict=True):
                 if not any(count for reason, count in tally.items() if not _is_no_text(reason)):
-                    return no_documents(path)
+                    malformed = any(reason.startswith(LEFT_OUT) for reason in tally)
+                    return no_documents(path, "all its rows are malformed" if malformed else "")
         return None
 
     def total(self) -> Counter[str]:

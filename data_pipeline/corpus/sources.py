@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..credentials import where_to_keep
 from ..errors import DataError, UnfinishedError
-from ..filesystem import is_url, open_filesystem
+from ..filesystem import is_url, open_filesystem, public_url
 from ..problems import Problem
 from .cleaning import CleaningConfig
 from .formats import FORMATS, UNKNOWN_BYTES, Batch, MalformedRule, RowCheck, Slice, read_slice, reading, suffix_format
@@ -107,13 +108,14 @@ class Source:
         if not files:
             where = f" (it is relative to {Path.cwd()})" if self.is_local else ""
             return [Problem(path, wrong="matches no file", fix=f"correct the path{where}")]
+        pipes = [file for file in files if self.is_local and not Path(file).is_dir() and not Path(file).is_file()]
+        if pipes:
+            fix = "write the text to a file: it is read more than once"
+            return [Problem(repr(pipes[0]), wrong="is neither a regular file nor a folder", fix=fix)]
         folders = [file for file in files if self.is_local and Path(file).is_dir()]
         if folders:
             fix = f"name its files with a glob such as '{folders[0]}/*.parquet'"
             return [Problem(path, wrong="is a folder", fix=fix)]
-        special = [file for file in files if self.is_local and not Path(file).is_file()]
-        if special:
-            return [Problem(path, wrong="is no regular file", fix="give a file that can be read more than once")]
         suffixes = {file: suffix_format(file)[0] for file in files}
         strange = [file for file, kind in suffixes.items() if kind is None]
         if strange:
@@ -262,9 +264,10 @@ def iter_documents(source: Source, malformed: MalformedRule = "stop") -> Iterato
         raise no_documents(source.path)
 
 
-def no_documents(path: str) -> DataError:
+def no_documents(path: str, why: str = "") -> DataError:
     """The error for a source without text."""
-    return DataError(f"{path!r} holds no documents: give a source with text")
+    wrong = f"holds no documents ({why})" if why else "holds no documents"
+    return DataError(Problem(repr(path), wrong=wrong, fix="give a source with text"))
 
 
 def unit_hash(text: str, purpose: bytes = b"") -> float:
@@ -340,13 +343,16 @@ def _remote_listing(url: str) -> list[tuple[str, int, str]]:
             infos = [filesystem.info(path)]
     except FileNotFoundError as error:
         # HTTP's driver says this of every failure
-        if getattr(error.__cause__, "status", 404) not in (404, 410):
+        status = getattr(error.__cause__, "status", 404)
+        if status in (401, 403):
+            raise PermissionError(f"the server answers {status} to these credentials: {where_to_keep(url)}") from error
+        if status not in (404, 410):
             raise ConnectionError(str(error.__cause__)) from error
         infos = []
     files = [info for info in infos if info["type"] == "file"]
     return sorted(
         (
-            filesystem.unstrip_protocol(info["name"]),
+            public_url(filesystem, info["name"]),
             int(info.get("size") or 0),
             str(info.get("ETag") or info.get("etag") or "").strip('"'),
         )

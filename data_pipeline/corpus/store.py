@@ -1,7 +1,7 @@
 """Where a prepared folder is written: a local folder, or a URL that fsspec knows.
 
 Every file appears whole or not at all. Locally that is a rename; object stores show an upload only when it is
-complete. Names are relative, with '/' between their parts.
+complete. Names are relative, with '/' between their parts; one that leads out of the folder is a DataError.
 """
 
 import json
@@ -14,10 +14,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import DataError
+from ..credentials import take_credentials, url_below
+from ..errors import DataError, UnfinishedError
 from ..filesystem import LOCK_FILE, blame, is_url, open_filesystem, os_problem, write_bytes
 from ..folder import MANIFEST_FILE, WORK_FOLDER
 from ..lock import OutputLock
+from ..names import name_problem, path_inside
+from ..problems import Problem
 from ..records import decode_record
 from ..shards import Manifest
 
@@ -31,7 +34,7 @@ class Store:
     """The files of one prepared folder, to be read, written and removed by name."""
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url)
+        self.url = take_credentials(str(url))
         self.is_local = not is_url(self.url)
         if self.is_local:
             self._root = Path(self.url)
@@ -41,7 +44,7 @@ class Store:
     def size(self, name: str) -> int | None:
         """Bytes of a file, None when there is none of that name."""
         if self.is_local:
-            file = self._root / name
+            file = self._local(name)
             return file.stat().st_size if file.is_file() else None
         try:
             info = self._remote(self._filesystem.info, self._path(name))
@@ -56,7 +59,7 @@ class Store:
     def read(self, name: str) -> bytes:
         """The content of a file; FileNotFoundError when there is none."""
         if self.is_local:
-            return (self._root / name).read_bytes()
+            return self._local(name).read_bytes()
         return bytes(self._remote(self._filesystem.cat_file, self._path(name)))
 
     def read_record(self, kind: type[T], name: str) -> T:
@@ -66,7 +69,7 @@ class Store:
     def names(self, folder: str = "") -> set[str]:
         """Names of the files and folders directly inside a folder, without its lock; empty when there is none."""
         if self.is_local:
-            path = self._root / folder
+            path = self._local(folder)
             found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
             return {name for name in found if not name.startswith(LOCK_FILE)}
         try:
@@ -96,7 +99,7 @@ class Store:
             with suppress(FileNotFoundError):
                 self._remote(self._filesystem.rm, self._path(name), recursive=True)
             return
-        path = self._root / name
+        path = self._local(name)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file():
@@ -146,11 +149,18 @@ class Store:
                     self.remove(name)
             raise
 
+    def _local(self, name: str) -> Path:
+        return path_inside(self._root, name) if name else self._root
+
     def _path(self, name: str) -> str:
-        return f"{self._remote_root.rstrip('/')}/{name}".rstrip("/")
+        if not name:
+            return self._remote_root.rstrip("/")
+        if problem := name_problem(name, in_url=True):
+            raise DataError(f"{self.url}: {name!r} {problem}: this folder was not written by acn-lm")
+        return url_below(self._remote_root, name)
 
     def _prepare_parent(self, name: str) -> Path:
-        target = self._root / name
+        target = self._local(name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -167,6 +177,10 @@ class Store:
             raise
         except PermissionError as error:
             raise self._cannot("be used", error) from error
+        except Exception as error:  # drivers of remote stores raise classes of their own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            fix = "check the URL, your credentials and the network"
+            raise UnfinishedError(Problem(self.url, wrong=f"cannot be used ({reason})", fix=fix)) from error
 
     def _cannot(self, what: str, reason: object) -> DataError:
         return DataError(f"output: {self.url} cannot {what} ({reason}): choose another folder")

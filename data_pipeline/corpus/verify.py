@@ -28,9 +28,11 @@ def verify_corpus(directory: str, workers: int = 1, say: Say = print) -> list[st
     against.
     """
     store = Store(directory)
-    if MANIFEST_FILE not in store.names():
-        raise DataError(f"verify: {directory} has no {MANIFEST_FILE}: give a folder that `acn prepare` has finished")
-    manifest = read_manifest(store)
+    try:
+        manifest = read_manifest(store)
+    except FileNotFoundError as error:
+        fix = "give a folder that `acn prepare` has finished"
+        raise DataError(f"verify: {store.url} has no {MANIFEST_FILE}: {fix}") from error
     faults = [*_tokenizer_faults(store, manifest), *_count_faults(manifest)]
     work = [(shard, shard is split.shards[-1]) for split in manifest.splits.values() for shard in split.shards]
     weights = {number: shard.bytes for number, (shard, _) in enumerate(work)}

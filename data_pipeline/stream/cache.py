@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..errors import DataError, ShardFault
+from ..names import path_inside
 from ..problems import Problem
 
 _LOCKS = 256
@@ -51,8 +52,9 @@ class ShardCache:
         """
         while True:
             try:
-                os.utime(self._file(sha256))  # last use, for evicting
-                return pa.OSFile(str(self._file(sha256)), "rb")
+                file = path_inside(self.folder, f"shards/{sha256}")
+                os.utime(file)  # last use, for evicting
+                return pa.OSFile(str(file), "rb")
             except FileNotFoundError:  # not there yet, or evicted by another process this moment
                 self.ensure(sha256, name, fetch)
 
@@ -65,7 +67,7 @@ class ShardCache:
             if sha256 in self:  # another process has fetched it meanwhile
                 return
             content = _checked(sha256, name, fetch)
-            partial = self.folder / "partial" / sha256
+            partial = path_inside(self.folder, f"partial/{sha256}")
             try:
                 partial.write_bytes(content)
                 self._admit(partial, self._file(sha256), len(content))
@@ -76,7 +78,7 @@ class ShardCache:
     def _admit(self, partial: Path, file: Path, size: int) -> None:
         """Make a checked file visible, evicting the least recently used shards where there is no room for it."""
         with self._lock("size"):
-            record = self.folder / "size"
+            record = path_inside(self.folder, "size")
             try:
                 total = int(record.read_text()) + size
             except (FileNotFoundError, ValueError):  # a new cache, or a process was killed while it wrote
@@ -107,7 +109,7 @@ class ShardCache:
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        with (self.folder / "locks" / name).open("ab") as file:
+        with path_inside(self.folder, f"locks/{name}").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield  # closing the file releases the lock
 

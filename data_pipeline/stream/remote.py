@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import fsspec
 from fsspec.asyn import AsyncFileSystem
 
+from ..credentials import take_credentials, url_below, where_to_keep
 from ..errors import DataError, ShardFault
+from ..filesystem import open_filesystem
 from ..problems import Problem
 from .config import RemoteConfig
 
@@ -27,19 +28,10 @@ class RemoteFolder:
 
     def __init__(self, url: str, config: RemoteConfig) -> None:
         """Connects to nothing yet. Raises DataError for a URL that no installed file system understands."""
-        self.url = url.rstrip("/")
+        self.url = take_credentials(url).rstrip("/")
         self._config = config
         self._closed = threading.Event()
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise DataError(
-                Problem(
-                    url,
-                    wrong=f"cannot be opened ({error})",
-                    fix="install the file system it needs (for s3:// `pip install s3fs`), or correct the URL",
-                )
-            ) from error
+        self._fs, self._root = open_filesystem(self.url)
 
     def read(self, name: str, size: int | None = None) -> bytes:
         """The content of a file below the URL, of `size` bytes where that is known.
@@ -60,7 +52,7 @@ class RemoteFolder:
         self._closed.set()
 
     def _request(self, name: str, start: int, end: int | None, whole: bool) -> bytes:
-        path = f"{self._root.rstrip('/')}/{name}"
+        path = url_below(self._root, name)
         limits = {} if whole else {"start": start, "end": end}
         content: bytes = _within(self._config.timeout, self._fs, "cat_file", path, **limits)
         if not whole and end is not None and len(content) > end - start:  # a server without ranges sends everything
@@ -84,7 +76,7 @@ class RemoteFolder:
                         Problem(
                             f"{self.url}/{name}",
                             wrong=f"may not be read ({reason})",
-                            fix="check the URL and your credentials",
+                            fix=f"check the URL and your credentials, which nothing keeps: {where_to_keep(self.url)}",
                         )
                     ) from error
                 # spread out, so that thousands of ranks do not all come back at the same moment

@@ -10,9 +10,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from ..credentials import take_credentials
 from ..errors import DataError, ShardFault
-from ..filesystem import write_bytes
+from ..filesystem import is_url, write_bytes
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER
+from ..names import path_inside
 from ..problems import Problem
 from ..shards import Shard
 from .cache import ShardCache
@@ -56,9 +58,9 @@ class LocalFiles:
         self._verified = VerifiedShards(folder, cache)
 
     def check(self, shard: Shard) -> None:
-        """Compare the size with the manifest's."""
+        """Compare the size with the manifest's. DataError for what is no regular file of the folder."""
         try:
-            size = (self._folder / shard.file).stat().st_size
+            size = path_inside(self._folder, shard.file).stat().st_size
         except FileNotFoundError as error:
             raise self._fault(shard, "is missing") from error
         if size != shard.bytes:
@@ -141,7 +143,7 @@ class PreparedFolder:
 
         Raises DataError when the URL holds no prepared folder or cannot be reached.
         """
-        self._location, self._config = location, config
+        self._config = config
         self._url = _url(location)
         self.path = Path(location) if self._url is None else _mirror(self._url, config)
         """Local folder with manifest.json and tokenizer/."""
@@ -154,15 +156,14 @@ class PreparedFolder:
 
 
 def _url(location: str | Path) -> str | None:
-    text = str(location)
-    return text if isinstance(location, str) and "://" in text else None
+    return take_credentials(location) if isinstance(location, str) and is_url(location) else None
 
 
 def _mirror(url: str, config: RemoteConfig) -> Path:
     """Copy manifest and tokenizer of a remote folder into the cache, file by file and atomically."""
     remote = RemoteFolder(url, config)
     cache = ShardCache(config.cache, int(config.cache_gb * 1e9))
-    folder = cache.folder / "folders" / hashlib.sha256(remote.url.encode()).hexdigest()[:16]
+    folder = path_inside(cache.folder, f"folders/{hashlib.sha256(remote.url.encode()).hexdigest()[:16]}")
     try:
         files = {MANIFEST_FILE: _json(remote, MANIFEST_FILE)}
     except ShardFault as error:

@@ -2,13 +2,12 @@ from .card import (
     classifier_front,
     cut_body,
     depth_table,
-    markdown_table,
-    read_templates,
     score_entry,
     suite_table,
 )
 from .compress import CutSummary, compress_model
 from .config import CompressConfig
+from .markdown import Markdown, code, escape, link, markdown_table, read_templates
 from .onnx_model import INPUTS, ONNX_FILE, check_installed, export_onnx, open_session, quantize_int8
 from .speed import measure_speed
 
@@ -17,12 +16,16 @@ __all__ = [
     "ONNX_FILE",
     "CompressConfig",
     "CutSummary",
+    "Markdown",
     "check_installed",
     "classifier_front",
+    "code",
     "compress_model",
     "cut_body",
     "depth_table",
+    "escape",
     "export_onnx",
+    "link",
     "markdown_table",
     "measure_speed",
     "open_session",

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..report import format_cell, mean_and_std
+from ..report import mean_and_std
 from ..results import CutResults, TaskResults, size_mb
 from ..tasks import GLUE_TASKS, TASKS
+from .markdown import Markdown, markdown_table, read_templates
 
 CARD_FILE = "README.md"
 # names of our metrics on the Hub, where they differ
@@ -64,41 +63,21 @@ def cut_front(cut: CutResults) -> ModelCardData:
     return front
 
 
-def cut_body(cut: CutResults) -> str:
+def cut_body(cut: CutResults) -> Markdown:
     """The card of a cut classifier without the Hub's metadata."""
     return _render(cut, None)
 
 
 def card(cut: CutResults) -> str:
     """README.md of a cut classifier."""
-    return _render(cut, cut_front(cut).to_yaml())
+    return _render(cut, Markdown(cut_front(cut).to_yaml()))
 
 
-def _render(cut: CutResults, metadata: str | None) -> str:
-    return read_templates(Path(__file__).parent).get_template("card.md").render(cut=cut, metadata=metadata)
+def _render(cut: CutResults, metadata: Markdown | None) -> Markdown:
+    return Markdown(read_templates(Path(__file__).parent).get_template("card.md").render(cut=cut, metadata=metadata))
 
 
-def read_templates(folder: Path) -> Environment:
-    """The cards in `folder`, Markdown with `value | number(FORMAT)` and `size_mb` for what is computed."""
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = format
-    environment.globals["size_mb"] = size_mb
-    return environment
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; numbers have four significant digits, what is not there a dash."""
-    lines = [columns, ["---"] * len(columns), *([format_cell(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def depth_table(results: TaskResults) -> str:
+def depth_table(results: TaskResults) -> Markdown:
     """What every depth of a fine-tuned model scores and costs."""
     together = results.aggregate
     columns = ["depth", results.metric, "parameters", "MB (float32)", "forward GFLOPs"]
@@ -115,7 +94,7 @@ def depth_table(results: TaskResults) -> str:
     return markdown_table(columns, rows)
 
 
-def suite_table(tasks: Sequence[TaskResults]) -> str:
+def suite_table(tasks: Sequence[TaskResults]) -> Markdown:
     """A row for every task: mean and deviation over its seeds, each seed's score, and where the mean may be cut."""
     rows = []
     for results in tasks:

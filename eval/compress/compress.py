@@ -185,7 +185,7 @@ def _compress(config: CompressConfig) -> CutSummary:
     depth, rule = _pick_depth(config, results, model)
     cut = _cut_results(config, results, depth, rule)
     needed = config.check or config.onnx or config.int8
-    scoring = rescorer(results, tokenizer, config.glue_dir) if needed else None
+    scoring = rescorer(results, model.config, tokenizer, config.glue_dir) if needed else None
     cut = replace(cut, speed=measure_speed(model, sorted({depth, cut.layers}), _seq_length(results, model)))
     with new_folder(Path(config.output)) as aside:
         model.truncate(depth)

@@ -9,14 +9,14 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding
 
-from modeling import AcnForSequenceClassification
+from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import depth_sweep, predict
 from ..errors import EvalError
 from ..glue import EVAL_SUBSET_SEED, encode, subset
-from ..models import best_device, load_finetuned
+from ..models import best_device, class_names, load_finetuned
 from ..results import TaskResults
-from ..tasks import DatasetConfig, Task, compute_metrics, find_task, load_custom, load_task
+from ..tasks import DatasetConfig, Task, compute_metrics, find_task, load_custom, load_task, use_classes
 from .onnx_model import INT8_FILE, ONNX_FILE, export_onnx, onnx_logits, open_session, quantize_int8
 from .speed import ROUNDS, median_seconds, random_batch
 
@@ -43,14 +43,15 @@ class Rescorer:
         return compute_metrics(self.task, predictions, np.asarray(self.data["labels"]))[self.task.metric]
 
 
-def rescorer(results: TaskResults, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
+def rescorer(results: TaskResults, config: AcnConfig, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
     """What scores models as `results` were scored; None where they do not say on what that was.
 
     Args:
+        config: of the fine-tuned model: examples get its ids of the classes.
         glue_dir: where the data is now; left out, where it was.
 
     Raises:
-        EvalError: the data is not there any more.
+        EvalError: the data is not there any more, or has other classes.
     """
     settings = results.settings
     if settings is None or results.seq_length is None:
@@ -61,6 +62,7 @@ def rescorer(results: TaskResults, tokenizer: Any, glue_dir: str | None) -> Resc
         glue_dir = glue_dir or settings["glue_dir"]
         task = find_task(results.task, glue_dir)
         splits = load_task(task, glue_dir)
+    task, splits = use_classes(task, splits, class_names(config), f"the model of {results.task}")
     rows = subset(splits[task.validation_splits[0]], settings["max_eval_samples"], EVAL_SUBSET_SEED)
     return Rescorer(task, encode(task, rows, tokenizer, results.seq_length), DataCollatorWithPadding(tokenizer))
 

@@ -1,6 +1,7 @@
 from .aggregate import aggregate_seeds, glue_average
 from .config import FinetuneConfig
-from .finetune import encode, subset, trainer_arguments
+from .encoding import count_cut, encode, say_cut
+from .finetune import subset, trainer_arguments
 from .suite import TRACKING_FOLDER, check_suite, run_suite
 from .trial import EVAL_SUBSET_SEED
 
@@ -10,9 +11,11 @@ __all__ = [
     "FinetuneConfig",
     "aggregate_seeds",
     "check_suite",
+    "count_cut",
     "encode",
     "glue_average",
     "run_suite",
+    "say_cut",
     "subset",
     "trainer_arguments",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Problem, number_problems
+from data_pipeline import Problem, name_problem, number_problems
 
 from ..tasks import FIELDS, DatasetConfig, GridConfig, read_table, value_problems
 
@@ -92,6 +92,11 @@ class FinetuneConfig:
             problems.append(Problem("tasks", wrong="is empty", fix="name at least one, for example sst2"))
         if len(set(names)) < len(names):
             problems.append(Problem("tasks", ",".join(names), "names a task twice", "name each once"))
+        problems += [
+            Problem("tasks", repr(name), wrong, "give the task a plain name: its folder is called after it")
+            for name in names
+            if (wrong := name_problem(name, plain=True)) is not None
+        ]
         problems += value_problems(self.given())
         for name in ("max_train_samples", "max_eval_samples", "cut_then_finetune"):
             value = getattr(self, name)

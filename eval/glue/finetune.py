@@ -1,4 +1,4 @@
-"""Fine-tuning a pretrained model on one task: the options of a suite, tokenizing, and one training."""
+"""Fine-tuning a pretrained model on one task: which examples, and one training."""
 
 import copy
 import math
@@ -9,7 +9,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -20,24 +19,9 @@ from modeling import AcnForSequenceClassification
 from ..depth import depth_sweep
 from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
-from ..tasks import (
-    LABEL,
-    Hyperparameters,
-    Task,
-    as_dict,
-)
+from ..tasks import Hyperparameters, Task, as_dict
 
 MAX_GRAD_NORM = 1.0
-
-
-def encode(task: Task, data: datasets.Dataset, tokenizer: Any, max_length: int) -> datasets.Dataset:
-    """Tokenize a split: the tokenizer's outputs, unpadded, and `labels` (floats for regression), in the same order."""
-    tables = []
-    for batch in data.iter(batch_size=1000):
-        columns = dict(tokenizer(*(batch[c] for c in task.columns), truncation=True, max_length=max_length))
-        columns["labels"] = [float(label) for label in batch[LABEL]] if task.is_regression else batch[LABEL]
-        tables.append(pa.table(columns))
-    return datasets.Dataset(pa.concat_tables(tables))
 
 
 def subset(data: datasets.Dataset, size: int | None, seed: int) -> datasets.Dataset:

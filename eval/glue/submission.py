@@ -1,8 +1,11 @@
 """Predictions for GLUE's test splits and its diagnostic set, in the format that gluebenchmark.com takes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding
 
@@ -12,7 +15,7 @@ from modeling import AcnForSequenceClassification
 
 from ..depth import predict, shared_logits
 from ..tasks import DIAGNOSTIC, LABEL, SUBMISSION_FILES, SUBMITTED_AS_IDS, Task, compute_metrics, load_test_splits
-from .finetune import encode
+from .encoding import Cut, count_cut, encode, say_cut
 
 SUBMISSION_FOLDER = "submission"
 
@@ -38,33 +41,53 @@ def write_submission(path: Path, task: Task, predictions: np.ndarray, index: lis
         aside.write_text("\n".join(["index\tprediction", *lines]) + "\n", encoding="utf-8")
 
 
-def predict_tests(
-    model: AcnForSequenceClassification,
-    tokenizer: Any,
-    task: Task,
-    glue_dir: str | None,
-    seq_length: int,
-    folder: Path,
-) -> dict[str, float]:
-    """Predict the test splits of `task` that there are, and with an MNLI model the diagnostic set; all ranks together.
+@dataclass(frozen=True)
+class SplitToPredict:
+    """A test split: its texts, `idx`, and for the diagnostic set `label` where it is known."""
 
-    Writes one file per split into `folder`.
+    task: Task
+    """The diagnostic set's is not the one the model was trained on."""
+    name: str
+    data: datasets.Dataset
+
+    @property
+    def key(self) -> str:
+        """Its name in results.json."""
+        return self.task.name if self.task is DIAGNOSTIC else self.name
+
+
+def load_tests(task: Task, glue_dir: str | None) -> list[SplitToPredict]:
+    """The test splits of `task` that there are, and with MNLI the diagnostic set.
+
+    Raises:
+        EvalError: one of them is malformed.
+    """
+    asked = (task, *([DIAGNOSTIC] if task.name == "mnli" else []))
+    return [SplitToPredict(of, name, data) for of in asked for name, data in load_test_splits(of, glue_dir).items()]
+
+
+def predict_tests(
+    model: AcnForSequenceClassification, tokenizer: Any, tests: Sequence[SplitToPredict], seq_length: int, folder: Path
+) -> tuple[dict[str, float], dict[str, Cut]]:
+    """Predict test splits, all ranks together, and write one file per split into `folder`.
 
     Returns:
-        The diagnostic set's Matthews coefficient as `ax`, where its labels are known (on the Hub they are -1).
+        The diagnostic set's Matthews coefficient as `ax`, where its labels are known (on the Hub they are -1); and what
+        `seq_length` cuts off each split.
     """
-    collate, scores = DataCollatorWithPadding(tokenizer), {}
-    for asked in (task, *([DIAGNOSTIC] if task.name == "mnli" else [])):
-        for split, data in load_test_splits(asked, glue_dir).items():
-            hidden = [0] * len(data)
-            labels = data[LABEL][:] if LABEL in data.column_names else hidden
-            unlabelled = data.remove_columns(LABEL) if LABEL in data.column_names else data
-            encoded = encode(asked, unlabelled.add_column(LABEL, hidden), tokenizer, seq_length)
-            predictions = predict(asked, shared_logits(model, encoded, collate)[-1])
-            index = data["idx"][:] if "idx" in data.column_names else list(range(len(data)))
-            if ranks.is_first():
-                write_submission(folder / file_name(asked, split), asked, predictions, index)
-            ranks.say(f"{asked.name}: {len(data)} predictions for {split}: {folder / file_name(asked, split)}")
-            if asked is DIAGNOSTIC and LABEL in data.column_names and min(labels) >= 0:
-                scores["ax"] = compute_metrics(asked, predictions, np.asarray(labels))["matthews"]
-    return scores
+    collate, scores, cuts = DataCollatorWithPadding(tokenizer), {}, {}
+    for test in tests:
+        task, data = test.task, test.data
+        labels = data[LABEL][:] if LABEL in data.column_names else None
+        unlabelled = data.remove_columns(LABEL) if labels is not None else data
+        encoded = encode(task, unlabelled.add_column(LABEL, [0] * len(data)), tokenizer, seq_length)
+        cuts[test.key] = count_cut(task, data, encoded, tokenizer, seq_length)
+        say_cut(task.name, seq_length, model.config.max_position_embeddings, {test.name: cuts[test.key]})
+        predictions = predict(task, shared_logits(model, encoded, collate)[-1])
+        path = folder / file_name(task, test.name)
+        if ranks.is_first():
+            write_submission(path, task, predictions, data["idx"][:])
+        ranks.say(f"{task.name}: {len(data)} predictions for {test.name}: {path}")
+        if labels is not None:
+            scores[test.key] = compute_metrics(task, predictions, np.asarray(labels))[task.metric]
+    return scores, cuts

@@ -163,10 +163,11 @@ def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> TaskR
     )
     model = load_finetuned(str(folder.path)).to(best_device())
     length = sequence_length(work.values, model.config)
-    if config.predict_test and config.dataset.path is None:
+    if work.tests:
         output = Path(config.output) / SUBMISSION_FOLDER
-        scores = predict_tests(model, suite.tokenizer, work.task, config.glue_dir, length, output)
-        results = replace(results, diagnostic=scores or None)
+        scores, cuts = predict_tests(model, suite.tokenizer, work.tests, length, output)
+        truncation = (results.truncation or {}) | {split: asdict(cut) for split, cut in cuts.items()}
+        results = replace(results, diagnostic=scores or None, truncation=truncation)
     if ranks.is_first():
         if config.speed:
             depths = {results.cut_depth, together.cut_depth_tolerance, together.cut_depth_one_standard_error}

@@ -1,7 +1,7 @@
 """One trial of a suite: one task with one seed, trained, scored at every depth, and written to its own folder."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from ..results import RESULTS_FILE, TrialResults
 from ..tasks import Hyperparameters, Task
 from .aggregate import standard_error
 from .config import FinetuneConfig
-from .finetune import Training, encode, subset, train
+from .encoding import Cut, count_cut, encode, say_cut
+from .finetune import Training, subset, train
 from .linear_probe import probe_scores
+from .submission import SplitToPredict, load_tests
 
 # which examples of a validation split are used must not depend on the seed: seeds are compared on the same ones
 EVAL_SUBSET_SEED = 0
@@ -39,6 +41,8 @@ class TaskWork:
     values: Hyperparameters
     settings: dict[str, Any]
     """Without the hyperparameters."""
+    tests: list[SplitToPredict]
+    """What the best model predicts."""
 
     @classmethod
     def of(
@@ -49,13 +53,18 @@ class TaskWork:
         values: Hyperparameters,
         settings: dict[str, Any],
     ) -> "TaskWork":
-        """From the splits that `load_task` gives."""
+        """From the splits that `load_task` gives; the test splits are read here: a mistake in them costs no training.
+
+        Raises:
+            EvalError: a test split is malformed.
+        """
         validation = {
             name: subset(data, config.max_eval_samples, EVAL_SUBSET_SEED)
             for name, data in splits.items()
             if name != "train"
         }
-        return cls(task, splits["train"], validation, values, settings)
+        tests = load_tests(task, config.glue_dir) if config.predict_test and config.dataset.path is None else []
+        return cls(task, splits["train"], validation, values, settings, tests)
 
     @property
     def samples(self) -> int:
@@ -70,14 +79,6 @@ class TaskWork:
 def sequence_length(values: Hyperparameters, model_config: AcnConfig) -> int:
     """Tokens per example at most: what is asked for, or as many as the model has positions."""
     return min(values.max_length, model_config.max_position_embeddings)
-
-
-def _say_cut(task: Task, data: datasets.Dataset, seq_length: int) -> None:
-    full = sum(len(ids) == seq_length for ids in data["input_ids"])
-    if full:
-        ranks.say(
-            f"{task.name}: {full} of {len(data)} training texts fill all {seq_length} tokens: the rest is cut off"
-        )
 
 
 @dataclass
@@ -95,12 +96,14 @@ class _Trial:
         self.model: AcnForSequenceClassification = load_for_task(self.config.model, self.work.task)
         self.collate = DataCollatorWithPadding(self.tokenizer)
         self.seq_length = sequence_length(self.work.values, self.model.config)
-        raw = subset(self.work.train, self.config.max_train_samples, self.seed)
-        self.train_data = self._encode(raw)
-        self.validation = {split: self._encode(data) for split, data in self.work.validation.items()}
+        self.cuts: dict[str, Cut] = {}
+        self.train_data = self._encode("train", subset(self.work.train, self.config.max_train_samples, self.seed))
+        self.validation = {split: self._encode(split, data) for split, data in self.work.validation.items()}
 
-    def _encode(self, data: datasets.Dataset) -> datasets.Dataset:
-        return encode(self.work.task, data, self.tokenizer, self.seq_length)
+    def _encode(self, split: str, data: datasets.Dataset) -> datasets.Dataset:
+        encoded = encode(self.work.task, data, self.tokenizer, self.seq_length)
+        self.cuts[split] = count_cut(self.work.task, data, encoded, self.tokenizer, self.seq_length)
+        return encoded
 
     @property
     def first_validation(self) -> datasets.Dataset:
@@ -152,6 +155,7 @@ class _Trial:
             standard_error=standard_error(task, sweep.predictions[-1], labels),
             absent_splits=[split for split in task.validation_splits if split not in self.validation],
             train=record,
+            truncation={split: asdict(cut) for split, cut in self.cuts.items()},
             settings=self.work.settings,
         )
 
@@ -172,7 +176,7 @@ def run_trial(
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
-    _say_cut(task, trial.train_data, trial.seq_length)
+    say_cut(task.name, trial.seq_length, trial.model.config.max_position_embeddings, trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)
     sweeps = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from data_pipeline import OutputLock, new_folder
+from data_pipeline import OutputLock, hide_credentials, new_folder
 
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
@@ -169,9 +169,10 @@ def _render_page(tasks: list[dict], studies: list[dict], overview: list[Table], 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         tasks=tasks, studies=studies, overview=overview, runs=runs, palette=COLOURS, other_colour=OTHER_COLOUR
     )
+    return hide_credentials(page)
 
 
 def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[StudyResults]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import parse_record
+from data_pipeline import name_problem, parse_record
 
 from ..errors import EvalError
 from ..files import read_json
@@ -88,6 +88,8 @@ def parse_study(value: Any, path: Path) -> StudyResults:
         file = parse_record(_StudyFile, value)
         if any(len(row) != len(file.table.columns) for row in file.table.rows):
             raise ValueError("a row of its table has more or fewer cells than there are columns")
+        if (wrong := name_problem(file.study, plain=True)) is not None:  # files are called after it
+            raise ValueError(f"study {file.study[:80]!r} {wrong}")
     except ValueError as error:
         raise EvalError(f"{path} is not a study ({error}): run `acn study` again or leave its folder out") from error
     return StudyResults(

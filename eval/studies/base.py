@@ -15,7 +15,7 @@ from data_pipeline import duration
 from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import DepthSweep, depth_sweep
-from ..glue import encode
+from ..glue import count_cut, encode, say_cut
 from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, Task
@@ -140,10 +140,24 @@ class Context:
         """Pads rows into a batch."""
         return DataCollatorWithPadding(self.tokenizer)
 
+    @property
+    def seq_length(self) -> int:
+        """Tokens per example at most."""
+        return min(self.options.max_length, self.config.max_position_embeddings)
+
     def encode(self, task: Task, data: datasets.Dataset) -> datasets.Dataset:
         """Token ids and labels of texts."""
-        length = min(self.options.max_length, self.config.max_position_embeddings)
-        return encode(task, data, self.tokenizer, length)
+        return encode(task, data, self.tokenizer, self.seq_length)
+
+    def truncation(self) -> dict[str, dict[str, Any]]:
+        """What `max_length` cuts off each task's validation texts, also said to the user."""
+        found = {}
+        for data in self.data:
+            encoded = self.encode(data.task, data.validation)
+            cut = count_cut(data.task, data.validation, encoded, self.tokenizer, self.seq_length)
+            say_cut(data.task.name, self.seq_length, self.config.max_position_embeddings, {"validation": cut})
+            found[data.task.name] = asdict(cut)
+        return found
 
     def train_samples(self, data: TaskData, seed: int) -> datasets.Dataset:
         """Tokenized training examples, at most `max_train_samples`."""

@@ -11,10 +11,10 @@ from data_pipeline import OutputLock, Problem, duration, new_folder, write_json
 
 from ..errors import EvalError
 from ..files import read_json
-from ..models import load_tokenizer, read_model_config
+from ..models import class_names, load_tokenizer, read_model_config
 from ..progress import Tracker
 from ..results import RESULTS_FILE, find_results
-from ..tasks import Task, find_task, load_task
+from ..tasks import Task, find_task, load_task, use_classes
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
 from .base import Context, Curve, Study, TaskData, draw_samples
 from .config import StudyConfig
@@ -123,6 +123,8 @@ def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]
     data = []
     for task in tasks:
         splits = load_task(task, config.glue_dir)
+        if results is not None:
+            task, splits = use_classes(task, splits, class_names(model_config), f"model={config.model}")
         validation = draw_samples(task, splits[task.validation_splits[0]], config.max_eval_samples, seed=0)
         if len(validation) < 4:
             raise EvalError(f"{task.name}: {len(validation)} validation examples are too few to study: give 4 or more")
@@ -130,7 +132,9 @@ def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]
     return finished, lambda tracker: Context(config, model_config, tokenizer, data, results, tracker)
 
 
-def study_json(name: str, study: Study, context: Context, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def study_json(
+    name: str, study: Study, context: Context, settings: dict[str, Any], truncation: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """The content of study.json."""
     return {
         "study": name,
@@ -143,6 +147,7 @@ def study_json(name: str, study: Study, context: Context, settings: dict[str, An
         "notes": study.notes,
         "settings": settings,
         "examples": {data.task.name: len(data.validation) for data in context.data},
+        "truncation": truncation,
         "seconds": round(seconds, 2),
     }
 
@@ -185,6 +190,7 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
 def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
     finished, make_context = _check(config)
     context = make_context(open_tracker())
+    truncation = context.truncation() if set(config.names) - finished else {}
     contents = []
     for name in config.names:
         folder = Path(config.output) / name
@@ -195,7 +201,8 @@ def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> li
         started = time.monotonic()
         print(f"{name}: {config.model}, {', '.join(data.task.name for data in context.data)}", flush=True)
         study = KINDS[name].run(context, getattr(config, name))
-        content = study_json(name, study, context, config.settings(name), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        content = study_json(name, study, context, config.settings(name), truncation, seconds)
         with new_folder(folder) as aside:
             title = f"{name}: {content['connectivity']}, {content['task']}"
             save_study_figure(aside / f"{name}.png", study, title)

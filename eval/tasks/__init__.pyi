@@ -12,6 +12,7 @@ from .hyperparameters import (
     read_table,
     value_problems,
 )
+from .labels import use_classes
 from .metrics import compute_metrics
 from .own_data import load_custom
 from .reading import load_task, load_test_splits
@@ -41,5 +42,6 @@ __all__ = [
     "load_test_splits",
     "point_name",
     "read_table",
+    "use_classes",
     "value_problems",
 ]

@@ -20,7 +20,7 @@ class DatasetConfig:
     text_columns: str | list[str] = "sentence"
     """The column of the text, or two with a comma between for a pair."""
     label_column: str = LABEL
-    """The column of the labels: integers 0..n-1, class names, or numbers with regression."""
+    """The column of the labels: class names, integers 0..n-1, True and False, or numbers with regression."""
     train_split: str = "train"
     """The split to train on."""
     validation_split: str = "validation"
@@ -49,4 +49,6 @@ class DatasetConfig:
             )
         if self.label_column in self.columns:
             problems.append(Problem("dataset.label_column", self.label_column, "is a text column too", "name another"))
+        elif LABEL in self.columns:
+            problems.append(Problem("dataset.text_columns", self.text_columns, f"names {LABEL}", "rename that column"))
         return problems

@@ -1,48 +1,59 @@
-"""Reading the splits of a task: Parquet, TSV, CSV or JSON lines in a folder, or the Hub; everything is checked."""
+"""The splits of a task: found in a folder or on the Hub, checked, and given as text columns and class ids."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
-import pyarrow.parquet as pq
+
+from data_pipeline import Problem
+from eval import ranks
 
 from ..errors import EvalError
+from .glue import DIAGNOSTIC, GLUE_TASKS
+from .labels import find_classes, label_ids, label_numbers
+from .rows import SUFFIXES, Rows, of_dataset, read_rows
 from .task import LABEL, PAIR, Task
 
-SUFFIXES = ("parquet", "tsv", "csv", "jsonl")
+INDEX = "idx"
+_PART = re.compile(r"-(\d+)-of-(\d+)\.parquet")
+
+
+def _candidates(folder: Path, split: str) -> tuple[list[Path], list[tuple[int, int, Path]]]:
+    """Files that are a split, and the numbered parts of one: (number, of how many, file)."""
+    whole = [file for suffix in SUFFIXES if (file := folder / f"{split}.{suffix}").is_file()]
+    matches = ((_PART.fullmatch(file.name.removeprefix(split)), file) for file in folder.glob("*.parquet"))
+    return whole, sorted((int(match[1]), int(match[2]), file) for match, file in matches if match)
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """SPLIT.parquet (or .tsv, .csv, .jsonl), or the Hub's numbered Parquet parts of it; empty where there is none."""
-    for suffix in SUFFIXES:
-        if (whole := folder / f"{split}.{suffix}").is_file():
-            return [whole]
-    return sorted(folder.glob(f"{split}-[0-9]*-of-[0-9]*.parquet"))
+    """SPLIT.parquet (or .tsv, .csv, .jsonl), or the Hub's numbered Parquet parts of it; empty where there is none.
+
+    Raises:
+        EvalError: it is there in several forms, or parts are missing.
+    """
+    whole, parts = _candidates(folder, split)
+    files = [file for _, _, file in parts]
+    if len(whole) + bool(parts) > 1:
+        names = ", ".join(file.name for file in [*whole, *files[:1]])
+        raise EvalError(Problem(f"{folder}", wrong=f"has the split {split} twice ({names})", fix="keep one of them"))
+    if [(number, of) for number, of, _ in parts] != [(number, len(parts)) for number in range(len(parts))]:
+        wrong = (
+            f"lacks parts of {split}, or has parts of several versions: {', '.join(file.name for file in files[:5])}"
+        )
+        raise EvalError(Problem(f"{folder}", wrong=wrong, fix="give all parts of one version"))
+    return whole or files
 
 
-def _read_file(path: Path, text_columns: Sequence[str]) -> pa.Table:
-    if path.suffix == ".parquet":
-        return pq.read_table(path)
-    if path.suffix == ".jsonl":
-        return pajson.read_json(path)
-    tabs = path.suffix == ".tsv"
-    # GLUE's TSV files hold bare quotation marks, CSV files quote with them
-    parse = pacsv.ParseOptions(delimiter="\t" if tabs else ",", quote_char=False if tabs else '"')
-    # a sentence may be "12" or "null": text it is
-    convert = pacsv.ConvertOptions(column_types=dict.fromkeys(text_columns, pa.string()))
-    return pacsv.read_csv(path, parse_options=parse, convert_options=convert)
-
-
-def read_split(folder: Path, split: str, text_columns: Sequence[str] = ()) -> datasets.Dataset:
-    """One split of a local data set, in memory.
+def read_split(folder: Path, split: str, wanted: Sequence[str], quoted_tsv: bool | None = None) -> list[Rows]:
+    """One split of a local data set, file by file.
 
     Args:
-        text_columns: read as text whatever they look like, where the file does not say.
+        wanted: the columns to read, where they are there.
+        quoted_tsv: see `read_tsv`.
 
     Raises:
         EvalError: there is no such file, or it cannot be read.
@@ -51,28 +62,25 @@ def read_split(folder: Path, split: str, text_columns: Sequence[str] = ()) -> da
     if not files:
         others = ", ".join(f".{suffix}" for suffix in SUFFIXES[1:])
         raise EvalError(f"{folder / split}.parquet is missing (so are {others}): a task needs its {split} split")
-    kind = {"parquet": "Parquet", "tsv": "TSV", "csv": "CSV", "jsonl": "JSON lines"}[files[0].suffix[1:]]
-    try:
-        # read into memory: no copy of the data in a cache folder
-        return datasets.Dataset(pa.concat_tables([_read_file(file, text_columns) for file in files]))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise EvalError(f"{files[0]} cannot be read as {kind} ({error}): write it again") from error
+    return [read_rows(file, wanted, quoted_tsv) for file in files]
 
 
-def load_hub_split(path: str, name: str | None, split: str, field: str) -> datasets.Dataset:
+def load_hub_split(path: str, name: str | None, split: str, wanted: Sequence[str], field: str) -> list[Rows]:
     """One split of a data set on the Hub.
 
     Args:
+        wanted: the columns to read, where they are there.
         field: the option that would name a local folder instead, for the message.
 
     Raises:
         EvalError: it cannot be loaded.
     """
+    origin = path if name is None else f"{path} {name}"
     try:
-        return datasets.load_dataset(path, name, split=split)
+        data = datasets.load_dataset(path, name, split=split)
     except Exception as error:  # the Hub fails in many ways: no network, no access, a changed layout
-        origin = path if name is None else f"{path} {name}"
         raise EvalError(f"{origin} cannot be loaded from the Hub ({error}): give a local --{field}") from error
+    return [of_dataset(f"{origin}, split {split}", data, wanted)]
 
 
 def hub_splits(path: str, name: str | None) -> list[str]:
@@ -85,88 +93,161 @@ def hub_splits(path: str, name: str | None) -> list[str]:
 
 def find_local_tasks(glue_dir: Path) -> list[str]:
     """The names of the folders in `glue_dir` that have a training split."""
-    return sorted(folder.name for folder in glue_dir.iterdir() if folder.is_dir() and split_files(folder, "train"))
+    return sorted(folder.name for folder in glue_dir.iterdir() if folder.is_dir() and any(_candidates(folder, "train")))
 
 
 def infer_task(folder: Path) -> Task:
     """The task that a folder's training split is: its columns and classes, scored by accuracy.
 
     Raises:
-        EvalError: it has other columns, or labels that are not 0..n-1.
+        EvalError: it cannot be read, has other columns, or labels that are no classes.
     """
-    train = read_split(folder, "train", ("sentence", *PAIR))
-    columns = PAIR if set(PAIR) <= set(train.column_names) else ("sentence",)
-    absent = [column for column in (*columns, LABEL) if column not in train.column_names]
-    if absent:
+    train = read_split(folder, "train", ("sentence", *PAIR, LABEL))
+    there = train[0].columns
+    columns = PAIR if set(PAIR) <= set(there) else ("sentence",)
+    if any(column not in there for column in (*columns, LABEL)):
         raise EvalError(
-            f"{folder}: its train split has the columns {', '.join(train.column_names)}, but a task needs sentence, or "
+            f"{folder}: its train split has the columns {', '.join(there)}, but a task needs sentence, or "
             f"sentence1 and sentence2, and label: rename them"
         )
-    labels = train.data.column(LABEL)
-    feature = train.features[LABEL]
-    if isinstance(feature, datasets.ClassLabel):
-        names = tuple(feature.names)
-    elif pa.types.is_integer(labels.type) and len(labels):
-        names = tuple(str(label) for label in range((pc.max(labels).as_py() or 0) + 1))
-    else:
-        raise EvalError(f"{folder}: label is {labels.type} with {len(labels)} rows: give integers 0..n-1")
-    if len(names) < 2:
-        raise EvalError(f"{folder}: label has the single class 0: a task needs at least two, numbered 0..n-1")
-    return Task(folder.name, columns, names, ("accuracy",))
+    check_columns(train, (LABEL,), f"{folder}, split train")
+    return Task(folder.name, columns, find_classes(train, LABEL, f"{folder}: label"), ("accuracy",), numbered=False)
 
 
-def _check_columns(data: datasets.Dataset, columns: tuple[str, ...], where: str) -> None:
-    absent = [column for column in columns if column not in data.column_names]
-    if absent:
-        raise EvalError(f"{where}: no column {', '.join(absent)}; it has {', '.join(data.column_names)}: rename them")
-    if not len(data):
-        raise EvalError(f"{where}: it is empty: give at least one example")
+def _is_glues(task: Task) -> bool:
+    """Whether the task is GLUE's own, whose files are as they are."""
+    return task.name in GLUE_TASKS or task.name == DIAGNOSTIC.name
 
 
-def _check_texts(task: Task, split: str, data: datasets.Dataset, origin: str) -> None:
-    """Raise `EvalError` unless the split has complete texts."""
-    where = f"{origin}, split {split}"
-    _check_columns(data, task.columns, where)
+def check_columns(parts: Sequence[Rows], columns: Sequence[str], where: str, fix: str = "rename them") -> None:
+    """Raise `EvalError` unless every file of a split has the columns, and there is at least one row."""
+    absent = {tuple(rows.columns): [name for name in columns if name not in rows.columns] for rows in parts}
+    problems = [
+        Problem(where, wrong=f": no column {', '.join(names)}; it has {', '.join(there)}", fix=fix)
+        for there, names in absent.items()
+        if names and there
+    ]
+    if not problems and not sum(rows.count for rows in parts):
+        problems.append(Problem(where, wrong=": it is empty", fix="give at least one example"))
+    if problems:
+        raise EvalError(*problems)
+
+
+def _is_blank(text: str) -> bool:
+    """Whether a text has nothing that a tokenizer could keep: only white space, control and format characters."""
+    return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
+
+
+def _texts(rows: Rows, column: str, where: str) -> tuple[list[str], list[int]]:
+    """The texts of a column, and which of them are empty."""
+    texts, blank = [], []
+    for row, value in enumerate(rows.values[column]):
+        if isinstance(value, bytes):
+            value = _decode(rows, column, row, value)
+        if value is None or (isinstance(value, str) and _is_blank(value)):
+            blank.append(row)
+        elif not isinstance(value, str):
+            wrong = f": column {column} is {type(value).__name__} ({rows.short_place(row)})"
+            raise EvalError(Problem(where, wrong=wrong, fix="give strings"))
+        texts.append(value or "")
+    return texts, blank
+
+
+def _decode(rows: Rows, column: str, row: int, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise EvalError(
+            Problem(rows.place(row), wrong=f": column {column} is not UTF-8 text", fix="encode it as UTF-8")
+        )
+    return text
+
+
+def _empty(rows: Rows, column: str, empty: Sequence[int], where: str) -> Problem:
+    count = f"{len(empty)} empty values" if len(empty) > 1 else "1 empty value"
+    first = rows.short_place(empty[0])
+    return Problem(where, wrong=f": column {column} has {count} ({first})", fix="fill or drop these rows")
+
+
+def _text_columns(task: Task, rows: Rows, where: str) -> dict[str, list[str]]:
+    """The texts of a split. In pairs of GLUE's own tasks one of the two may be empty: some of QQP's questions are."""
+    columns, blanks = {}, {}
     for column in task.columns:
-        values = data.data.column(column)
-        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-            raise EvalError(f"{where}: column {column} is {values.type}: give strings")
-        _check_filled(data, column, where)
+        columns[column], blanks[column] = _texts(rows, column, where)
+    if _is_glues(task) and len(task.columns) > 1:
+        both = set.intersection(*map(set, blanks.values()))
+        for column, blank in blanks.items():
+            blanks[column] = [row for row in blank if row in both or rows.values[column][row] is None]
+    if problems := [_empty(rows, column, blank, where) for column, blank in blanks.items() if blank]:
+        raise EvalError(*problems)
+    if rows.replaced:
+        ranks.say(f"{rows.source}: texts with half of a surrogate pair, for which U+FFFD stands now: {rows.replaced}")
+    return columns
 
 
-def _check_filled(data: datasets.Dataset, column: str, where: str) -> None:
-    if nulls := data.data.column(column).null_count:
-        raise EvalError(f"{where}: column {column} has {nulls} empty values: fill or drop these rows")
+def _labels(task: Task, rows: Rows, column: str, where: str) -> list[int | None] | list[float | None]:
+    return label_numbers(task, rows, column) if task.is_regression else label_ids(task, rows, column, where)
 
 
-def check_split(task: Task, split: str, data: datasets.Dataset, origin: str) -> None:
-    """Raise `EvalError` unless the split has the columns, complete texts, and labels in range."""
-    where = f"{origin}, split {split}"
-    _check_columns(data, (*task.columns, LABEL), where)
-    _check_texts(task, split, data, origin)
-    _check_filled(data, LABEL, where)
-    values = data.data.column(LABEL)
-    if task.is_regression:
-        if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-            raise EvalError(f"{where}: label is {values.type}: give numbers")
-        if not np.isfinite(values.to_numpy()).all():
-            raise EvalError(f"{where}: label has NaN or infinite values: drop these rows")
-        return
-    if not pa.types.is_integer(values.type):
-        raise EvalError(f"{where}: label is {values.type}: give integers 0..{task.num_labels - 1}")
-    low, high = pc.min(values).as_py(), pc.max(values).as_py()
-    if low < 0 or high >= task.num_labels:
-        raise EvalError(f"{where}: labels reach from {low} to {high}: they must lie in 0..{task.num_labels - 1}")
+def checked_split(task: Task, parts: Sequence[Rows], where: str, label_column: str = LABEL) -> datasets.Dataset:
+    """A split as text columns and `label`: class ids, or numbers to predict.
+
+    Args:
+        label_column: what `label` is called where it comes from.
+
+    Raises:
+        EvalError: it is empty, a column is absent, a text or a label is empty or not what the task takes.
+    """
+    check_columns(parts, (*task.columns, label_column), where)
+    tables = []
+    for rows in parts:
+        columns = _text_columns(task, rows, where)
+        labels = _labels(task, rows, label_column, where)
+        if unlabelled := [row for row, label in enumerate(labels) if label is None]:
+            problem = _empty(rows, label_column, unlabelled, where)
+            minus_one = task.numbered or label_column in rows.class_names
+            raise EvalError(replace(problem, wrong=f"{problem.wrong}, -1 counts as one") if minus_one else problem)
+        kind = pa.float64() if task.is_regression else pa.int64()
+        tables.append(_table(columns).append_column(LABEL, pa.array(labels, kind)))
+    return datasets.Dataset(pa.concat_tables(tables))
 
 
-def _load(task: Task, split: str, glue_dir: str | None) -> datasets.Dataset:
+def _table(columns: dict[str, list[str]]) -> pa.Table:
+    return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
+
+
+def load_splits(
+    task: Task, splits: dict[str, str], read: Callable[[str], list[Rows]], origin: str, label_column: str = LABEL
+) -> datasets.DatasetDict:
+    """Several splits, each checked; what is wrong with any of them is told together.
+
+    Args:
+        splits: what each is called where it comes from, by what it is called here.
+        read: gives the rows of a split.
+    """
+    loaded, problems = {}, []
+    for name, own in splits.items():
+        try:
+            loaded[name] = checked_split(task, read(own), f"{origin}, split {own}", label_column)
+        except EvalError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise EvalError(*problems)
+    return datasets.DatasetDict(loaded)
+
+
+def _load(task: Task, split: str, glue_dir: str | None) -> list[Rows]:
+    wanted = (*task.columns, LABEL, INDEX)
     if glue_dir is not None:
-        return read_split(Path(glue_dir) / task.name, split, task.columns)
+        # GLUE's TSV files hold bare quotation marks
+        return read_split(Path(glue_dir) / task.name, split, wanted, quoted_tsv=False if _is_glues(task) else None)
     if task.hub_dataset is None:
         raise EvalError(
             f"tasks: {task.name} has no address on the Hub: give the local folder of its data as --glue_dir"
         )
-    return load_hub_split(task.hub_dataset, task.hub_config, split, "glue_dir")
+    return load_hub_split(task.hub_dataset, task.hub_config, split, wanted, "glue_dir")
 
 
 def _find_splits(task: Task, splits: tuple[str, ...], glue_dir: str | None) -> list[str]:
@@ -187,7 +268,7 @@ def _origin(task: Task, glue_dir: str | None) -> str:
 
 
 def load_task(task: Task, glue_dir: str | None = None) -> datasets.DatasetDict:
-    """The training split and the validation splits, each with the text columns and `label` only.
+    """The training split and the validation splits, each with the text columns and `label` only, as ids of the task.
 
     A validation split after the first that is not there is left out (GLUE mirrors often lack MNLI's mismatched one).
 
@@ -197,28 +278,48 @@ def load_task(task: Task, glue_dir: str | None = None) -> datasets.DatasetDict:
 
     Raises:
         EvalError: a split is missing, unreadable or empty, a column is absent, a text or a label is empty, a label is
-            outside the task's classes.
+            none of the task's classes.
     """
-    origin = _origin(task, glue_dir)
     first, *others = task.validation_splits
-    splits: dict[str, datasets.Dataset] = {}
-    for split in ("train", first, *_find_splits(task, tuple(others), glue_dir)):
-        data = _load(task, split, glue_dir)
-        check_split(task, split, data, origin)
-        splits[split] = data.select_columns([*task.columns, LABEL])
-    return datasets.DatasetDict(splits)
+    splits = ("train", first, *_find_splits(task, tuple(others), glue_dir))
+    return load_splits(
+        task, {name: name for name in splits}, lambda split: _load(task, split, glue_dir), _origin(task, glue_dir)
+    )
 
 
 def load_test_splits(task: Task, glue_dir: str | None = None) -> dict[str, datasets.Dataset]:
-    """The test splits that there are, with the text columns, and `label` and `idx` where the split has them.
+    """The test splits that there are, with the text columns and `idx` (row numbers where the split has none).
+
+    A task that is test data only, GLUE's diagnostic set, has `label` too where every row has one: ids of the task.
 
     Raises:
         EvalError: a split is unreadable or empty, or a text column is absent, empty or no text.
     """
     splits = {}
     for split in _find_splits(task, task.test_splits, glue_dir):
-        data = _load(task, split, glue_dir)
-        _check_texts(task, split, data, _origin(task, glue_dir))
-        kept = [name for name in (*task.columns, LABEL, "idx") if name in data.column_names]
-        splits[split] = data.select_columns(kept)
+        parts, where = _load(task, split, glue_dir), f"{_origin(task, glue_dir)}, split {split}"
+        check_columns(parts, task.columns, where)
+        table = pa.concat_tables([_table(_text_columns(task, rows, where)) for rows in parts])
+        table = table.append_column(INDEX, pa.array(_index(parts), pa.int64()))
+        if not task.validation_splits and all(LABEL in rows.columns for rows in parts):
+            labels = [label for rows in parts for label in _labels(task, rows, LABEL, where)]
+            if None not in labels:
+                table = table.append_column(LABEL, pa.array(labels, pa.int64()))
+        splits[split] = datasets.Dataset(table)
     return splits
+
+
+def _index(parts: Sequence[Rows]) -> list[int]:
+    """What a submission calls each row."""
+    if not all(INDEX in rows.columns for rows in parts):
+        return list(range(sum(rows.count for rows in parts)))
+    index = []
+    for rows in parts:
+        for row, value in enumerate(rows.values[INDEX]):
+            if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value):
+                value = int(value)
+            if not isinstance(value, int) or isinstance(value, bool):
+                fix = "give whole numbers, or leave the column out"
+                raise EvalError(Problem(rows.place(row), wrong=f": {INDEX} is {value!r}", fix=fix))
+            index.append(value)
+    return index

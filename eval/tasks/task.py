@@ -25,6 +25,9 @@ class Task:
     """OWNER/NAME on the Hub; None for a task that is in a local folder only."""
     hub_config: str | None = None
     """The configuration of a Hub data set that has several."""
+    numbered: bool = True
+    """Numbers without names are ids of `labels`, and -1 is no label: GLUE and other tables number their classes. False
+    where the classes were found in a training split: a number is the name of a class there."""
 
     @property
     def metric(self) -> str:

@@ -207,7 +207,7 @@ def _docstrings(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node) or ""
-            if len(text) > MIN_DOCSTRING:
+            if len(text) > MIN_DOCSTRING and "\0" not in text:  # `prepare` takes text with NUL bytes for damaged
                 texts.append(text.encode("utf-8", "ignore").decode())  # lone surrogates fit no file
     return texts
 

@@ -7,7 +7,18 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from eval import TaskResults, read_results
-from eval.compress import classifier_front, cut_body, depth_table, read_templates, score_entry, suite_table
+from eval.compress import (
+    Markdown,
+    classifier_front,
+    code,
+    cut_body,
+    depth_table,
+    escape,
+    link,
+    read_templates,
+    score_entry,
+    suite_table,
+)
 from eval.tasks import TASKS
 from modeling import AcnConfig
 from modeling.configuration_acn import AUTO_MAP
@@ -84,7 +95,7 @@ class CardFacts:
 def model_card(facts: CardFacts, only: CutModel | None = None) -> str:
     """README.md of the repository, of all its revisions; with `only`, of a repository that holds that cut model."""
     template = read_templates(TEMPLATES).get_template("model.md")
-    text = template.render(_contents(facts, only), metadata=_front(facts, only).to_yaml())
+    text = template.render(_contents(facts, only), metadata=Markdown(_front(facts, only).to_yaml()))
     ModelCard(text)  # raises where the Hub could not read the metadata
     return text
 
@@ -178,7 +189,7 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     ]
 
 
-def _cut_body(facts: CardFacts) -> str:
+def _cut_body(facts: CardFacts) -> Markdown:
     cut = facts.source.cut
     assert cut is not None
     base = facts.config.base_model or public_path(cut.model)
@@ -190,7 +201,7 @@ def _description(facts: CardFacts) -> tuple[str, str]:
     results = facts.source.results
     if results is not None:
         base = facts.config.base_model or public_path(results.model)
-        return "A text classifier", f", fine-tuned on {results.task} from `{base}`"
+        return "A text classifier", Markdown(f", fine-tuned on {escape(results.task)} from {code(base)}")
     if facts.pipeline == "fill-mask":
         return "A masked language model", ""
     return "A model", f" for {facts.pipeline}"
@@ -208,20 +219,20 @@ def _finetuning_rows(results: TaskResults) -> list[tuple[str, Any]]:
     ]
 
 
-def _finetuning_data(results: TaskResults) -> str | None:
+def _finetuning_data(results: TaskResults) -> Markdown | None:
     """Where the task's data came from, and how much of it was left out."""
     settings = results.settings
     if settings is None:
         return None
     if settings["dataset"] is not None:
-        where = f"`{public_path(settings['dataset']['path'])}`"
+        where: str = code(public_path(settings["dataset"]["path"]))
     elif settings["glue_dir"] is None:
         known = TASKS.get(results.task)  # another version of acn-lm may know more tasks
         path = known.hub_dataset if known is not None else None
-        where = "the Hugging Face Hub" if path is None else f"[{path}](https://huggingface.co/datasets/{path})"
+        where = "the Hugging Face Hub" if path is None else link(path, f"https://huggingface.co/datasets/{path}")
     else:
-        where = f"local folder `{public_path(settings['glue_dir'])}/{results.task}`"
+        where = f"local folder {code(public_path(settings['glue_dir']) + '/' + results.task)}"
     for split, name in (("training", "max_train_samples"), ("validation", "max_eval_samples")):
         if settings[name] is not None:
             where += f", at most {settings[name]:,} {split} examples"
-    return where
+    return Markdown(where)

@@ -6,12 +6,20 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_pipeline import Manifest, Problem, parse_record
-from eval.compress import read_templates
+from data_pipeline import Manifest, Problem, files_inside, parse_record, path_inside
+from eval.compress import Markdown, read_templates
 
 from ..errors import LaunchError
 from .config import PublishConfig
-from .facts import TEMPLATES, fact_table, find_sources, hub_datasets, licence_line, licence_metadata
+from .facts import (
+    TEMPLATES,
+    describe_sources,
+    fact_table,
+    find_sources,
+    hub_datasets,
+    licence_line,
+    licence_metadata,
+)
 from .files import Publication, Target, place
 from .source import MANIFEST, Source
 
@@ -27,24 +35,28 @@ def write_corpus_publication(folder: Path, config: PublishConfig, source: Source
     """Fill `folder` with manifest, tokenizer, shards (linked where that is possible) and the card.
 
     Raises:
-        DataError: the corpus is incomplete, or its tokenizer was changed.
+        DataError: the corpus is incomplete, its tokenizer was changed, or something in it leads out of it.
     """
     corpus = Manifest.load(source.folder)
     shards = [shard.file for split in corpus.splits.values() for shard in split.shards]
-    tokenizer = [str(path.relative_to(source.folder)) for path in sorted((source.folder / "tokenizer").glob("*"))]
+    tokenizer = [f"tokenizer/{name}" for name in files_inside(path_inside(source.folder, "tokenizer"))]
     for name in [MANIFEST, *tokenizer, *shards]:
-        place(source.folder / name, folder / name)
+        place(source.folder, name, path_inside(folder, name))
     (folder / "README.md").write_text(corpus_card(config, corpus), encoding="utf-8")
     return Publication([Target(folder, config.repo_id)])
 
 
 def shard_problems(folder: Path) -> list[Problem]:
-    """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums."""
+    """Shards that are missing or of another size than the manifest says; `acn data verify` compares checksums.
+
+    Raises:
+        DataError: it is no prepared folder, or a shard leads out of it.
+    """
     corpus = Manifest.load(folder)
     found = []
     for split in corpus.splits.values():
         for shard in split.shards:
-            path = folder / shard.file
+            path = path_inside(folder, shard.file)
             if not path.is_file():
                 found.append(Problem(str(path), wrong=f"is missing, though {MANIFEST} names it", fix="prepare again"))
             elif path.stat().st_size != shard.bytes:
@@ -64,11 +76,11 @@ def corpus_card(config: PublishConfig, corpus: Manifest) -> str:
         read_templates(TEMPLATES)
         .get_template("corpus.md")
         .render(
-            metadata=_front(config, corpus).to_yaml(),
+            metadata=Markdown(_front(config, corpus).to_yaml()),
             name=config.repo_id.partition("/")[2],
             repo_id=config.repo_id,
             corpus=corpus,
-            packing=_PACKING.get(corpus.packing, corpus.packing),
+            packing=Markdown(_PACKING[corpus.packing]) if corpus.packing in _PACKING else corpus.packing,
             origin=_origin(corpus),
             licence=licence_line(config, "corpus"),
             fact_table=fact_table,
@@ -99,7 +111,7 @@ def _origin(corpus: Manifest) -> list[tuple[str, Any]]:
     facts = _read_facts(corpus)
     sources = {name: find_sources(corpus, name) for name in corpus.source}
     rows: list[tuple[str, Any]] = [
-        (f"{name} text", "; ".join(map(str, found))) for name, found in sources.items() if found
+        (f"{name} text", describe_sources(found)) for name, found in sources.items() if found
     ]
     return [
         *rows,

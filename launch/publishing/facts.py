@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Manifest, parse_record
-from eval.compress import markdown_table
+from data_pipeline import Manifest, hide_credentials, parse_record
+from eval.compress import Markdown, code, escape, link, markdown_table
 
 from ..errors import LaunchError
 from .config import PublishConfig
@@ -19,12 +19,12 @@ UNKNOWN = "not recorded"
 
 
 def public_path(name: str) -> str:
-    """A path as others may see it: of an absolute one the last two names."""
-    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
+    """A path as others may see it: of an absolute one the last two names, and no credentials."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else hide_credentials(name)
 
 
 def without_places(value: Any) -> Any:
-    """A JSON value with every absolute path in it shortened to its last two names."""
+    """A JSON value with every absolute path in it shortened to its last two names, and without credentials."""
     if isinstance(value, Mapping):
         return {key: without_places(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -32,9 +32,9 @@ def without_places(value: Any) -> Any:
     return public_path(value) if isinstance(value, str) else value
 
 
-def fact_table(rows: Sequence[tuple[str, Any]]) -> str:
+def fact_table(rows: Sequence[tuple[str, Any]]) -> Markdown:
     """A table of two columns; None is a fact that was not recorded."""
-    return markdown_table(["", ""], [[name, UNKNOWN if value is None else str(value)] for name, value in rows])
+    return markdown_table(["", ""], [[name, UNKNOWN if value is None else escape(value)] for name, value in rows])
 
 
 def number(value: float | None) -> str | None:
@@ -47,13 +47,13 @@ def count(size: int, thing: str) -> str:
     return f"{size:,} {thing}" + ("" if size == 1 else "s")
 
 
-def licence_line(config: PublishConfig, thing: str) -> str:
+def licence_line(config: PublishConfig, thing: str) -> Markdown:
     """What may be done with the `thing`, a model or a corpus."""
     if config.license is None:
-        return f"No licence was given for this {thing}: ask its publisher before you use it."
+        return Markdown(f"No licence was given for this {thing}: ask its publisher before you use it.")
     if config.license == OTHER:
-        return f"The {thing} is under [{config.license_name}]({config.license_link})."
-    return f"The {thing} is under `{config.license}`."
+        return Markdown(f"The {thing} is under {link(config.license_name, config.license_link or '')}.")
+    return Markdown(f"The {thing} is under {code(config.license)}.")
 
 
 def licence_metadata(config: PublishConfig) -> dict[str, str]:
@@ -78,13 +78,20 @@ class SourceFacts:
     split: str | None = None
     revision: str | None = None
 
-    def __str__(self) -> str:
+    def describe(self) -> Markdown:
         """The source in a line."""
         if self.files is None:
-            details = ", ".join(part for part in (self.name, self.split, f"revision `{self.revision}`") if part)
-            return f"[{self.path}](https://huggingface.co/datasets/{self.path}) ({details})"
+            parts = [self.name, self.split, Markdown(f"revision {code(self.revision)}")]
+            details = ", ".join(escape(part) for part in parts if part)
+            return Markdown(f"{link(self.path, f'https://huggingface.co/datasets/{self.path}')} ({details})")
         size = sum(file.bytes for file in self.files) / 1e6
-        return f"`{public_path(self.path)}` ({count(len(self.files), 'local file')}, {size:,.1f} MB)"
+        files = f"{count(len(self.files), 'local file')}, {size:,.1f} MB"
+        return Markdown(f"{code(public_path(self.path))} ({files})")
+
+
+def describe_sources(sources: Sequence[SourceFacts]) -> Markdown:
+    """Several sources in a line."""
+    return Markdown("; ".join(source.describe() for source in sources))
 
 
 def find_sources(manifest: Manifest | None, split: str) -> list[SourceFacts]:
@@ -113,12 +120,11 @@ def pretraining_rows(run: Pretraining) -> list[tuple[str, Any]]:
 def _corpus_rows(run: Pretraining) -> list[tuple[str, Any]]:
     corpus = run.corpus
     if corpus is None:
-        return [
-            ("corpus", f"`{public_path(run.config['data'])}`, whose manifest was not at hand: its text is not known")
-        ]
+        data = code(public_path(run.config["data"]))
+        return [("corpus", Markdown(f"{data}, whose manifest was not at hand: its text is not known"))]
     train = corpus.split("train")
     return [
-        ("corpus", "; ".join(map(str, find_sources(corpus, "train")))),
+        ("corpus", describe_sources(find_sources(corpus, "train"))),
         ("its size", f"{train.documents:,} documents, {train.tokens:,} tokens in blocks of {corpus.seq_length}"),
         ("vocabulary", f"{corpus.tokenizer.vocab_size:,} tokens"),
     ]
@@ -137,7 +143,7 @@ def _recipe_rows(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
         f"feed-forward {model['intermediate_size']}"
     )
     return [
-        ("connectivity", f"`{model['connectivity']}`"),
+        ("connectivity", code(model["connectivity"])),
         ("architecture", shape),
         ("objective", f"masked language modelling, {masking['probability']:.0%} of the tokens"),
         ("optimizer", f"{optim.get('name', 'adamw')}: {settings}"),

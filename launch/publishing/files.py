@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data_pipeline import DataError, Problem, file_sha256, read_record, write_json
+from data_pipeline import DataError, Problem, file_sha256, path_inside, read_record, write_json
 
 RECEIPT = ".acn-publication.json"
 """Says which files of a folder this program wrote, so that it may replace them. It is not sent."""
@@ -40,8 +40,13 @@ class _Receipt:
     files: dict[str, str | int]
 
 
-def place(source: Path, target: Path) -> None:
-    """Bring a file into a publication: large ones as hard links where the file system can."""
+def place(folder: Path, name: str, target: Path) -> None:
+    """Bring the file `name` of a folder into a publication: large ones as hard links where the file system can.
+
+    Raises:
+        DataError: it leads out of `folder`, where nobody said that it may be published, or is no regular file.
+    """
+    source = path_inside(folder, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix in _LARGE:
         try:
@@ -70,12 +75,15 @@ def write_receipt(folder: Path, repo_id: str) -> None:
 
 
 def _state(folder: Path) -> dict[str, str | int]:
-    """Every file: the digest of small ones, the size of large ones."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != RECEIPT
-    }
+    """Every file: the digest of small ones, the size of large ones. We write no links, pipes and the like: -1."""
+    state: dict[str, str | int] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            state[name] = -1
+        elif path.is_file() and path.name != RECEIPT:
+            state[name] = path.stat().st_size if path.suffix in _LARGE else file_sha256(path)
+    return state
 
 
 def output_problems(output: Path, repo_id: str) -> list[Problem]:
@@ -83,7 +91,9 @@ def output_problems(output: Path, repo_id: str) -> list[Problem]:
     if not output.exists() and not output.is_symlink():
         return []
     try:
-        receipt = read_record(_Receipt, output / RECEIPT)
+        if output.is_symlink():
+            raise DataError("the name of another folder")
+        receipt = read_record(_Receipt, path_inside(output, RECEIPT))
     except DataError:
         return [
             Problem(

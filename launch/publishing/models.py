@@ -1,6 +1,5 @@
 """The folders of a published model: the whole one, cut ones, and those of intermediate checkpoints."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from data_pipeline import write_json
+from data_pipeline import hide_credentials, write_json
 from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
-from modeling import AcnConfig, non_finite_weights
+from modeling import AcnConfig, divergence
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
 
 from ..errors import LaunchError
@@ -70,7 +69,7 @@ def write_model(source: Path, folder: Path) -> PreTrainedModel:
         custom_object_save(model, folder, config=model.config)
         model.config.save_pretrained(folder)
     for path in [*weight_files(source), *source.glob("*.safetensors.index.json"), *source.glob("*.onnx")]:
-        place(path, folder / path.name)
+        place(source, path.name, folder / path.name)
     _copy_tokenizer(source, folder)
     return model
 
@@ -91,8 +90,8 @@ def load_model(folder: Path) -> PreTrainedModel:
         raise LaunchError(f"{folder}: its weights cannot be loaded ({error}): export it again") from error
     if lacking := sorted(info["missing_keys"]):
         raise LaunchError(f"{folder}: weights are missing ({', '.join(lacking[:3])}): export it again")
-    if broken := non_finite_weights(model):
-        raise LaunchError(f"{folder}: weights are infinite or NaN ({', '.join(broken[:3])}): the training diverged")
+    if (found := divergence(model)) is not None:
+        raise LaunchError(f"{folder}: {found}: its training diverged, publish another model")
     return model.eval()
 
 
@@ -103,7 +102,7 @@ def _parameters(model: torch.nn.Module) -> int:
 def _copy_tokenizer(source: Path, folder: Path) -> None:
     for name in _TOKENIZER:
         if (source / name).is_file():
-            shutil.copy2(source / name, folder / name)
+            place(source, name, folder / name)
 
 
 def _write_figures(folder: Path, source: Source) -> dict[str, str]:
@@ -112,10 +111,10 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
     for task in source.suite:
         if (task / FIGURE_FILE).is_file():
             name = f"figures/depth-{task.name}.png"
-            place(task / FIGURE_FILE, folder / name)
+            place(task, FIGURE_FILE, folder / name)
             figures[name] = f"{task.name}: score of every depth"
     if source.run is not None and (source.run / _PICTURE).is_file():
-        place(source.run / _PICTURE, folder / "figures" / _PICTURE)
+        place(source.run, _PICTURE, folder / "figures" / _PICTURE)
         figures[f"figures/{_PICTURE}"] = "The pretraining: loss, and masked accuracy of every depth"
     return figures
 
@@ -127,7 +126,7 @@ def _write_records(folder: Path, source: Source, run: Pretraining | None) -> Non
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
-        text = yaml.safe_dump(run.recipe(), sort_keys=False)
+        text = hide_credentials(yaml.safe_dump(run.recipe(), sort_keys=False))
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
 
@@ -135,9 +134,9 @@ def _add_shared(main: Path, folder: Path) -> None:
     """What every revision has alike: the card, figures and records. Files that `folder` has of its own stay."""
     shared = ["README.md", "recipe.yaml", CUT_FILE, *(f"{name}/*" for name in ("figures", "results"))]
     for path in (path for pattern in shared for path in main.glob(pattern)):
-        target = folder / path.relative_to(main)
-        if not target.exists():
-            place(path, target)
+        name = path.relative_to(main).as_posix()
+        if not (folder / name).exists():
+            place(main, name, folder / name)
 
 
 def _depths(facts: CardFacts) -> list[int]:

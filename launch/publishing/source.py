@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_pipeline import Problem, file_sha256
+from data_pipeline import DataError, Problem, file_sha256, path_inside
 from eval import (
     RESULTS_FILE,
     CutResults,
@@ -79,8 +79,8 @@ def find_source(config: PublishConfig) -> tuple[Source | None, list[Problem]]:
 def is_run(path: Path) -> bool:
     """Whether `path` is the folder of a pretraining run."""
     try:
-        text = (path / RUN_CONFIG).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = path_inside(path, RUN_CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return False
     return any(line.startswith("global_batch_size:") for line in text.splitlines())
 
@@ -99,7 +99,10 @@ def _identify(path: Path) -> Source | Problem:
                 "is a run without a model yet",
                 f"let it finish, or `acn export {path} FOLDER` and publish FOLDER with --run {path}",
             )
-        return Source("pretrained", path / "model")
+        try:
+            return Source("pretrained", path_inside(path, "model"))
+        except DataError as error:  # a link to somebody else's model
+            return error.problems[0]
     if not (path / "config.json").is_file():
         if tasks := [folder.name for folder in _task_folders(path)]:
             return Problem(
@@ -128,12 +131,12 @@ def _options_of_models(config: PublishConfig) -> list[Problem]:
 def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
     """What a model folder lacks, and options that do not fit it."""
     folder, found = source.folder, []
-    if not weight_files(folder):
-        found.append(
-            Problem(
-                str(folder), wrong="has no weights (*.safetensors)", fix="save the model there with save_pretrained"
-            )
-        )
+    try:
+        if not weight_files(folder):
+            fix = "save the model there with save_pretrained"
+            found.append(Problem(str(folder), wrong="has no weights (*.safetensors)", fix=fix))
+    except DataError as error:
+        found += error.problems
     try:
         model_config = read_model_config(str(folder))
         source.layers = model_config.num_hidden_layers
@@ -189,8 +192,12 @@ def steps_of(run: Path) -> list[int]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder."""
-    return sorted(folder.glob("*.safetensors"))
+    """The safetensors files of a model folder.
+
+    Raises:
+        DataError: one leads out of the folder, or is no regular file.
+    """
+    return sorted(path_inside(folder, path.name) for path in folder.glob("*.safetensors"))
 
 
 def _digests(folder: Path) -> list[str]:
@@ -237,7 +244,8 @@ def _find_run(source: Source, config: PublishConfig) -> None:
         source.run = Path(config.run)
     elif base is not None:
         source.run = _run_of(base)
-        if source.run is not None and weights is not None and weights != _digests(base):
+        # a results.json can name any folder: what it says counts where the weights are those that it states
+        if source.run is not None and record is not None and weights != _digests(base):
             source.notes.append(
                 f"{base} has other weights than those that were fine-tuned: is it another run? --run RUN"
             )
@@ -259,9 +267,9 @@ def _is_origin(folder: Path, cut: CutResults) -> bool:
 
 
 def _task_folders(suite: Path) -> Iterator[Path]:
-    """The TASK folders of a suite that are finished, cut models left out."""
+    """The TASK folders of a suite that are finished; cut models are left out, and links, which name other folders."""
     for path in sorted(suite.glob(f"*/{RESULTS_FILE}")):
-        if _is_sweep(read_json(path)):
+        if not path.parent.is_symlink() and _is_sweep(read_json(path)):
             yield path.parent
 
 

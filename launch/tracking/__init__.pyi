@@ -1,5 +1,5 @@
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
-from .mlflow_mirror import import_mlflow, read_state, without_password
+from .mlflow_mirror import import_mlflow, read_state
 from .record import METRICS, flatten, read_points, read_record
 from .sync import check_run_dir, sync_run
 from .tracker import Tracker, open_tracker
@@ -19,5 +19,4 @@ __all__ = [
     "read_state",
     "sqlite_path",
     "sync_run",
-    "without_password",
 ]

@@ -76,7 +76,8 @@ class SyncConfig:
     """The server that gets the record."""
 
     mlflow: str | None = None
-    """MLflow tracking URI; null takes the one that the run recorded to."""
+    """MLflow tracking URI; null takes the one that the run recorded to, where that is the default of all runs or
+    MLFLOW_TRACKING_URI: any other has to be named."""
 
     def problems(self) -> list[Problem]:
         return _uri_problems(self.mlflow) if self.mlflow else []

@@ -21,10 +21,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import data_pipeline
-from data_pipeline import DataError, write_json
+from data_pipeline import (
+    DataError,
+    files_inside,
+    hide_credentials,
+    path_inside,
+    take_credentials,
+    with_credentials,
+    without_credentials,
+    write_json,
+)
 
 from ..errors import LaunchError
 from .config import SQLITE, sqlite_path
@@ -78,9 +86,11 @@ class MirrorThread(threading.Thread):
         reported = self._warned_at is not None and time.monotonic() - self._warned_at < _REMIND_SECONDS
         if (self.is_alive() or not self._complete) and not reported:
             logger.warning(
-                "MLflow at %s does not have all of this run yet; send the rest with: acn track sync %s",
+                "MLflow at %s does not have all of this run yet; send the rest with: acn track sync %s "
+                "--tracking.mlflow %s",
                 self._mirror.store,
                 self._mirror.run_dir,
+                self._mirror.store,
             )
 
     def run(self) -> None:
@@ -104,11 +114,12 @@ class MirrorThread(threading.Thread):
                 self._warned_at = time.monotonic()
                 logger.warning(
                     "MLflow at %s failed (%s). The run goes on and records everything in %s; MLflow is tried again "
-                    "from time to time, and `acn track sync %s` sends what it misses in the end.",
+                    "from time to time, and `acn track sync %s --tracking.mlflow %s` sends what it misses in the end.",
                     self._mirror.store,
                     self._mirror.explain(error),
                     self._mirror.run_dir / METRICS,
                     self._mirror.run_dir,
+                    self._mirror.store,
                 )
             return False
         return True
@@ -129,27 +140,25 @@ class MlflowMirror:
         """Id of the MLflow run once the server has answered."""
         # Absolute, so that a later change of the working folder does not open another database.
         self._database = sqlite_path(uri).absolute() if uri.startswith(SQLITE) else None
-        self._uri = f"{SQLITE}{self._database}" if self._database else uri
-        self.store = without_password(self._uri)
+        uri = f"{SQLITE}{self._database}" if self._database else take_credentials(uri)
+        self._uri = with_credentials(uri)
+        self.store = without_credentials(uri)
         """The URI as it may be shown."""
         self.run_dir = run_dir
         self._resend = resend
         self._sent_bytes = 0
         self._newest: dict[str, int] = {}  # milliseconds of the newest point that the store had, by metric
         self._sent_files: dict[str, str] = {}
+        self._refused: set[str] = set()
         self._sent_record: Record | None = None
         self._saved_state: dict[str, Any] | None = None
         self._client: Any = None
         import_mlflow()
 
-    def hide_password(self, text: str) -> str:
-        """`text` with the password of the store's URI taken out."""
-        return text.replace(self._uri, self.store)
-
     def explain(self, error: Exception) -> str:
-        """Why a push failed, in a line without the password."""
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
-        return self.hide_password(reason if isinstance(error, LaunchError) else f"{type(error).__name__}: {reason}")
+        """Why a push failed, in a line without credentials."""
+        reason = hide_credentials((str(error).strip().splitlines() or [""])[0][:300])
+        return reason if isinstance(error, LaunchError) else f"{type(error).__name__}: {reason}"
 
     def push(self) -> None:
         """Send what the store does not have yet of the record; raises at the first failure, and can be called again."""
@@ -285,9 +294,15 @@ class MlflowMirror:
         self._sent_bytes = end
 
     def _push_files(self, record: Record) -> None:
-        """Upload the files and folders that changed since they were last sent."""
+        """Upload the files and folders that changed since they were last sent; none that lead out of the run's."""
         for name, artifact_path in record.files.items():
-            path = self.run_dir / name
+            try:
+                path = file_to_send(self.run_dir, name)
+            except DataError as error:
+                if name not in self._refused:
+                    logger.warning("not sent to MLflow: %s", error)
+                    self._refused.add(name)
+                continue
             content = _describe_content(path)
             if content is None or self._sent_files.get(name) == content:
                 continue
@@ -301,6 +316,18 @@ class MlflowMirror:
         else:
             ended = round((record.ended or record.started) * 1000)
             self._client.set_terminated(self.run_id, record.status, end_time=ended)
+
+
+def file_to_send(run_dir: Path, name: str) -> Path:
+    """The file or folder that a record names.
+
+    Raises:
+        DataError: it, or something in it, is no regular file of the run's folder.
+    """
+    path = path_inside(run_dir, name)
+    if path.is_dir():
+        files_inside(path)
+    return path
 
 
 @dataclass
@@ -354,14 +381,6 @@ def _check_database(path: Path) -> None:
             raise LaunchError(
                 f"{path} cannot be written ({error}): choose another --tracking.mlflow, or make it writable"
             ) from error
-
-
-def without_password(uri: str) -> str:
-    """`uri` without user and password, if it has them."""
-    parts = urlsplit(uri)
-    if parts.username is None and parts.password is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _describe_content(path: Path) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import data_pipeline
-from data_pipeline import write_json
+from data_pipeline import Problem, name_problem, take_credentials, write_json
 
 from ..errors import LaunchError
 
@@ -48,7 +48,7 @@ class Record:
     tags: dict[str, str] = field(default_factory=dict)
     """Free text by name."""
     files: dict[str, str] = field(default_factory=dict)
-    """Files and folders of the run, relative to its folder (or absolute): the folder of the artifacts they go to."""
+    """Files and folders of the run, relative to its folder: the folder of the artifacts they go to."""
     status: RunStatus | Literal["RUNNING"] = "RUNNING"
     """RUNNING also after a crash that nobody could record."""
     started: float = field(default_factory=time.time)
@@ -84,12 +84,25 @@ def read_record(run_dir: Path) -> Record | None:
     """The record in `run_dir`, or None when there is none.
 
     Raises:
-        LaunchError: record.json is damaged.
+        LaunchError: record.json is damaged, or names files that are not in `run_dir`.
     """
     path = run_dir / RECORD
     if not path.exists():
         return None
-    return data_pipeline.read_record(Record, path, LaunchError, "remove it, the next run or sync writes a new one")
+    record = data_pipeline.read_record(Record, path, LaunchError, "remove it, the next run or sync writes a new one")
+    if problems := _file_problems(record, path):
+        raise LaunchError(*problems)
+    return take_credentials(record)
+
+
+def _file_problems(record: Record, path: Path) -> list[Problem]:
+    """Files that a record may not name: it would have them sent."""
+    named = [(name, name_problem(name)) for pair in record.files.items() for name in pair]
+    return [
+        Problem(str(path), wrong=f": files has {name[:200]!r}, which {wrong}", fix="take that entry out of it")
+        for name, wrong in named
+        if wrong is not None
+    ]
 
 
 class MetricsFile:
@@ -142,12 +155,11 @@ def read_points(path: Path, start: int = 0) -> Iterator[tuple[int, list[tuple[st
     """Read metrics.jsonl from byte `start`, which begins a line: the byte after each complete line, and its points.
 
     A point is (name, value, milliseconds since the epoch, step), as MLflow takes it. Lines that are no JSON are passed
-    over with a warning; a missing file has no lines.
+    over with a warning; a missing file has no lines, and what is no regular file neither.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+    if not path.is_file():
         return
+    file = path.open("rb")
     with file:
         file.seek(start)
         for line in file:

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+from data_pipeline import DataError, take_credentials, without_credentials
 
 from ..config_file import RUN_CONFIG, read_config
 from ..errors import LaunchError
-from .config import SyncConfig
-from .mlflow_mirror import MlflowMirror, read_state, without_password
+from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
+from .mlflow_mirror import MlflowMirror, file_to_send, read_state
 from .record import METRICS, Record, flatten, read_record
 
 
@@ -14,19 +17,20 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     """Bring parameters, tags, every metric, the files and the status of the run in `run_dir` to the server.
 
     Can be repeated: what the server has is not doubled. A run of before record.json existed gets a record from its
-    config.yaml. A run that is going on may be synced too.
+    config.yaml. A run that is going on may be synced too. Run folders also come from others, so nothing of what they
+    name is sent that lies outside of them, and nothing to a server that only they name.
 
     Returns:
-        The server, without password, and the id of its MLflow run.
+        The server, without credentials, and the id of its MLflow run.
 
     Raises:
-        LaunchError: `run_dir` is no run, no server is known, or the server failed; the message has its reason.
+        LaunchError: as `check_run_dir`, or the server failed; the message has its reason.
     """
-    check_run_dir(run_dir, config)
+    server = check_run_dir(run_dir, config)
     if read_record(run_dir) is None:
         _make_record(run_dir).save(run_dir)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # nobody trains meanwhile: a slow server may be slow
-    mirror = MlflowMirror(config.mlflow or _find_uri(run_dir), run_dir, resend=True)
+    mirror = MlflowMirror(server, run_dir, resend=True)
     try:
         mirror.push()
     except Exception as error:  # whatever MLflow, its database or the network come up with
@@ -36,29 +40,64 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     return mirror.store, mirror.run_id
 
 
-def check_run_dir(run_dir: Path, config: SyncConfig) -> None:
-    """Raise `LaunchError` if `run_dir` is no run, or nobody knows which server is meant."""
+def check_run_dir(run_dir: Path, config: SyncConfig) -> str:
+    """The server to send to.
+
+    Raises:
+        LaunchError: `run_dir` is no run, its record names files that are not its own, no server is known, or one that
+            the user has not named.
+    """
     if not (run_dir / METRICS).is_file():
         raise LaunchError(f"{run_dir} has no {METRICS}: give the folder of a run")
-    if config.mlflow is None and _find_uri(run_dir) == "":
+    record = read_record(run_dir)
+    problems = []
+    for name in record.files if record is not None else ():
+        try:
+            file_to_send(run_dir, name)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise LaunchError(*problems)
+    return config.mlflow or _find_server(run_dir)
+
+
+def _find_server(run_dir: Path) -> str:
+    """The server that the run recorded to, where that is what every run of this folder or environment records to."""
+    recorded = _recorded_server(run_dir)
+    if not recorded:
         raise LaunchError(f"{run_dir} was recorded without MLflow: say which server, --tracking.mlflow URI")
+    known = [os.environ.get("MLFLOW_TRACKING_URI", ""), TrackingConfig().mlflow or ""]
+    if _plain(recorded) not in map(_plain, known):
+        raise LaunchError(
+            f"{run_dir} says that it was recorded to {recorded}, which only its own files name: if you want it sent "
+            f"there, say so, --tracking.mlflow {recorded}"
+        )
+    return recorded
 
 
-def _find_uri(run_dir: Path) -> str:
-    """The server that the run recorded to, or "" for none."""
-    configured = _read_config(run_dir).get("tracking", {}).get("mlflow") or ""
-    used = read_state(run_dir).get("tracking_uri", configured)
-    # mlflow.json has the absolute path of a database, but no password
-    return configured if without_password(configured) == used else used
+def _recorded_server(run_dir: Path) -> str:
+    """What the files of the run say, without credentials; "" for none."""
+    configured = _tracking(_read_config(run_dir)).get("mlflow") or ""
+    return take_credentials(str(read_state(run_dir).get("tracking_uri", configured)))
+
+
+def _plain(uri: str) -> str:
+    """A server's URI to compare: mlflow.json has the absolute path of a database, and no password."""
+    return str(sqlite_path(uri).resolve()) if uri.startswith(SQLITE) else without_credentials(uri).rstrip("/")
 
 
 def _make_record(run_dir: Path) -> Record:
     """The record of a run of before record.json existed, as far as its folder tells."""
     config = _read_config(run_dir)
-    experiment = config.get("tracking", {}).get("experiment", "acn-lm")
+    experiment = str(_tracking(config).get("experiment", "acn-lm"))
     files = {path.name: "figures" for path in sorted(run_dir.glob("*.png"))}
     return Record(run_dir.resolve().name, experiment, params=flatten(config), files=files)
 
 
-def _read_config(run_dir: Path) -> dict:
+def _tracking(config: dict[str, Any]) -> dict[str, Any]:
+    tracking = config.get("tracking")
+    return tracking if isinstance(tracking, dict) else {}
+
+
+def _read_config(run_dir: Path) -> dict[str, Any]:
     return read_config(run_dir) if (run_dir / RUN_CONFIG).exists() else {}

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from data_pipeline import path_inside, take_credentials
+
 from ..provenance import provenance_tags
 from .config import TrackingConfig
 from .mlflow_mirror import MirrorThread, MlflowMirror
@@ -71,6 +73,7 @@ class Tracker:
 
         Raises:
             FileNotFoundError: there is no such file, whether or not MLflow is configured.
+            ValueError: it is not in the run's folder.
         """
         if not path.is_file():
             raise FileNotFoundError(path)
@@ -116,8 +119,7 @@ class Tracker:
 
     def _add_file(self, path: Path, artifact_path: str) -> None:
         """Name the file; that its content changed later is seen by whoever mirrors it."""
-        path, folder = path.absolute(), self._run_dir.absolute()
-        name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        name = str(path.absolute().relative_to(self._run_dir.absolute()))
         if self._record.files.get(name) != artifact_path:
             self._record.files[name] = artifact_path
             self._save_record()
@@ -149,9 +151,13 @@ def open_tracker(
         parent_run_id: MLflow run that this one is part of (`Tracker.mlflow_run_id` of a suite).
 
     Raises:
-        LaunchError: record.json is damaged.
+        LaunchError: record.json is damaged, or names files that are not in `run_dir`.
+        DataError: what should be a file of the run is a link out of its folder, or no file.
     """
+    config, params = take_credentials((config, params))
     run_dir.mkdir(parents=True, exist_ok=True)
+    for file in (METRICS, RECORD):  # a run that is continued may be of somebody else's making
+        path_inside(run_dir, file)
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
     record.add_params(params)

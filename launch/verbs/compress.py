@@ -55,9 +55,7 @@ def _record(args: Args, summary: "CutSummary") -> None:
     parent = read_state(Path(args.model).resolve().parent).get("run_id")
     names = ("depth", "score", "full_score", "params", "full_params", "flops", "full_flops")
     files = [path for path in sorted(output.iterdir()) if path.is_file()]
-    with open_tracker(
-        args.tracking, output / "tracking", output.name, asdict(args), {"verb": "compress"}, parent
-    ) as to:
+    with open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "compress"}, parent) as to:
         to.log_metrics({f"{summary.task}/cut/{name}": float(getattr(summary, name)) for name in names}, step=0)
         for path in files:
             to.log_figure(path, "model")

@@ -1,6 +1,5 @@
 """A ZeRO checkpoint becomes a plain Hugging Face folder."""
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import new_folder
-from modeling import AcnConfig, AcnForMaskedLM, non_finite_weights
+from data_pipeline import copy_files, new_folder
+from modeling import AcnConfig, AcnForMaskedLM, divergence, non_finite_weights
 
 from ..errors import PretrainError
 from ..optim import EMA_FILE
 from .folder import MARKER, Checkpoint, marked_folders, open_checkpoint
-from .soundness import check_sound, loading, non_finite_error
+from .soundness import check_sound, diverged, loading
 from .states import convert, load_unsharded, master_weights, silence, universal_states
 
 
@@ -49,16 +48,18 @@ def export_checkpoint(
     Raises:
         ValueError: `depth` is outside 0..num_hidden_layers.
         PretrainError: files of the checkpoint are damaged or hold more than data, its weights are not those of its
-            model, or not finite; or `ema` of a run that kept none.
+            model, or compute no numbers; or `ema` of a run that kept none.
     """
     check_sound(checkpoint)
     model = _build(checkpoint)
     load_weights(model, checkpoint, ema)
+    if (found := divergence(model)) is not None:
+        raise diverged(checkpoint.path, found)
     if depth is not None:
         model.truncate(depth)
     disable_progress_bar()
     with new_folder(output, replace=True) as aside:
-        shutil.copytree(tokenizer, aside, dirs_exist_ok=True)
+        copy_files(tokenizer, aside)
         model.save_pretrained(aside)
     return output
 
@@ -88,8 +89,8 @@ def load_weights(model: AcnForMaskedLM, checkpoint: Checkpoint, ema: bool = Fals
         raise PretrainError(
             f"{checkpoint.path} does not hold the weights of its model ({lines[0]}): take another checkpoint"
         ) from error
-    if names := non_finite_weights(model):
-        raise non_finite_error(checkpoint.path, names)
+    if (found := non_finite_weights(model)) is not None:
+        raise diverged(checkpoint.path, found)
 
 
 def _averaged_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Problem, file_sha256, read_record
+from data_pipeline import DataError, Problem, file_sha256, files_inside, read_record
 
 from ..budget import Branch
 from ..errors import PretrainError
@@ -162,12 +162,16 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at `path`.
 
     Raises:
-        PretrainError: its marker is missing or damaged, or other files are there than it names.
+        PretrainError: its marker is missing or damaged, or other files are there than it names, links out of it and
+            pipes included.
         OSError: the folder cannot be looked into.
     """
     fix = "take another checkpoint"
     marker = read_record(_Marker, path / MARKER, PretrainError, fix)
-    named, there = {name: file.bytes for name, file in marker.files.items()}, file_sizes(path)
+    try:
+        named, there = {name: file.bytes for name, file in marker.files.items()}, file_sizes(path)
+    except DataError as error:
+        raise PretrainError(*error.problems) from error
     odd = sorted(name for name in {*named, *there} if named.get(name) != there.get(name))
     if odd:
         wrong = f"is damaged: missing, of another size, or not named by its {MARKER}: {', '.join(odd[:3])}"
@@ -186,6 +190,10 @@ def write_marker(path: Path, progress: dict[str, Any], files: dict[str, dict[str
 
 
 def file_sizes(path: Path) -> dict[str, int]:
-    """The bytes of every file of a checkpoint but its marker, by name below `path`."""
-    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith(MARKER))
-    return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
+    """The bytes of every file of a checkpoint but its marker, by name below `path`.
+
+    Raises:
+        DataError: something in it leads out of it, or is neither file nor folder.
+    """
+    names = [name for name in files_inside(path) if not name.rpartition("/")[2].startswith(MARKER)]
+    return {name: (path / name).stat().st_size for name in names}

@@ -17,11 +17,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from modeling import name_non_finite
+
 from ..engine import gather_objects, non_finite_parameters
 from ..errors import PretrainError
 from ..optim import Ema
 from .folder import Checkpoint, Progress, checkpoint_folder
-from .soundness import loading, non_finite_error
+from .soundness import diverged, loading
 from .states import State, convert, universal_states, unsharded_states
 
 
@@ -57,7 +59,7 @@ def load_checkpoint(
         _load_resized(engine, checkpoint, checkpoint_folder(run))
     shares = gather_objects(non_finite_parameters(engine))
     if names := sorted({name for share in shares for name in share}):
-        raise non_finite_error(checkpoint.path, names)
+        raise diverged(checkpoint.path, name_non_finite(names))
     if ema is not None and not averaged:
         say(f"{checkpoint.path} has no average of the weights: a new one begins")
         ema.start(engine)

@@ -1,9 +1,8 @@
 """The tokenizer of a run, which every model made of its checkpoints takes along."""
 
-import shutil
 from pathlib import Path
 
-from data_pipeline import TOKENIZER_FOLDER, Manifest, Problem, fingerprint_of_folder, new_folder, read_yaml
+from data_pipeline import TOKENIZER_FOLDER, Manifest, Problem, copy_files, fingerprint_of_folder, new_folder, read_yaml
 from data_pipeline.stream import PreparedFolder, RemoteConfig
 
 from ..errors import PretrainError
@@ -23,7 +22,7 @@ def tokenizer_folder(data: Path) -> Path:
 def keep_tokenizer(run: Path, data: Path) -> None:
     """Copy the corpus's tokenizer into RUN/tokenizer: the corpus may move, or be on another machine."""
     with new_folder(run / TOKENIZER_FOLDER, replace=True) as aside:  # a run that starts over may have another corpus
-        shutil.copytree(data / TOKENIZER_FOLDER, aside, dirs_exist_ok=True)
+        copy_files(data / TOKENIZER_FOLDER, aside)
 
 
 def find_tokenizer(checkpoint: Checkpoint) -> Path:

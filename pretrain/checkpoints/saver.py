@@ -15,10 +15,11 @@ from typing import Any
 import torch.distributed as dist
 
 from data_pipeline import file_sha256
+from modeling import name_non_finite
 
 from ..config import PretrainConfig
 from ..engine import gather_objects, non_finite_parameters
-from ..errors import UnhealthyError
+from ..errors import PretrainError, UnhealthyError
 from ..optim import Ema
 from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint
@@ -108,9 +109,8 @@ class Saver:
             self.finish_pending()  # only a checkpoint that counts is exported
             if self._failed:
                 return
-            if dist.get_rank() == 0:
-                self._export(self._run / "models" / step_name(progress.step))
-            dist.barrier()
+            if problem := self._export("models/" + step_name(progress.step)):
+                self._say(f"WARNING: the model at step {progress.step} was not exported: {problem}")
 
     def save_last(self, progress: Progress) -> None:
         """At the end of training: write the checkpoint that a run cannot end without, unless it is there.
@@ -136,14 +136,26 @@ class Saver:
             self._failed = not self._finish(self._pending)
 
     def export_model(self) -> Path:
-        """Leave the finished model in RUN/model, and its average in RUN/model-ema; rank 0 only."""
-        self._export(self._run / "model")
-        if self._ema is not None:
-            self._export(self._run / "model-ema", ema=True)
+        """Leave the finished model in RUN/model, and its average in RUN/model-ema.
+
+        Raises:
+            UnhealthyError: the training has diverged, or the last checkpoint was damaged since.
+        """
+        if problem := self._export("model") or (self._ema is not None and self._export("model-ema", ema=True)):
+            raise UnhealthyError(f"there is no model to leave: {problem}")
         return self._run / "model"
 
-    def _export(self, output: Path, ema: bool = False) -> None:
-        """Make a Hugging Face folder of the checkpoint at `saved_step`; rank 0 only."""
+    def _export(self, name: str, ema: bool = False) -> str | None:
+        """Make RUN/NAME, a Hugging Face folder, of the checkpoint at `saved_step`; why that cannot be, if it cannot."""
+        problem = None
+        if dist.get_rank() == 0:
+            try:
+                self._write_model(self._run / name, ema)
+            except PretrainError as error:
+                problem = str(error)
+        return gather_objects(problem)[0]  # all go on alike, and none before it is there
+
+    def _write_model(self, output: Path, ema: bool) -> None:
         # not the newest on disk: a run that went back, or passed over damaged checkpoints, has later ones
         checkpoint = find_checkpoint(checkpoint_folder(self._run) / step_name(self.saved_step), self._trusted)
         output.parent.mkdir(exist_ok=True)
@@ -177,7 +189,7 @@ class Saver:
         if names := sorted({name for share in shares for name in share}):
             newest = newest_complete(self._run)
             raise UnhealthyError(
-                f"after step {step} weights are infinite or NaN ({', '.join(names[:3])}): lower optim.lr. Nothing was "
+                f"after step {step} {name_non_finite(names)}: lower optim.lr. Nothing was "
                 + (f"saved; {newest.path} stands" if newest else "saved, and there is no checkpoint from before")
             )
 

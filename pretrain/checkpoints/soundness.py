@@ -87,16 +87,10 @@ def _foreign(path: Path, what: str) -> Problem:
     )
 
 
-def non_finite_error(path: Path, names: list[str]) -> PretrainError:
-    """What to say of a checkpoint whose weights `names` are not finite."""
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return PretrainError(
-        Problem(
-            str(path),
-            wrong=f"has weights that are infinite or NaN ({shown}): the training diverged",
-            fix="take an earlier checkpoint, and train on with a lower optim.lr",
-        )
-    )
+def diverged(path: Path, found: str) -> PretrainError:
+    """What to say of a checkpoint that is of no use."""
+    fix = "take an earlier checkpoint, and train on with a lower optim.lr"
+    return PretrainError(Problem(str(path), wrong=f"is of a training that diverged: {found}", fix=fix))
 
 
 def check_sound(checkpoint: Checkpoint) -> None:

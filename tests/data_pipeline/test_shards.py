@@ -135,7 +135,7 @@ def test_special_ids_that_are_not_the_tokenizers_are_a_vocabulary_mismatch(broke
 def test_hashes_that_are_none_are_refused(broken):
     for wrong in ("", "../../etc/passwd", 7, None, "G" * 64):
         _edit(broken, lambda content: content["splits"]["train"]["shards"][1].update(sha256=wrong))  # noqa: B023
-        with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        with pytest.raises(DataError, match=r"manifest\.json (is damaged|has .* as the sha256)"):
             Manifest.load(broken)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...errors import DataError
-from .lines import json_lines, json_reason
+from .lines import json_lines, json_reason, row_decoder
 from .malformed import RowCheck
 from .slices import Slice
 
@@ -36,7 +36,7 @@ def _array(rows: Iterable[tuple[int, bytes]], check: RowCheck) -> Iterator[tuple
         return
     first = True
     try:
-        for number, start, end, row in _elements(text):
+        for number, start, end, row in _elements(text, row_decoder(check.column)):
             if _NOT_UTF8.search(text, start, end):
                 check.malformed(number, "not_utf8", "a row begins that is no UTF-8")
             elif not isinstance(row, dict):
@@ -53,15 +53,14 @@ def _array(rows: Iterable[tuple[int, bytes]], check: RowCheck) -> Iterator[tuple
         check.malformed_rest(error.lineno, "not_json", f"no JSON: {json_reason(error)}", behind)
 
 
-def _elements(text: str) -> Iterator[tuple[int, int, int, Any]]:
+def _elements(text: str, decoder: json.JSONDecoder) -> Iterator[tuple[int, int, int, Any]]:
     """(line, start, end, value) of each element of the array that a text is; JSONDecodeError where it is none."""
-    decode = json.JSONDecoder().raw_decode
     number, counted = 1, 0
     at = _behind_space(text, text.index("[") + 1)
     closed = text.startswith("]", at)
     while not closed:
         try:
-            value, end = decode(text, at)
+            value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError:
             raise
         except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without end

@@ -50,7 +50,7 @@ def json_lines(rows: Iterable[tuple[int, bytes]], part: Slice, check: RowCheck) 
 
     Only the first row of the file must have it.
     """
-    first = part.first == 0
+    first, decode = part.first == 0, row_decoder(check.column).decode
     for number, (position, line) in enumerate(rows, 1):
         if part.last != WHOLE and position >= part.last:
             return
@@ -60,7 +60,7 @@ def json_lines(rows: Iterable[tuple[int, bytes]], part: Slice, check: RowCheck) 
             check.malformed(number, "nul_byte", "a NUL byte")
             continue
         try:
-            row = json.loads(line.decode())
+            row = decode(line.decode())
         except UnicodeDecodeError as error:
             check.malformed(number, "not_utf8", f"no UTF-8: {error.reason} at byte {error.start + 1}")
             continue
@@ -74,6 +74,18 @@ def json_lines(rows: Iterable[tuple[int, bytes]], part: Slice, check: RowCheck) 
             check.has_column(list(row))
             first = False
         yield number, row.get(check.column)
+
+
+def row_decoder(column: str) -> json.JSONDecoder:
+    """A decoder for rows; ValueError for an object that has the text column twice, of which others take the last."""
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(pairs)
+        if len(row) < len(pairs) and [name for name, _ in pairs].count(column) > 1:
+            raise ValueError(f"there is more than one {column!r}")
+        return row
+
+    return json.JSONDecoder(object_pairs_hook=build)
 
 
 def json_reason(error: Exception) -> str:

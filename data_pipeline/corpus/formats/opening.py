@@ -34,7 +34,7 @@ def reading(path: str) -> Iterator[None]:
         if _WINDOW_TOO_LARGE in reason:
             name = path.rsplit("/", 1)[-1]
             fix = f"recompress it with a window of at most 128 MiB: `zstd -dc --long=31 {name} | zstd -o new-{name}`"
-        if is_url(path) and not isinstance(error, FileNotFoundError | PermissionError | ValueError | EOFError):
+        elif is_url(path) and not isinstance(error, FileNotFoundError | PermissionError | ValueError | EOFError):
             raise UnfinishedError(Problem(repr(path), wrong=wrong, fix="check the network, then run again")) from error
         raise DataError(Problem(repr(path), wrong=wrong, fix=fix)) from error
 

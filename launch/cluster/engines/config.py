@@ -3,10 +3,11 @@
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from data_pipeline import Problem, number_problems
+from data_pipeline import Problem, hide_credentials, number_problems
 
 from .deepspeed import DeepSpeedConfig
 from .kubernetes import KubernetesConfig
@@ -15,13 +16,38 @@ from .slurm import SlurmConfig
 from .torchrun import TorchrunConfig
 
 ENGINES = ("slurm", "torchrun", "deepspeed", "kubernetes", "skypilot")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 IN_AN_IMAGE = ("kubernetes", "skypilot")
 """Engines whose nodes have their own files: nothing of this machine is there."""
+
+
+_ASSIGNMENT = re.compile(
+    r"\w*(?:TOKEN|PASSWORD|PASSWD|SECRET|_KEY|CREDENTIALS?)\w*=[\"']?(?![$\"'\s;&]|$)", re.IGNORECASE
+)
+
+
+def _holds_secret(script: str) -> bool:
+    """Whether shell has a URL with credentials, a token, or a variable of such a name set to a plain value."""
+    return bool(hide_credentials(script) != script or _ASSIGNMENT.search(script))
+
+
+def _text_problems(config: Any, above: str = "") -> list[Problem]:
+    """Fields with line ends or other control characters, with which a value would become lines of a script."""
+    found = []
+    for name, value in vars(config).items():
+        if is_dataclass(value):
+            found += _text_problems(value, f"{above}{name}.")
+        elif isinstance(value, str) and _CONTROL.search(value):
+            found.append(Problem(f"{above}{name}", repr(value), "must be one line, without control characters"))
+    return found
 
 
 @dataclass
 class LaunchConfig:
     """Write the script that starts a job on an engine, with the values filled in, and submit it."""
+
+    WITHOUT_CREDENTIALS: ClassVar = ("setup",)
+    """Fields whose URLs are used as they stand: credentials cannot be taken out of them, only refused."""
 
     engine: str
     """slurm, torchrun, deepspeed, kubernetes or skypilot."""
@@ -99,9 +125,14 @@ class LaunchConfig:
                     "name", repr(self.name), "must be 1 to 40 lower-case letters, digits and -, as Kubernetes wants it"
                 )
             )
-        for name in ("config", "data", "output", "options", "interface", "setup"):
-            if "\n" in (getattr(self, name) or ""):
-                found.append(Problem(name, wrong="must be one line"))
+        found += _text_problems(self)
+        if self.setup is not None and _holds_secret(self.setup):
+            fix = "have it in the environment or a credentials file of the nodes"
+            found.append(
+                Problem("setup", wrong="holds a password or token, and scripts are written and shown", fix=fix)
+            )
+        if self.interface is not None and not re.fullmatch(r"[\w.@:^=,-]+", self.interface):
+            found.append(Problem("interface", repr(self.interface), "must be the name of a network interface"))
         try:
             words = shlex.split(self.options)
             if self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words):

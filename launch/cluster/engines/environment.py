@@ -28,6 +28,7 @@ def _variables(interface: str | None, gpus_per_node: int) -> Iterable[Variable]:
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1", "else survivors of a lost first node keep its store's address"
     )
     yield Variable("PYTHONUNBUFFERED", "1", "the last lines of a rank that is killed are in the log")
+    yield Variable("PYTHONSAFEPATH", "1", "else Python finds what lies in the folder: a deepspeed/, a json.py")
     if interface is not None:
         yield Variable("GLOO_SOCKET_IFNAME", interface, "else gloo takes the address that the host's name resolves to")
     if gpus_per_node:

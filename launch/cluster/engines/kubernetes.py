@@ -43,6 +43,8 @@ class KubernetesConfig:
             for field in ("volume", "namespace")
             if not re.fullmatch(name, getattr(self, field))
         ]
+        if not re.fullmatch(r"[A-Za-z0-9][\w./:@-]*", self.image):
+            found.append(Problem("kubernetes.image", repr(self.image), "must be an image: HOST/NAME:TAG"))
         if self.cpus < 1:
             found.append(Problem("kubernetes.cpus", self.cpus, "must be at least 1"))
         if not re.fullmatch(r"\d+(\.\d+)?([KMGT]i?)?", self.memory):

@@ -1,5 +1,6 @@
 """SkyPilot: nodes rented from a cloud, replaced by themselves when they are taken away."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,13 @@ class SkyPilotConfig:
     template = "pretrain.yaml"
 
     def problems(self, nodes: int) -> list[Problem]:
-        """None: the clouds are SkyPilot's to check."""
-        return []
+        """Which clouds have these is SkyPilot's to check."""
+        wrong = "must be a name: letters, digits and . _ : - only"
+        return [
+            Problem(f"skypilot.{name}", repr(getattr(self, name)), wrong)
+            for name in ("gpu", "bucket")
+            if not re.fullmatch(r"[A-Za-z0-9][\w.:-]*", getattr(self, name))
+        ]
 
     def submit(self, script: Path) -> str:
         """Start a managed job, which SkyPilot restarts when its nodes are taken away."""

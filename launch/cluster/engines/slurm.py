@@ -45,6 +45,11 @@ class SlurmConfig:
             found.append(
                 Problem("slurm.stop_seconds", self.stop_seconds, "must be at least 60: Slurm looks once a minute")
             )
+        found += [
+            Problem(f"slurm.{name}", repr(getattr(self, name)), "must be a name: letters, digits and . _ + , - only")
+            for name in ("partition", "account")
+            if not re.fullmatch(r"[\w.+,-]*", getattr(self, name) or "")
+        ]
         if self.after is not None and not re.fullmatch(r"\d+(_\d+)?", self.after):
             found.append(Problem("slurm.after", repr(self.after), "must be the id of a job"))
         return found

@@ -4,7 +4,9 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from ...tracking import SQLITE, import_mlflow, sqlite_path, without_password
+from data_pipeline import hide_credentials, with_credentials, without_credentials
+
+from ...tracking import SQLITE, import_mlflow, sqlite_path
 from .checks import Answer, Check, Facts, Site
 from .findings import Finding, fine, warning
 from .job import reach
@@ -17,7 +19,7 @@ def _mlflow(site: Site) -> Facts:
     uri = site.tracking.mlflow
     if uri is None:
         return {"store": None}
-    facts: Facts = {"store": without_password(uri)}
+    facts: Facts = {"store": without_credentials(uri)}
     scheme = uri.partition(":")[0].partition("+")[0]
     if uri.startswith(SQLITE):
         folder = existing(sqlite_path(uri).absolute().parent)
@@ -27,7 +29,7 @@ def _mlflow(site: Site) -> Facts:
         problem = reach(parts.hostname or "localhost", parts.port or _DATABASE_PORTS[scheme], until=0.0)
     else:
         problem = _ask(uri, site.tracking.experiment)
-    return facts | {"problem": problem.replace(uri, facts["store"])}
+    return facts | {"problem": hide_credentials(problem)}
 
 
 def _ask(uri: str, experiment: str) -> str:
@@ -36,7 +38,7 @@ def _ask(uri: str, experiment: str) -> str:
     from mlflow import MlflowClient
 
     try:
-        MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
+        MlflowClient(tracking_uri=with_credentials(uri)).get_experiment_by_name(experiment)
     except Exception as error:  # whatever MLflow or the network come up with
         parts = urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -53,7 +55,7 @@ def _judge_mlflow(answers: Sequence[Answer], site: Site) -> list[Finding]:
     if problem := answer.facts["problem"]:
         fix = (
             "start the server, correct --tracking.mlflow, or train without it: metrics.jsonl has everything, and "
-            "`acn track sync RUN` sends it later"
+            "`acn track sync RUN --tracking.mlflow URI` sends it later"
         )
         return [warning("mlflow", where, f"{store} does not answer ({problem})", fix)]
     return [fine("mlflow", where, f"{store} answers" if "sqlite" not in store else f"{store} can be written")]

@@ -28,6 +28,7 @@ set -u
 setup || exit 1
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # else survivors of a lost first node keep its store's address
 export PYTHONUNBUFFERED=1  # the last lines of a rank that is killed are in the log
+export PYTHONSAFEPATH=1  # else Python finds what lies in the folder: a deepspeed/, a json.py
 export GLOO_SOCKET_IFNAME=eth0  # else gloo takes the address that the host's name resolves to
 export NCCL_SOCKET_IFNAME=eth0  # else NCCL takes the first interface that is up
 export NCCL_DEBUG=WARN  # errors of the network name their cause; INFO says which links are used

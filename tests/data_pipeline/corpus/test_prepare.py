@@ -193,7 +193,7 @@ def test_skipped_rows_are_counted_in_the_manifest_by_cause_and_told(corpus, tmp_
 def test_a_source_without_a_sound_row_is_an_error_even_when_skipping(corpus, tmp_path):
     (corpus / "b.txt").write_bytes("the river\n\nhouse".encode("utf-16-le"))
     files = CorpusConfig([f"{corpus}/train.jsonl", f"{corpus}/b.txt"], malformed="skip")
-    with pytest.raises(DataError, match=r"b\.txt' holds no documents"):
+    with pytest.raises(DataError, match=r"b\.txt' holds no documents \(all its rows are malformed\)"):
         prepare_corpus(_config(corpus, tmp_path / "out", corpus=files), _quiet)
     with pytest.raises(DataError, match=r"corpus\.malformed=ignore is unknown: use stop or skip"):
         prepare_corpus(_config(corpus, tmp_path / "out", corpus=replace(files, malformed="ignore")), _quiet)

@@ -82,7 +82,7 @@ def test_brackets_that_could_mean_two_things_are_refused(tmp_path):
 
 def test_what_can_be_read_once_only_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.jsonl")
-    assert "is no regular file" in str(Source(f"{tmp_path}/a.jsonl").problems()[0])
+    assert "is neither a regular file nor a folder" in str(Source(f"{tmp_path}/a.jsonl").problems()[0])
     (tmp_path / "b.jsonl").symlink_to("nowhere")
     assert "matches no file" in str(Source(f"{tmp_path}/b.jsonl").problems()[0])
 

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerControl, TrainerState
 
 from eval import EvalError, FinetuneConfig, TaskResults, find_task, load_task, read_results, run_suite
-from eval.glue.finetune import encode
+from eval.glue.encoding import encode
 from eval.progress import ProgressCallback
 from modeling import parameters_by_depth
 

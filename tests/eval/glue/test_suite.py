@@ -327,11 +327,11 @@ def test_any_other_data_set_by_naming_its_columns(
     ("change", "rows", "message"),
     [
         ({"label_column": "sort"}, ["a\tx", "b\ty"], "no column sort; it has text, kind"),
-        ({}, ["a\tx", "b\tz"], "split dev: the training split has no label z"),
+        ({}, ["a\tx", "b\tz"], r"split dev: kind z is unknown \(dev\.tsv, line 3\): the training split has x, y"),
         ({}, [], "it is empty|no label|cannot be read"),
         ({"text_columns": "a,b,c"}, ["a\tx"], "name one column, or two"),
         ({"label_column": "text"}, ["a\tx"], "is a text column too"),
-        ({"regression": True}, ["a\tx", "b\ty"], "label is string: give numbers"),
+        ({"regression": True}, ["a\tx", "b\ty"], r"train\.tsv, line 2: kind is 'x': give numbers"),
         ({"path": "absent"}, ["a\tx"], "absent cannot be loaded from the Hub"),
     ],
 )

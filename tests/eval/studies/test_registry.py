@@ -44,6 +44,7 @@ def _check_contract(content: dict[str, Any], name: str, folder: Path) -> None:
     assert all(len(row) == columns for row in content["table"]["rows"])
     assert content["table"]["rows"]
     assert content["notes"]
+    assert {task: cut["texts"] for task, cut in content["truncation"].items()} == content["examples"]
 
 
 def test_every_study_of_a_fine_tuned_model_keeps_the_contract(

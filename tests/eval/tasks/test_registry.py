@@ -134,12 +134,12 @@ GOOD_SST2 = {"sentence": ["a", "b"], "label": [0, 1]}
     [
         ({"text": ["a"], "label": [0]}, r"no column sentence; it has text, label"),
         ({"sentence": ["a"], "target": [0]}, r"no column label; it has sentence, target"),
-        ({"sentence": ["a", "b"], "label": [0, 2]}, r"labels reach from 0 to 2.*0\.\.1"),
-        ({"sentence": ["a"], "label": [-1]}, r"labels reach from -1 to -1"),
-        ({"sentence": ["a"], "label": [0.5]}, r"label is double: give integers"),
+        ({"sentence": ["a", "b"], "label": [0, 2]}, r"label 2 is unknown.*negative, positive, or 0\.\.1"),
+        ({"sentence": ["a", "b"], "label": [0, -1]}, r"column label has 1 empty"),
         ({"sentence": ["a", None], "label": [0, 1]}, r"column sentence has 1 empty"),
+        ({"sentence": ["", "b", " \n\u200b"], "label": [0, 1, 0]}, r"column sentence has 2 empty.*row 0"),
         ({"sentence": ["a", "b"], "label": [0, None]}, r"column label has 1 empty"),
-        ({"sentence": [1, 2], "label": [0, 1]}, r"column sentence is int64: give strings"),
+        ({"sentence": [1, 2], "label": [0, 1]}, r"column sentence is int .*row 0.*: give strings"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -183,7 +183,10 @@ def test_regression_labels_must_be_finite_numbers(tmp_path: Path, save_split: Sa
     ("columns", "message"),
     [
         ({"text": ["a"], "label": [0]}, "has the columns text, label"),
-        ({"sentence": ["a"], "label": ["x"]}, r"give integers 0\.\.n-1"),
+        (
+            {"sentence": ["a"], "label": [0.5]},
+            r"row 0.*label is 0\.5, which is neither.*give integers 0\.\.n-1 or names",
+        ),
         ({"sentence": ["a"], "label": [0]}, "single class"),
     ],
 )

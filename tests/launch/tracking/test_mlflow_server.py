@@ -141,8 +141,10 @@ def test_a_hanging_server_delays_the_end_by_the_stated_time_and_sync_sends_the_r
     assert time.monotonic() - began < 3
     server.signal(signal.SIGCONT)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    assert cli.main(["track", "sync", str(run)]) == 2, "a server that only the run names"
+    assert f"--tracking.mlflow {server.uri}" in capsys.readouterr().err
     for _ in range(2):
-        assert cli.main(["track", "sync", str(run)]) == 0
+        assert cli.main(["track", "sync", str(run), "--tracking.mlflow", server.uri]) == 0
         assert server.uri in capsys.readouterr().out
         assert_all_there_once(server, "hung", 20)
     (found,) = runs_of(server, "hung")

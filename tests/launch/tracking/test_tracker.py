@@ -98,7 +98,8 @@ def test_the_first_run_makes_the_database(sqlite_config: TrackingConfig, client)
 def test_mlflow_has_parameters_curves_figures_tags_and_the_parent(
     tmp_path: Path, sqlite_config: TrackingConfig, client
 ) -> None:
-    figure = tmp_path / "depth.png"
+    (tmp_path / "run").mkdir()
+    figure = tmp_path / "run" / "depth.png"
     figure.write_bytes(b"not really a picture")
     params = {"optimizer": {"lr": 0.001, "betas": [0.9, 0.98]}, "long": "x" * 600}
     params |= {f"p{i}": i for i in range(230)}  # more than one batch takes

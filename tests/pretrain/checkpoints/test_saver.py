@@ -1,5 +1,6 @@
 """When a checkpoint is written and what of it is exported, with a plain object for an engine."""
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -79,6 +80,21 @@ def test_a_checkpoint_is_written_every_so_many_steps_and_exported_on_some(build_
     run = tmp_path / "run"
     assert names(checkpoint_folder(run)) == [f"step-000000{step}" for step in (2, 4, 6, 8)]
     assert names(run / "models") == ["step-0000004", "step-0000008"]
+
+
+def test_a_model_that_computes_no_numbers_is_not_exported(build_saver, engine, lines, tmp_path):
+    """Its weights are finite: those of a rate of 1e30."""
+    saver = build_saver(every=1, export_every=1)
+    with torch.no_grad():
+        for weight in engine.module.parameters():
+            weight.copy_(torch.randn_like(weight) * 1e30)
+    train(saver, range(1, 3))
+    assert names(checkpoint_folder(tmp_path / "run")) == ["step-0000001", "step-0000002"]
+    warning = "WARNING: the model at step 2 was not exported: .*it answers with infinities or NaN"
+    assert re.search(warning, "\n".join(lines))
+    with pytest.raises(UnhealthyError, match="there is no model to leave: "):
+        saver.export_model()
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
 def test_one_that_failed_is_written_again_at_the_next_logging_step(build_saver, engine, lines, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ GOOD = {
 }
 UTF16_LINES = 'id,text\n1,one\n2,"two"\n'
 
-CASES = [  # file, content, line of the first fault, what is said of it, texts without such rows, counts
+CASES: list[Any] = [  # file, content, line of the first fault, what is said of it, texts without such rows, counts
     ("long.csv", "id,text\n1,one\n2,two, three\n3,four\n", 3, "3 fields where the header has 2", ["one", "four"],
      {"too_many_fields": 1}),
     ("short.csv", "id,text\n1,one\n5\n3,four\n", 3, "1 field where the header has 2", ["one", "four"],
@@ -44,6 +45,10 @@ CASES = [  # file, content, line of the first fault, what is said of it, texts w
     ("object.jsonl", '{"text": "one"}\n["two"]\n7\n', 2, "no JSON object", ["one"], {"no_object": 2}),
     ("digits.jsonl", '{"text": "one"}\n{"n": ' + "9" * 5000 + "}\n", 2, "no JSON", ["one"], {"not_json": 1}),
     ("deep.jsonl", '{"text": "one"}\n' + "[" * 10**5 + "\n", 2, "no JSON", ["one"], {"not_json": 1}),
+    ("twice.jsonl", '{"text": "one"}\n{"text": "a", "text": "b"}\n', 2, "more than one 'text'", ["one"],
+     {"not_json": 1}),
+    ("twice.json", '[{"text": "one"},\n{"text": "a", "text": "b"}]', 2, "more than one 'text'", ["one"],
+     {"not_json": 1}),
     ("latin.jsonl", b'{"text": "one"}\n{"text": "\xe9"}\n', 2, "no UTF-8", ["one"], {"not_utf8": 1}),
     ("cesu.jsonl", b'{"text": "one"}\n{"text": "\xed\xa0\xbd"}\n', 2, "no UTF-8", ["one"], {"not_utf8": 1}),
     ("nul.jsonl", '{"text": "one"}\n{"text": "t\0wo"}\n', 2, "a NUL byte", ["one"], {"nul_byte": 1}),
@@ -130,6 +135,7 @@ SOUND = [
     ("separators.jsonl", '{"text": "a\u2028b\x85c\x1dd"}\n'.replace("\x1d", "\\u001d"), ["a\u2028b\x85c\x1dd"]),
     ("none.jsonl", '{"text": null}\n{"id": 1}\n', [None, None]),
     ("dates.jsonl", '{"text": "2024-01-01"}\n{"text": "12:30"}\n', ["2024-01-01", "12:30"]),
+    ("other-twice.jsonl", '{"text": "one", "id": 1, "id": 2, "meta": {"a": "text"}}\n', ["one"]),
     ("bom.json", '\ufeff[{"text": "one"}]', ["one"]),
     ("ends.json", '\n\r\n  [\n {"text": "one"},\n\n{"text": "two"} ]\n\n', ["one", "two"]),
     ("bom-ends.json", '\ufeff\n[{"text": "one"}]\n', ["one"]),
