@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,17 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def _fail_within(out: Path) -> None:
-    with new_folder(out) as folder:
+def _fill(path: Path, meanwhile: Callable[[], object]) -> None:
+    with new_folder(path) as folder:
         (folder / "b").touch()
-        raise ZeroDivisionError
-
-
-def _be_overtaken(out: Path) -> None:
-    with new_folder(out) as folder:
-        (folder / "a").touch()
-        out.mkdir()
-        (out / "theirs").touch()
+        meanwhile()
 
 
 def test_two_writers_of_one_place_do_not_meet(tmp_path):
     with new_folder(tmp_path / "out") as first:
         (first / "a").touch()
         with pytest.raises(ZeroDivisionError):
-            _fail_within(tmp_path / "out")
+            _fill(tmp_path / "out", lambda: 1 // 0)
         assert names(first) == ["a"], "the clean-up of the second left the first alone"
     assert names(tmp_path / "out") == ["a"]
     with new_file(tmp_path / "file") as one, new_file(tmp_path / "file") as other:
@@ -41,8 +35,12 @@ def test_two_writers_of_one_place_do_not_meet(tmp_path):
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
+    def appear() -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").touch()
+
     with pytest.raises(OSError, match="not empty"):
-        _be_overtaken(tmp_path / "out")
+        _fill(tmp_path / "out", appear)
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["theirs"]
 
