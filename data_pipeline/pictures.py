@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .filesystem import new_file
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# a dollar in the name of a run or a task is a dollar: neither matplotlib's mathematics nor LaTeX may read it
-_STYLE: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False, "svg.fonttype": "path"}
 _METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 
 _failed: set[Path] = set()
@@ -39,7 +37,9 @@ def save_picture(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        with rc_context({**_STYLE, "svg.hashsalt": path.stem}):
+        # a dollar in the name of a run or a task is a dollar: neither matplotlib's mathematics nor LaTeX may read it
+        plain = rc_context({"text.parse_math": False, "text.usetex": False})
+        with plain, rc_context({"svg.fonttype": "path", "svg.hashsalt": path.stem}):
             figure = Figure(figsize=size, layout="constrained")
             FigureCanvasAgg(figure)
             draw(figure)
