@@ -158,9 +158,9 @@ def test_every_verb_from_the_text_to_the_published_model(hunt, server, monkeypat
         hunt.run("preflight", "--config", "acn-tiny", "--data", data, *remote, *away, "--output", "run", *TINY,
                  "--preflight.scratch_gb", "0.01", "--json", "preflight.json", "--steps", "4", code=0)  # fmt: skip
         run = ("pretrain", "--output", "run", *TINY, *remote, "--checkpoint.every", "2")
-        hunt.run(*run, "--data", data, *away, "--nproc_per_node", "2", "--stop_after_hours", "0.0001", code=75)
+        hunt.run(*run, "--data", data, *away, "--nproc_per_node", "2", "--stop_after_hours", "1e-9", code=75)
     # a later command has the credentials from the variable of its option, whatever the configuration says
-    hunt.run("pretrain", "--config", "run/config.yaml", *LOCAL, ACN_PRETRAIN__DATA=data)
+    hunt.run("pretrain", "--config", "run/config.yaml", "--stop_after_hours", "null", *LOCAL, ACN_PRETRAIN__DATA=data)
     hunt.run("glue", "--model", "run/model", "--glue_dir", "glue", "--tasks", "cats", "--output", "tuned", *LOCAL)
     hunt.run("study", "lesion", "--model", "tuned/cats", "--glue_dir", "glue", "--output", "studies", *LOCAL)
     hunt.run("compress", "--model", "tuned/cats", "--depth", "1", "--output", "small", *LOCAL)
