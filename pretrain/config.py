@@ -1,5 +1,6 @@
 """The configuration of a pretraining run, and what can be known to be wrong with it without torch."""
 
+import glob
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -269,8 +270,8 @@ def data_problems(data: str) -> list[Problem]:
 
 
 def _output_problems(output: Path) -> list[Problem]:
-    if any(character in str(output) for character in "*?["):  # its converters would find no file of a checkpoint
-        return [Problem("output", output, "is a pattern to DeepSpeed", "choose a name without *, ? and [")]
+    if glob.has_magic(str(output)):  # DeepSpeed would not find its own checkpoints there, when the run ends or goes on
+        return [Problem("output", output, "has a sign of file name patterns in it", "choose a path without * ? [")]
     if not output.exists() or (output / "config.yaml").exists() or not _has_files(output):
         return []
     return [

@@ -49,7 +49,7 @@ def test_all_problems_are_reported_together(tiny_run):
         ({"offload": OffloadConfig(optimizer="nvme")}, 1, "offload.nvme_path is missing"),
         ({"checkpoint": CheckpointConfig(every=10, keep_every=15)}, 1, "keep_every=15 must be a multiple"),
         ({"health": HealthConfig(spike=-1.0)}, 1, "health.spike=-1.0 must be above 0"),
-        ({"output": "runs[2]/a"}, 1, r"output=runs\[2\]/a is a pattern to DeepSpeed"),
+        ({"output": "runs[2]/a"}, 1, r"output=runs\[2\]/a has a sign of file name patterns"),
         ({"stop_after_hours": 0.0}, 1, "stop_after_hours=0.0 must be above 0"),
     ],
 )
