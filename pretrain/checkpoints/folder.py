@@ -136,7 +136,7 @@ def checkpoint_around(path: Path) -> Path | None:
 
     Whatever is added to a checkpoint makes it one that does not count.
     """
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # unlike `resolve`, links in a circle are no error here
     for folder in (real, *real.parents):
         run = folder.parent
         is_of_run = folder == checkpoint_folder(run) and ((run / ENGINE_CONFIG).is_file() or marked_folders(run))
