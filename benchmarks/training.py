@@ -145,7 +145,8 @@ def _leave(job: Job, found: Any) -> int:
     if dist.get_rank() == 0:
         (Path(job.folder) / "found.json").write_text(json.dumps(found))
     dist.barrier()
-    dist.destroy_process_group()
+    # the group is not destroyed: DDP's reducer would take it along when it goes, and torch then waits, holding Python's
+    # lock, for gloo threads that may want that lock
     return 0
 
 

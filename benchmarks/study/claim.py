@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import TaskResults, TrialResults, read_json
+from data_pipeline import parse_record
+from eval import Speed, TaskResults, TrialResults, read_json
 from eval.glue import aggregate_seeds
 from eval.report import StudyResults, parse_study
 from pretrain.observe import Curves
@@ -110,7 +111,8 @@ class Claim:
             return None
         together = aggregate_seeds(trials, trials[0].tolerance)
         seeds, speed = [trial.seed for trial in trials], found[0]["result"].get("speed")
-        return TaskResults(**vars(trials[0]), seeds=seeds, aggregate=together, speed=speed or None)
+        measured = parse_record(Speed, speed) if speed else None
+        return TaskResults(**vars(trials[0]), seeds=seeds, aggregate=together, speed=measured)
 
     def cut_depths(self, arm: Arm, task: str, longer: int = 1) -> dict[int, int]:
         """The cut depth of every run by its seed (see `scores`)."""

@@ -110,7 +110,9 @@ def test_the_installed_packages_are_the_wheel_s_and_the_decoys_would_be_found(ru
     code, out = run(str(programs / "python"), "-P", "-c", where)
     assert code == 0
     assert all(Path(file).is_relative_to(programs.parent) for file in out.split()), out
-    unsafe = subprocess.run([programs / "python", "-m", "launch.cli"], cwd=folder, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [programs / "python", "-m", "launch.cli"]
+    unsafe = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert "of the working directory was imported" in unsafe.stderr, "without -P the folder comes first"
 
 
