@@ -234,7 +234,16 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or (isinstance(hint, type) and isinstance(value, hint))
+    if hint is Any:
+        return _is_finite(value)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a JSON value of any kind holds neither NaN nor infinity."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _build(hint: Any, value: Any) -> Any:

@@ -76,7 +76,6 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: after help (0), and for a mistake in the words themselves (2).
     """
     argv = sys.argv[1:] if argv is None else argv
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started from here looks for modules in the working folder
     guard_streams()
     try:
         code = _main(argv)

@@ -1,12 +1,14 @@
 """Everything that can be known to be wrong with a run before it starts, reported together."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import is_flash_attn_2_available
 
-from data_pipeline import DataError, Problem, path_inside
+from data_pipeline import DataError, OutputLock, Problem, path_inside
 from data_pipeline.stream import TokenStream, world_problems
 from modeling import AcnConfig
 
@@ -20,9 +22,12 @@ from .checkpoints import (
     newest_complete,
 )
 from .config import PretrainConfig, data_problems, plain_problems
-from .engine import precision_problems, resolve_precision
+from .engine import gather_objects, precision_problems, resolve_precision
 from .errors import PretrainError
 from .optim import CONVERTIBLE
+
+PATIENCE_SECONDS = 90.0
+"""How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""
 
 
 def check_run(config: PretrainConfig, world_size: int) -> None:
@@ -40,6 +45,25 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
             found += _data_problems(config, world_size)
     if found:
         raise PretrainError(*found)
+
+
+def hold_folder(run: Path, say: Callable[[str], None]) -> OutputLock | None:
+    """Hold the run's folder, on rank 0. A collective.
+
+    Raises:
+        DataError: on all ranks; another job holds it for longer than its last checkpoint can take, or it cannot be
+            written.
+    """
+    lock, problem = None, None
+    if dist.get_rank() == 0:
+        try:
+            lock = OutputLock(run, patience=PATIENCE_SECONDS, say=say)
+        except DataError as error:
+            problem = error
+    problem = gather_objects(problem)[0]
+    if problem is not None:
+        raise problem
+    return lock
 
 
 def _folder_problems(run: Path) -> list[Problem]:

@@ -4,7 +4,6 @@ What is not the loop has a place of its own: `recovery` (steps that are not fini
 (saving, loading, exporting), `observe` (measuring and showing), `engine` (DeepSpeed), `budget` (batches and rates).
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,31 +12,18 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data_pipeline import DataError, OutputLock, write_text
 from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
-from .check import check_run, first_progress
-from .checkpoints import (
-    ENGINE_CONFIG,
-    Checkpoint,
-    Origin,
-    Progress,
-    Saver,
-    find_origin,
-    keep_tokenizer,
-    load_checkpoint,
-    newest_sound,
-    start_over,
-)
+from .check import check_run, first_progress, hold_folder
+from .checkpoints import Checkpoint, Origin, Progress, Saver, find_start, load_checkpoint
 from .config import PretrainConfig
 from .engine import (
     build_engine,
     build_model,
     clips_outside,
     first_rank_value,
-    gather_objects,
     gradient_norm,
     init_distributed,
     model_inputs,
@@ -52,9 +38,6 @@ from .recovery import Recovery, poison
 from .stop import StopRequest, reason
 from .validate import held_out_batches, validate_depths
 from .watchdog import Watchdog
-
-PATIENCE_SECONDS = 90.0
-"""How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""
 
 
 def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], console: Console) -> bool:
@@ -107,16 +90,12 @@ class Training:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.is_main = self.rank == 0
         # before checkpoints are looked for: the job before this one may still be writing its last
-        self._lock = self._hold_folder()
+        self._lock = hold_folder(self.folder, console.say)
         self.stream = TokenStream(config.data, config.stream, config.masking, self.rank, self.world_size)
         self.progress = first = first_progress(config, self.stream, self.world_size)
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
         self.recovery = Recovery(config.health, self.folder, self.say, config.trust_checkpoint)
-        resumed = newest_sound(self.folder, self.say, trusted=config.trust_checkpoint)
-        origin = None
-        if resumed is None:
-            start_over(self.folder, config.checkpoint, self.say)
-            origin = find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
+        resumed, origin = find_start(config, self.say)
         model = build_model(config, first.model)
         if origin is not None:
             origin.give_weights(model)
@@ -132,22 +111,8 @@ class Training:
         self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
         self.clock = TrainingClock(self.progress.seconds)
         if self.is_main:
-            write_text(self.folder / ENGINE_CONFIG, json.dumps(self.engine.config, indent=1))
-            keep_tokenizer(self.folder, self.stream.folder)
+            self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
-
-    def _hold_folder(self) -> OutputLock | None:
-        """Hold the run's folder, on rank 0; what is in the way there, all ranks raise. A collective."""
-        lock, problem = None, None
-        if self.is_main:
-            try:
-                lock = OutputLock(self.folder, patience=PATIENCE_SECONDS, say=self.console.say)
-            except DataError as error:
-                problem = error
-        problem = gather_objects(problem)[0]
-        if problem is not None:
-            raise problem
-        return lock
 
     def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
         """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""

@@ -1,7 +1,6 @@
 from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint
 from .folder import (
-    ENGINE_CONFIG,
     MARKER,
     Checkpoint,
     Progress,
@@ -12,14 +11,13 @@ from .folder import (
     step_name,
     step_of,
 )
-from .origin import Origin, differences, find_origin
+from .origin import Origin, differences, find_origin, find_start
 from .resize import load_checkpoint
-from .run_tokenizer import find_tokenizer, keep_tokenizer, tokenizer_folder
+from .run_tokenizer import find_tokenizer, tokenizer_folder
 from .saver import Saver
-from .soundness import damaged_problem, newest_sound, start_over
+from .soundness import damaged_problem, newest_sound
 
 __all__ = [
-    "ENGINE_CONFIG",
     "MARKER",
     "Checkpoint",
     "CheckpointConfig",
@@ -32,13 +30,12 @@ __all__ = [
     "export_checkpoint",
     "find_checkpoint",
     "find_origin",
+    "find_start",
     "find_tokenizer",
-    "keep_tokenizer",
     "load_checkpoint",
     "marked_folders",
     "newest_complete",
     "newest_sound",
-    "start_over",
     "step_folders",
     "step_name",
     "step_of",

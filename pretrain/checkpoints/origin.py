@@ -1,15 +1,17 @@
 """What a new run starts from: nothing, the weights of another run, or all of another run's state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline import Problem
 from modeling import AcnForMaskedLM
 
+from ..config import PretrainConfig
 from ..errors import PretrainError
 from .export import find_checkpoint, load_weights
 from .folder import Checkpoint, Progress
-from .soundness import check_together
+from .soundness import check_together, newest_sound, start_over
 
 
 @dataclass
@@ -53,6 +55,20 @@ class Origin:
         check_together(self.checkpoint)
         if not self.branch:
             load_weights(model, self.checkpoint)
+
+
+def find_start(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Checkpoint | None, Origin | None]:
+    """The sound checkpoint that a run goes on from, or what a new one starts from; at most one. A collective.
+
+    Raises:
+        PretrainError: none of the checkpoints that the run has is sound, or there is none where it is to start from.
+    """
+    run = Path(config.output)
+    resumed = newest_sound(run, say, trusted=config.trust_checkpoint)
+    if resumed is not None:
+        return resumed, None
+    start_over(run, config.checkpoint, say)
+    return None, find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
 
 
 def find_origin(branch_from: str | None, init_from: str | None, trusted: bool) -> Origin | None:

@@ -4,6 +4,7 @@ The disk may refuse at any time. A run then trains on with the checkpoints it ha
 step; only at its end, when what would be lost cannot be trained again, is a refusal an error.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from data_pipeline import file_sha256
+from data_pipeline import file_sha256, write_text
 from modeling import name_non_finite
 
 from ..config import PretrainConfig
@@ -24,6 +25,7 @@ from ..optim import Ema
 from .config import CheckpointConfig
 from .export import export_checkpoint, find_checkpoint
 from .folder import (
+    ENGINE_CONFIG,
     MARKER,
     Progress,
     checkpoint_folder,
@@ -34,7 +36,7 @@ from .folder import (
     step_of,
     write_marker,
 )
-from .run_tokenizer import tokenizer_folder
+from .run_tokenizer import keep_tokenizer, tokenizer_folder
 
 # What DeepSpeed asks of a checkpoint that may be converted for another number of ranks (its universal checkpoints).
 CLIENT_STATE = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
@@ -85,6 +87,11 @@ class Saver:
         self._failed = False  # the last checkpoint; the same on all ranks
         self.saved_step = 0
         """Steps done in the newest state that is on disk, or on its way there."""
+
+    def keep_beside(self) -> None:
+        """Write what checkpoints cannot do without into the run: DeepSpeed's settings, the tokenizer. For rank 0."""
+        write_text(self._run / ENGINE_CONFIG, json.dumps(self._engine.config, indent=1))
+        keep_tokenizer(self._run, self._data)
 
     @property
     def busy(self) -> bool:
