@@ -49,7 +49,6 @@ class Shard:
         return [row_group_blocks] * full + [rest] * (rest > 0)
 
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD_TYPES = get_type_hints(Shard)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import save_depth_figure, seeds_curve
-from eval.report import StudyCurve, StudyPoint, StudyResults, save_comparison
+from eval.report import StudyCurve, StudyPoint, StudyResults, StudyTable, save_comparison
 from pretrain.observe import HEATMAPS, draw_side_by_side, rows_of
 
 from .claim import Claim, mean_and_deviation
@@ -61,7 +61,10 @@ def _draw_losses(claim: Claim, path: Path) -> None:
                 ]
                 curves.append(StudyCurve(metric, "million tokens", y_label, points, None))
             seeds = [run.seed for run in runs]
-            study = StudyResults("pretraining", "", arm.connectivity, "", seeds, curves, [], [], "", path)
+            study = StudyResults(
+                study="pretraining", model="", connectivity=arm.connectivity, task="", seeds=seeds, curves=curves,
+                table=StudyTable([], []), path=path,
+            )  # fmt: skip
             lines.append((study, label(arm, longer)))
     save_comparison(path, lines, "Pretraining")
 

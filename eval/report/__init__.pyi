@@ -2,7 +2,7 @@ from .config import ReportConfig
 from .report import write_report
 from .sections import Run, depth_table, paper_table, study_table
 from .study_figures import save_comparison
-from .study_file import STUDY_FILE, StudyCurve, StudyPoint, StudyResults, parse_study
+from .study_file import STUDY_FILE, StudyCurve, StudyPoint, StudyResults, StudyTable, parse_study
 from .tables import Table, format_cell, mean_and_std
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "StudyCurve",
     "StudyPoint",
     "StudyResults",
+    "StudyTable",
     "Table",
     "depth_table",
     "format_cell",

@@ -134,13 +134,13 @@ def recut_table(task: str, runs: Sequence[Run]) -> Table | None:
 
 def study_table(name: str, studies: Sequence[tuple[StudyResults, str]]) -> Table | None:
     """The tables of one study of several models under each other, the run in front."""
-    columns = list(dict.fromkeys(column for study, _ in studies for column in study.columns))
+    columns = list(dict.fromkeys(column for study, _ in studies for column in study.table.columns))
     if not columns:
         return None
     rows: list[list[Any]] = []
     for study, run in studies:
-        for row in study.rows:
-            cells: Mapping[str, Any] = dict(zip(study.columns, row, strict=True))
+        for row in study.table.rows:
+            cells: Mapping[str, Any] = dict(zip(study.table.columns, row, strict=True))
             seeds = " ".join(map(str, study.seeds)) or None
             rows.append([run, study.connectivity, study.task, *(cells.get(column) for column in columns), seeds])
     return Table(f"study-{name}", f"{name}", ["run", "connectivity", "data", *columns, "seeds"], rows)

@@ -33,29 +33,14 @@ class StudyCurve:
 
 
 @dataclass(frozen=True)
-class StudyResults:
-    """One study of one model."""
+class StudyTable:
+    """Numbers side by side; each row has a cell for each column."""
 
-    study: str
-    model: str
-    connectivity: str
-    task: str
-    seeds: list[int]
-    curves: list[StudyCurve]
-    columns: list[str]
-    rows: list[list[Any]]
-    notes: str
-    path: Path
-    """The folder it was read from."""
-
-
-@dataclass(frozen=True)
-class _StudyTable:
     columns: list[str]
     rows: list[list[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _StudyFile:
     """study.json, as far as the report looks at it."""
 
@@ -65,8 +50,16 @@ class _StudyFile:
     task: str
     seeds: list[int]
     curves: list[StudyCurve]
-    table: _StudyTable
+    table: StudyTable
     notes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResults(_StudyFile):
+    """One study of one model."""
+
+    path: Path
+    """The folder it was read from."""
 
 
 def read_study(path: Path) -> StudyResults:
@@ -92,15 +85,4 @@ def parse_study(value: Any, path: Path) -> StudyResults:
             raise ValueError(f"study {file.study[:80]!r} {wrong}")
     except ValueError as error:
         raise EvalError(f"{path} is not a study ({error}): run `acn study` again or leave its folder out") from error
-    return StudyResults(
-        study=file.study,
-        model=file.model,
-        connectivity=file.connectivity,
-        task=file.task,
-        seeds=file.seeds,
-        curves=file.curves,
-        columns=file.table.columns,
-        rows=file.table.rows,
-        notes=file.notes,
-        path=path.parent,
-    )
+    return StudyResults(**vars(file), path=path.parent)
