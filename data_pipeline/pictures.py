@@ -60,11 +60,17 @@ def as_label(name: str) -> str:
 
 
 def _label_plainly(figure: "Figure") -> None:
-    """Have logarithmic axes write 100 and 1e+06: matplotlib writes powers as mathematics."""
-    from matplotlib.ticker import LogFormatter, NullFormatter
+    """Have logarithmic axes write 0.01, 100 and 1e+06: matplotlib writes powers as mathematics."""
+    from matplotlib.ticker import LogFormatter
+
+    class PlainFormatter(LogFormatter):
+        """The ticks that matplotlib would label, also those between powers of ten where an axis spans few."""
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
 
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if axis.get_scale() == "log":
-                axis.set_major_formatter(LogFormatter())
-                axis.set_minor_formatter(NullFormatter())
+                axis.set_major_formatter(PlainFormatter())
+                axis.set_minor_formatter(PlainFormatter())

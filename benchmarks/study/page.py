@@ -22,6 +22,8 @@ from .tables import shown
 
 COMMITTED = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+OPENING = COMMITTED / "opening.md"
+"""What the committed studies show together, by hand: the page of these begins with it."""
 FIGURES = Path("figures") / "results"
 
 GAP_NOTE = """Tokens are those of the first validation at or below the loss, interpolated. The faster of two runs passes
@@ -32,14 +34,15 @@ slower one of more is compared with the faster one of fewer above, if their fina
 
 TOLD = ("failed", "stopped")
 
-INTRODUCTION = """# Results: ACN against its residual twin
+TITLE = "# Results: ACN against its residual twin\n"
+INTRODUCTION = """## How this page is made
 
 Written by `python -m benchmarks.study.page` from `benchmarks/results/claim-*.json`, which have every raw score; how a
 study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in how they start (*plain*:
 weights from normal(0.02); *identity*: the identity added to the query, key, value and output projections; others:
 `benchmarks/study/budgets.py`), and in nothing else but the learning rate, where a budget has a grid to choose each
 arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`; only the remarks
-are written by hand.
+and what stands above this section are written by hand.
 """
 
 
@@ -67,14 +70,16 @@ def _write(paths: Sequence[Path], output: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for picture in pictures(claim):
             picture.draw(folder / picture.file)
-    output.write_text(render(claims), encoding="utf-8")
+    opening = OPENING.read_text(encoding="utf-8") if paths == committed() else ""
+    output.write_text(render(claims, opening), encoding="utf-8")
     print(f"{output}")
     return 0
 
 
-def render(claims: Sequence[Claim]) -> str:
-    """The whole page in Markdown."""
-    return "\n".join([INTRODUCTION, *(line for claim in claims for line in _claim(claim))]).rstrip() + "\n"
+def render(claims: Sequence[Claim], opening: str = "") -> str:
+    """The whole page in Markdown, with what is said by hand at its head."""
+    head = [TITLE, *([opening] if opening else []), INTRODUCTION]
+    return "\n".join([*head, *(line for claim in claims for line in _claim(claim))]).rstrip() + "\n"
 
 
 def pictures(claim: Claim) -> list[Picture]:

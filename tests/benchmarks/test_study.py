@@ -614,7 +614,9 @@ def test_the_committed_page_is_the_one_that_its_files_give():
     paths = page.committed()
     if not paths:
         pytest.skip("no claim-*.json is committed yet")
-    assert page.PAGE.read_text() == page.render([Claim.read(path) for path in paths])
+    opening = page.OPENING.read_text()
+    assert page.PAGE.read_text() == page.render([Claim.read(path) for path in paths], opening)
+    assert opening in page.PAGE.read_text().split("\n## ")[0]
 
 
 def test_twins_are_residual_with_the_same_initialisation():
