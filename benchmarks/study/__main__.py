@@ -24,7 +24,7 @@ from .records import claim_home
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, or continue, the study of a budget. Exit code 0: done, 1: a cell failed, 2: a mistake, 75: goes on."""
+    """Run, or continue, the study of a budget. Exit code 0: done, 1: a job failed, 2: a mistake, 75: goes on."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description=package.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=math.inf, help="stop this call after them; go on with the next"
     )
     parser.add_argument("--total_minutes", type=float, help="whole time of the study instead of the budget's")
-    parser.add_argument("--only", choices=KINDS, help="cells of this kind only")
+    parser.add_argument("--only", choices=KINDS, help="jobs of this kind only")
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
@@ -45,15 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=("fp32", "bf16"),
         help="of pretraining instead of acn pretrain's choice: bf16 is faster on CPUs with AMX",
     )
-    parser.add_argument("--jobs", type=int, help="cells side by side instead of the budget's number")
-    parser.add_argument("--plan", action="store_true", help="show the cells and estimates; run nothing")
+    parser.add_argument("--jobs", type=int, help="jobs side by side instead of the budget's number")
+    parser.add_argument("--plan", action="store_true", help="show the jobs and estimates; run nothing")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     return reported("study", lambda: _run(args))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C: the cell that runs is asked to stop, and its time is recorded."""
+    """As Ctrl-C: the job that runs is asked to stop, and its time is recorded."""
     raise KeyboardInterrupt
 
 
@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
     threads = max(1, (os.cpu_count() or 1) // budget.jobs)
     study = Study(budget, home, plan(budget, tasks), Processes(threads))
     if args.plan:
-        print("state    estimate  up to here  cell", *study.lines(), sep="\n")
+        print("state    estimate  up to here  job", *study.lines(), sep="\n")
         return 0
     code = study.run(args.minutes * 60, args.only)
     print(f"results: {args.output / CLAIM_FILE}")

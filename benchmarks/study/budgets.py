@@ -48,7 +48,7 @@ IDENTITY, PLAIN = ((Arm("acn", variant), Arm("residual", variant)) for variant i
 
 @dataclass(frozen=True)
 class Speeds:
-    """What the first estimates rest on; finished cells of a kind replace them."""
+    """What the first estimates rest on; finished jobs of a kind replace them."""
 
     start: float
     """Seconds until a verb has imported everything."""
@@ -66,7 +66,7 @@ class Budget:
 
     name: str
     minutes: float
-    """Time of all cells together."""
+    """Time of all jobs together."""
     groups: tuple[tuple[Arm, ...], ...]
     """Arms in order of importance; those of a group are compared, and none is begun before all are paid for."""
     seeds: tuple[int, ...]
@@ -109,7 +109,7 @@ class Budget:
     speeds: Speeds
     seq_length: int = 128
     jobs: int = 1
-    """Cells that run side by side; on a CPU two with one rank each are faster than one with two."""
+    """Jobs that run side by side; on a CPU two with one rank each are faster than one with two."""
     longer: int | None = None
     """The first group's arms are also trained on so many times the tokens, to compare at equal loss (paper: 2)."""
     first_tasks: int = 2

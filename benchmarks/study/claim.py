@@ -53,32 +53,34 @@ class Claim:
     """Of the file, without its suffix."""
     budget: dict[str, Any]
     machine: dict[str, Any]
-    cells: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
     remarks: str = ""
     """What a person wrote beside it, in a file of the same name ending in .md: likely causes, and what is left open."""
 
     @classmethod
     def read(cls, path: Path) -> "Claim":
         """Raises EvalError where it cannot be read."""
-        beside = path.with_suffix(".md")
-        return cls(path.stem, **read_json(path), remarks=beside.read_text() if beside.is_file() else "")
+        beside, content = path.with_suffix(".md"), read_json(path)
+        remarks = beside.read_text() if beside.is_file() else ""
+        # the file has the word that jobs had in version 0.1
+        return cls(path.stem, content["budget"], content["machine"], jobs=content["cells"], remarks=remarks)
 
     def done(self, kind: str, **wanted: Any) -> Iterator[dict[str, Any]]:
-        """The finished cells of a kind with these values."""
-        for cell in self.cells:
+        """The finished jobs of a kind with these values."""
+        for job in self.jobs:
             asked = {"kind": kind, "status": "done", **wanted}
-            if all(cell.get(name) == value for name, value in asked.items()):
-                yield cell
+            if all(job.get(name) == value for name, value in asked.items()):
+                yield job
 
     @property
     def corpus(self) -> dict[str, Any] | None:
         """The baseline, and what the corpus is; None where it was not prepared."""
-        return next((cell["result"] for cell in self.done("corpus")), None)
+        return next((job["result"] for job in self.done("corpus")), None)
 
     @property
     def arms(self) -> list[Arm]:
         """Those with a finished pretraining, in order of importance."""
-        return list(dict.fromkeys(_arm(cell) for cell in self.done("pretrain")))
+        return list(dict.fromkeys(_arm(job) for job in self.done("pretrain")))
 
     @property
     def pairs(self) -> list[tuple[Arm, Arm]]:
@@ -94,18 +96,18 @@ class Claim:
     @property
     def tasks(self) -> list[str]:
         """Those that something was fine-tuned on, in order of importance."""
-        return list(dict.fromkeys(cell["task"] for cell in self.done("finetune")))
+        return list(dict.fromkeys(job["task"] for job in self.done("finetune")))
 
     def scores(self, arm: Arm, task: str, longer: int = 1) -> TaskResults | None:
         """All runs of an arm on a task (pretraining seeds x fine-tuning seeds) as one result; None without any."""
         found = list(self.done("finetune", **vars(arm), task=task, longer=longer))
         trials = [
-            # a claim's file has no folders: the model is the cell that made it
+            # a claim's file has no folders: the model is the job that made it
             TrialResults.from_json(
-                trial | {"model": cell["name"], "seed": cell["seed"] * _SEEDS + trial["seed"]}, Path(self.name)
+                trial | {"model": job["name"], "seed": job["seed"] * _SEEDS + trial["seed"]}, Path(self.name)
             )
-            for cell in found
-            for trial in cell["result"]["seeds"]
+            for job in found
+            for trial in job["result"]["seeds"]
         ]
         if not trials:
             return None
@@ -128,22 +130,22 @@ class Claim:
         return {seed: one["full_score"] - one["depth_scores"][depth] for seed, one in tuned}
 
     def _finetunings(self, arm: Arm, task: str, longer: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        for cell in self.done("finetune", **vars(arm), task=task, longer=longer):
-            for one in cell["result"]["seeds"]:
-                yield cell["seed"] * _SEEDS + one["seed"], one
+        for job in self.done("finetune", **vars(arm), task=task, longer=longer):
+            for one in job["result"]["seeds"]:
+                yield job["seed"] * _SEEDS + one["seed"], one
 
     def studies(self) -> dict[tuple[str, str], list[tuple[StudyResults, str]]]:
         """(study, task): each arm's, with the arm's name."""
         found: dict[tuple[str, str], list[tuple[StudyResults, str]]] = {}
-        for cell in self.done("study"):
-            for name, content in cell["result"].items():
-                study = parse_study(content, Path(cell["name"]))
-                found.setdefault((name, cell["task"]), []).append((study, _arm(cell).name))
+        for job in self.done("study"):
+            for name, content in job["result"].items():
+                study = parse_study(content, Path(job["name"]))
+                found.setdefault((name, job["task"]), []).append((study, _arm(job).name))
         return found
 
 
-def _arm(cell: dict[str, Any]) -> Arm:
-    return Arm(cell["connectivity"], cell["variant"])
+def _arm(job: dict[str, Any]) -> Arm:
+    return Arm(job["connectivity"], job["variant"])
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:

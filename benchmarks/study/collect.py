@@ -1,4 +1,4 @@
-"""What is kept of a cell: every raw score, in the form that claim.json has."""
+"""What is kept of a job: every raw score, in the form that claim.json has."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pretrain.observe import Curves, read_metrics
 
 from .commands import STUDIES, Home
 from .corpus import baseline
-from .plan import Cell
+from .plan import Job
 
 _KEPT_PREFIXES = ("validation/", "probe/gradient_norm_layer_", "probe/direct_share_layer_", "train/loss")
 _KEPT_RESULTS = ("task", "metric", "seed", "connectivity", "full_score", "depth_scores", "cut_depth", "tolerance",
@@ -18,21 +18,21 @@ _KEPT_RESULTS = ("task", "metric", "seed", "connectivity", "full_score", "depth_
 _KEPT_TRAINING = ("learning_rate", "epochs", "batch_size", "samples", "steps", "seconds", "device")
 
 
-def collect(cell: Cell, home: Home) -> dict[str, Any]:
-    """The result of a cell whose commands have ended well.
+def collect(job: Job, home: Home) -> dict[str, Any]:
+    """The result of a job whose commands have ended well.
 
     Raises:
         OSError, KeyError, EvalError, DataError: they left something else behind than they should have.
     """
-    output = home.output(cell.name)
-    if cell.kind == "corpus":
+    output = home.output(job.name)
+    if job.kind == "corpus":
         return baseline(home.tokens)
-    if cell.kind == "rate":
+    if job.kind == "rate":
         return {"validation_loss": last(read_metrics(output)["validation/loss"])}
-    if cell.kind == "pretrain":
+    if job.kind == "pretrain":
         return _pretraining(output)
-    if cell.kind == "finetune":
-        return _finetuning(output / str(cell.task))
+    if job.kind == "finetune":
+        return _finetuning(output / str(job.task))
     return {name: _study(output / name) for name in STUDIES.split(",")}
 
 

@@ -1,4 +1,4 @@
-"""What a cell runs: commands that a user could type."""
+"""What a job runs: commands that a user could type."""
 
 import sys
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from launch.demo import TASKS as DOCUMENTATION_TASKS
 
 from .budgets import Budget
-from .plan import Cell
+from .plan import Job
 
 ACN = (sys.executable, "-m", "launch.cli")
 STUDIES = "early_exit,pruning,noise"
@@ -42,51 +42,51 @@ class Home:
         return str(self.text / "tasks") if cut_from_documentation else str(self.glue_dir)
 
     def folder(self, name: str) -> Path:
-        """Of the cell of this name."""
+        """Of the job of this name."""
         return self.path / "cells" / name
 
     def output(self, name: str) -> Path:
-        """What the cell's verb writes."""
+        """What the job's verb writes."""
         return self.folder(name) / "run"
 
-    def pretrained(self, cell: Cell) -> Path:
+    def pretrained(self, job: Job) -> Path:
         """The run that a fine-tuning or a study is of."""
-        return self.output(Cell("pretrain", cell.arm, cell.seed, longer=cell.longer).name)
+        return self.output(Job("pretrain", job.arm, job.seed, longer=job.longer).name)
 
-    def finetuned(self, cell: Cell) -> Path:
-        """The task folder that `acn glue` wrote for the model and task of `cell`."""
-        tuned = Cell("finetune", cell.arm, cell.seed, longer=cell.longer, task=cell.task)
-        return self.output(tuned.name) / str(cell.task)
+    def finetuned(self, job: Job) -> Path:
+        """The task folder that `acn glue` wrote for the model and task of `job`."""
+        tuned = Job("finetune", job.arm, job.seed, longer=job.longer, task=job.task)
+        return self.output(tuned.name) / str(job.task)
 
 
-def commands(budget: Budget, cell: Cell, home: Home, rate: float | None, hours: float | None) -> list[list[str]]:
-    """The commands of a cell, one after the other.
+def commands(budget: Budget, job: Job, home: Home, rate: float | None, hours: float | None) -> list[list[str]]:
+    """The commands of a job, one after the other.
 
     Args:
         rate: peak learning rate of a pretraining.
         hours: a pretraining stops after them, to be continued.
     """
-    if cell.kind == "corpus":
+    if job.kind == "corpus":
         return _corpus(budget, home)
-    if cell.kind in ("rate", "pretrain"):
+    if job.kind in ("rate", "pretrain"):
         assert rate is not None
-        return [[*ACN, "pretrain", *_flags(pretrain_options(budget, cell, home, rate, hours))]]
-    shared = {"output": home.output(cell.name), "glue_dir": home.task_data(cell.task), "tracking.mlflow": None}
-    if cell.kind == "study":
-        options = {"model": home.finetuned(cell), **shared}
+        return [[*ACN, "pretrain", *_flags(pretrain_options(budget, job, home, rate, hours))]]
+    shared = {"output": home.output(job.name), "glue_dir": home.task_data(job.task), "tracking.mlflow": None}
+    if job.kind == "study":
+        options = {"model": home.finetuned(job), **shared}
         return [[*ACN, "study", STUDIES, *_flags(options), *budget.study_options]]
-    return [[*ACN, "glue", *_flags({"model": home.pretrained(cell) / "model", **_finetuning(budget, cell), **shared})]]
+    return [[*ACN, "glue", *_flags({"model": home.pretrained(job) / "model", **_finetuning(budget, job), **shared})]]
 
 
-def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours: float | None) -> dict[str, Any]:
+def pretrain_options(budget: Budget, job: Job, home: Home, rate: float, hours: float | None) -> dict[str, Any]:
     """Of `acn pretrain`: between arms only connectivity, initialisation and learning rate differ."""
-    assert cell.arm is not None
-    trying = cell.kind == "rate"
-    steps = budget.steps(budget.rate_tokens if trying else budget.tokens * cell.longer)
+    assert job.arm is not None
+    trying = job.kind == "rate"
+    steps = budget.steps(budget.rate_tokens if trying else budget.tokens * job.longer)
     every = steps if trying else max(1, steps // budget.validations)
     options: dict[str, Any] = {
         "data": home.tokens,
-        "output": home.output(cell.name),
+        "output": home.output(job.name),
         "model.hidden_size": budget.hidden,
         "model.num_hidden_layers": budget.layers,
         "model.num_attention_heads": budget.heads,
@@ -99,8 +99,8 @@ def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours:
         "precision": budget.precision,
         "optim.lr": rate,
         "schedule.warmup_fraction": budget.warmup,
-        "seed": cell.seed,
-        "stream.seed": cell.seed,
+        "seed": job.seed,
+        "stream.seed": job.seed,
         "validation.every": every,
         "validation.blocks": budget.validation_blocks,
         "probes.every": 0 if trying else every,
@@ -110,13 +110,13 @@ def pretrain_options(budget: Budget, cell: Cell, home: Home, rate: float, hours:
         "nproc_per_node": budget.ranks,
         "tracking.mlflow": None,
     }
-    options |= cell.arm.options
+    options |= job.arm.options
     return options | ({"stop_after_hours": hours} if hours is not None else {})
 
 
-def _finetuning(budget: Budget, cell: Cell) -> dict[str, Any]:
+def _finetuning(budget: Budget, job: Job) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "tasks": cell.task,
+        "tasks": job.task,
         "seeds": ",".join(map(str, budget.finetune_seeds)),
         "max_train_samples": budget.train_examples,
         "max_eval_samples": budget.eval_examples,

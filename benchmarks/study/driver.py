@@ -1,4 +1,4 @@
-"""Running a plan: cell after cell, each once, within the budget's time and that of this call."""
+"""Running a plan: job after job, each once, within the budget's time and that of this call."""
 
 import json
 import platform
@@ -22,13 +22,13 @@ from pretrain import EXIT_STOPPED
 from .budgets import Budget
 from .collect import collect
 from .commands import Home, commands
-from .plan import Cell, Kind
+from .plan import Job, Kind
 from .process import OUT_OF_TIME
 from .records import Record, choose_rate, estimate, read_record, write_record
 
 CLAIM_FILE = "claim.json"
 LEAST_SECONDS = 60.0
-"""A cell that can be continued is not begun for less."""
+"""A job that can be continued is not begun for less."""
 RESUMABLE = ("pretrain", "finetune", "study")
 
 
@@ -48,43 +48,43 @@ class Study:
 
     budget: Budget
     home: Home
-    cells: list[Cell]
+    jobs: list[Job]
     processes: Execute
-    collect: Callable[[Cell, Home], dict[str, Any]] = collect
+    collect: Callable[[Job, Home], dict[str, Any]] = collect
     records: dict[str, Record] = field(default_factory=dict)
-    waiting: list[Cell] = field(default_factory=list)
-    """Cells that this call may still begin."""
+    waiting: list[Job] = field(default_factory=list)
+    """Jobs that this call may still begin."""
     running: dict[str, float] = field(default_factory=dict)
-    """Names of the cells that run now, with their estimates in seconds."""
+    """Names of the jobs that run now, with their estimates in seconds."""
     out_of_time: bool = False
 
     def __post_init__(self) -> None:
-        self.records = {cell.name: read_record(self.home, cell) for cell in self.cells}
+        self.records = {job.name: read_record(self.home, job) for job in self.jobs}
 
     def run(self, seconds: float, only: Kind | None = None) -> int:
-        """Run what is not done; the exit code: 0, 1 when a cell failed, 75 when time ran out with cells left.
+        """Run what is not done; the exit code: 0, 1 when a job failed, 75 when time ran out with jobs left.
 
-        As many cells as `budget.jobs` run side by side, each once those that it needs are done.
+        As many jobs as `budget.jobs` run side by side, each once those that it needs are done.
 
         Args:
             seconds: of this call.
-            only: cells of this kind only.
+            only: jobs of this kind only.
         """
         deadline = time.monotonic() + seconds
         self.waiting = [
-            cell for cell in self.cells
-            if self.records[cell.name].status != "done" and (only is None or cell.kind == only)
+            job for job in self.jobs
+            if self.records[job.name].status != "done" and (only is None or job.kind == only)
         ]  # fmt: skip
         self.out_of_time = False
-        attempts: dict[Future[None], Cell] = {}
+        attempts: dict[Future[None], Job] = {}
         with ThreadPoolExecutor(self.budget.jobs) as pool:
             try:
                 while True:
-                    while len(attempts) < self.budget.jobs and (cell := self._next(deadline)) is not None:
-                        self._say(cell)
+                    while len(attempts) < self.budget.jobs and (job := self._next(deadline)) is not None:
+                        self._say(job)
                         left = min(deadline - time.monotonic(), self._budget_left())
-                        self.running[cell.name] = self._estimate(cell)
-                        attempts[pool.submit(self._attempt, cell, left)] = cell
+                        self.running[job.name] = self._estimate(job)
+                        attempts[pool.submit(self._attempt, job, left)] = job
                     if not attempts:
                         break
                     for attempt in wait(attempts, return_when=FIRST_COMPLETED).done:
@@ -97,29 +97,29 @@ class Study:
             return 1
         return EXIT_STOPPED if self.out_of_time else 0
 
-    def _next(self, deadline: float) -> Cell | None:
-        """The first cell that can be begun now, taken from those that wait; None where there is none."""
-        for cell in list(self.waiting):
-            if {*cell.after} & {*self.running, *(one.name for one in self.waiting)}:
+    def _next(self, deadline: float) -> Job | None:
+        """The first job that can be begun now, taken from those that wait; None where there is none."""
+        for job in list(self.waiting):
+            if {*job.after} & {*self.running, *(one.name for one in self.waiting)}:
                 continue
-            left, expected = deadline - time.monotonic(), self._estimate(cell)
-            if why := self._obstacle(cell):
-                self._keep(cell, self.records[cell.name], why)
-            elif left < (min(expected, LEAST_SECONDS) if cell.kind in RESUMABLE else expected):
+            left, expected = deadline - time.monotonic(), self._estimate(job)
+            if why := self._obstacle(job):
+                self._keep(job, self.records[job.name], why)
+            elif left < (min(expected, LEAST_SECONDS) if job.kind in RESUMABLE else expected):
                 self._stop()
                 return None
             else:
-                self.waiting.remove(cell)
-                return cell
-            self.waiting.remove(cell)
+                self.waiting.remove(job)
+                return job
+            self.waiting.remove(job)
         return None
 
-    def _end(self, cell: Cell, attempt: Future[None], deadline: float) -> None:
+    def _end(self, job: Job, attempt: Future[None], deadline: float) -> None:
         """What follows an attempt."""
-        del self.running[cell.name]
+        del self.running[job.name]
         attempt.result()  # raises what the attempt raised
         self.write_claim()
-        if self.records[cell.name].status == "stopped" and deadline - time.monotonic() < LEAST_SECONDS:
+        if self.records[job.name].status == "stopped" and deadline - time.monotonic() < LEAST_SECONDS:
             self._stop()
 
     def _stop(self) -> None:
@@ -127,24 +127,24 @@ class Study:
         self.out_of_time = True
         self.waiting = []
 
-    def _attempt(self, cell: Cell, seconds: float) -> None:
-        """One attempt at a cell; its record tells how it ended."""
+    def _attempt(self, job: Job, seconds: float) -> None:
+        """One attempt at a job; its record tells how it ended."""
         started = time.monotonic()
-        record = self.records[cell.name]
-        record.rate = self._rate(cell)
-        log = self.home.folder(cell.name) / "log.txt"
-        hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if cell.kind == "pretrain" else None
-        lines = commands(self.budget, cell, self.home, record.rate, hours)
-        record.commands = [self._shown(line) for line in commands(self.budget, cell, self.home, record.rate, None)]
+        record = self.records[job.name]
+        record.rate = self._rate(job)
+        log = self.home.folder(job.name) / "log.txt"
+        hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if job.kind == "pretrain" else None
+        lines = commands(self.budget, job, self.home, record.rate, hours)
+        record.commands = [self._shown(line) for line in commands(self.budget, job, self.home, record.rate, None)]
         code = OUT_OF_TIME
         try:
             code = self._execute_all(lines, log, started + seconds)
         finally:  # whatever ends it leaves a record of the time that was spent
-            record.status, record.why = self._outcome(cell, record, code)
+            record.status, record.why = self._outcome(job, record, code)
             record.seconds = round(record.seconds + time.monotonic() - started, 1)
-            write_record(self.home, cell, record)
+            write_record(self.home, job, record)
         print(
-            f"{cell.name}: {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}",
+            f"{job.name}: {record.status} after {duration(record.seconds)}{record.why and ': ' + record.why}",
             flush=True,
         )
 
@@ -155,96 +155,96 @@ class Study:
                 return code
         return 0
 
-    def _outcome(self, cell: Cell, record: Record, code: int) -> tuple[Any, str]:
+    def _outcome(self, job: Job, record: Record, code: int) -> tuple[Any, str]:
         if code in (EXIT_STOPPED, OUT_OF_TIME):
             return "stopped", "ended before it was finished: it goes on when the command is run again"
-        log = self.home.folder(cell.name) / "log.txt"
+        log = self.home.folder(job.name) / "log.txt"
         if code:
             return "failed", f"exit code {code}, see {self._hidden(str(log))}: {_last_line(log)}"
         try:
-            record.result = self.collect(cell, self.home)
+            record.result = self.collect(job, self.home)
         except (OSError, LookupError, ValueError) as error:
             return "failed", f"its result cannot be read: {self._hidden(repr(error))}"
         return "done", ""
 
-    def _keep(self, cell: Cell, record: Record, why: str) -> None:
-        """Remember why a cell was passed over."""
+    def _keep(self, job: Job, record: Record, why: str) -> None:
+        """Remember why a job was passed over."""
         if record.status != "failed":
             record.status = "stopped" if record.seconds else "not run"
         record.why = why
-        print(f"{cell.name}: not run: {why}", flush=True)
+        print(f"{job.name}: not run: {why}", flush=True)
 
-    def _obstacle(self, cell: Cell) -> str:
-        """Why `cell` cannot be begun, or an empty string."""
-        needed = [name for name in cell.after if self.records[name].status != "done"]
-        rates = [name for name in cell.after if name.startswith("rate/")]
+    def _obstacle(self, job: Job) -> str:
+        """Why `job` cannot be begun, or an empty string."""
+        needed = [name for name in job.after if self.records[name].status != "done"]
+        rates = [name for name in job.after if name.startswith("rate/")]
         if rates and set(needed) < set(rates):  # a diverged rate is an answer, too
             needed = [name for name in needed if self.records[name].status != "failed"]
         if needed:
             return f"it needs {', '.join(needed)}"
-        expected, left = sum(map(self._estimate, self._together(cell))), max(0.0, self._budget_left())
+        expected, left = sum(map(self._estimate, self._together(job))), max(0.0, self._budget_left())
         if expected > left:
             whole = f"{duration(left)} left of {self.budget.minutes:g} minutes"
             return f"about {duration(expected)}, twins included, do not fit the {whole}"
         return ""
 
-    def _together(self, cell: Cell) -> list[Cell]:
-        """The cells that are paid for with `cell`: half a pair of twins, or a learning rate alone, shows nothing."""
-        if cell.kind not in ("rate", "pretrain"):
-            return [cell]
-        group = next(group for group in self.budget.groups if cell.arm in group)
+    def _together(self, job: Job) -> list[Job]:
+        """The jobs that are paid for with `job`: half a pair of twins, or a learning rate alone, shows nothing."""
+        if job.kind not in ("rate", "pretrain"):
+            return [job]
+        group = next(group for group in self.budget.groups if job.arm in group)
         return [
             one
-            for one in self.cells
+            for one in self.jobs
             if one.kind in ("rate", "pretrain")
             and one.arm in group
-            and (one.seed, one.longer) == (cell.seed, cell.longer)
+            and (one.seed, one.longer) == (job.seed, job.longer)
             and self.records[one.name].status != "done"
             and one.name not in self.running
         ]
 
     def _budget_left(self) -> float:
-        """Seconds of cells, as many of which run at a time as there are jobs."""
+        """Seconds of jobs, `budget.jobs` of which run at a time."""
         used = sum(record.seconds for record in self.records.values()) + sum(self.running.values())
         return self.budget.minutes * 60 * self.budget.jobs - used
 
-    def _estimate(self, cell: Cell) -> float:
+    def _estimate(self, job: Job) -> float:
         """Seconds, less those that an interrupted attempt has had."""
-        done = {one: self.records[one.name].seconds for one in self.cells if self.records[one.name].status == "done"}
-        whole = estimate(self.budget, cell, done)
-        record = self.records[cell.name]
+        done = {one: self.records[one.name].seconds for one in self.jobs if self.records[one.name].status == "done"}
+        whole = estimate(self.budget, job, done)
+        record = self.records[job.name]
         spent = record.seconds if record.status == "stopped" else 0.0
         return max(whole - spent, self.budget.speeds.start)
 
-    def _rate(self, cell: Cell) -> float | None:
+    def _rate(self, job: Job) -> float | None:
         """A pretraining's peak learning rate: the one to try, or the best of those tried for its arm."""
-        if cell.kind != "pretrain":
-            return cell.rate
+        if job.kind != "pretrain":
+            return job.rate
         if len(self.budget.rates) == 1:
             return self.budget.rates[0]
         tried = {
             one.rate: self.records[one.name].result["validation_loss"]
-            for one in self.cells
-            if one.name in cell.after and one.rate is not None and self.records[one.name].status == "done"
+            for one in self.jobs
+            if one.name in job.after and one.rate is not None and self.records[one.name].status == "done"
         }
         return choose_rate(tried)
 
-    def _say(self, cell: Cell) -> None:
+    def _say(self, job: Job) -> None:
         used = sum(record.seconds for record in self.records.values()) / self.budget.jobs
         print(
-            f"{self.cells.index(cell) + 1}/{len(self.cells)}  {cell.name}: about {duration(self._estimate(cell))}; "
+            f"{self.jobs.index(job) + 1}/{len(self.jobs)}  {job.name}: about {duration(self._estimate(job))}; "
             f"{duration(used)} of {self.budget.minutes:g} minutes used",
             flush=True,
         )
 
     def lines(self) -> list[str]:
-        """The plan for a person: cell, state, estimate, and the time up to there of all jobs together."""
+        """The plan for a person: job, state, estimate, and the time up to there of all jobs together."""
         shown, total = [], sum(record.seconds for record in self.records.values())
-        for cell in self.cells:
-            record = self.records[cell.name]
-            expected = 0.0 if record.status == "done" else self._estimate(cell)
+        for job in self.jobs:
+            record = self.records[job.name]
+            expected = 0.0 if record.status == "done" else self._estimate(job)
             total += expected
-            shown.append(f"{record.status:8} {duration(expected):>8} {duration(total):>8}  {cell.name}")
+            shown.append(f"{record.status:8} {duration(expected):>8} {duration(total):>8}  {job.name}")
         return shown
 
     def _shown(self, command: Sequence[str]) -> str:
@@ -261,19 +261,19 @@ class Study:
         return text
 
     def write_claim(self) -> Path:
-        """OUTPUT/claim.json: every cell with its result, and what it was measured on."""
-        cells = []
-        for cell in self.cells:
-            record = self.records[cell.name]
-            arm = {} if cell.arm is None else vars(cell.arm)
-            about = {"name": cell.name, "kind": cell.kind, **arm, "seed": cell.seed, "longer": cell.longer}
-            cells.append(about | {"task": cell.task, "tried_rate": cell.rate} | vars(record))
+        """OUTPUT/claim.json: every job with its result, and what it was measured on."""
+        jobs = []
+        for job in self.jobs:
+            record = self.records[job.name]
+            arm = {} if job.arm is None else vars(job.arm)
+            about = {"name": job.name, "kind": job.kind, **arm, "seed": job.seed, "longer": job.longer}
+            jobs.append(about | {"task": job.task, "tried_rate": job.rate} | vars(record))
         budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}
         where = machine() | {"processor": _processor(), "commit": provenance_tags().get("git.commit")}
         if torch.cuda.is_available():
             where["gpu"] = torch.cuda.get_device_name()
         path = self.home.path / CLAIM_FILE
-        write_json(path, json.loads(json.dumps({"budget": budget, "machine": where, "cells": cells})))
+        write_json(path, json.loads(json.dumps({"budget": budget, "machine": where, "cells": jobs})))
         return path
 
 

@@ -94,8 +94,8 @@ def _claim(claim: Claim) -> Iterator[str]:
     """A study's part of the page."""
     budget, machine = claim.budget, claim.machine
     yield f"## Budget {budget['name']}\n"
-    variants = dict.fromkeys(cell["variant"] for cell in claim.cells if "variant" in cell)
-    tasks = dict.fromkeys(cell["task"] for cell in claim.cells if cell["task"])
+    variants = dict.fromkeys(job["variant"] for job in claim.jobs if "variant" in job)
+    tasks = dict.fromkeys(job["task"] for job in claim.jobs if job["task"])
     options = f"--variants {','.join(variants)} --tasks {','.join(tasks)}"
     if (precision := budget.get("precision", "auto")) != "auto":
         options += f" --precision {precision}"
@@ -121,9 +121,9 @@ def _claim(claim: Claim) -> Iterator[str]:
 def _what_ran(claim: Claim) -> Iterator[str]:
     yield "### What ran\n"
     yield from shown(tables.what_ran(claim))
-    yield from (f"- {cell['name']}: {cell['status']}: {cell['why']}" for cell in claim.cells if cell["status"] in TOLD)
+    yield from (f"- {job['name']}: {job['status']}: {job['why']}" for job in claim.jobs if job["status"] in TOLD)
     for kind in KINDS:
-        names = [cell["name"] for cell in claim.cells if (cell["kind"], cell["status"]) == (kind, "not run")]
+        names = [job["name"] for job in claim.jobs if (job["kind"], job["status"]) == (kind, "not run")]
         if names:
             others = f" and {len(names) - 1} more of the plan after it" if len(names) > 1 else ""
             yield f"- Not run: {names[0]}{others}."
@@ -136,7 +136,7 @@ def _pretraining(claim: Claim) -> Iterator[str]:
     yield "### Pretraining\n"
     yield from shown(tables.rates(claim))
     for arm in claim.arms:
-        tried = [cell["tried_rate"] for cell in claim.done("rate", **vars(arm))]
+        tried = [job["tried_rate"] for job in claim.done("rate", **vars(arm))]
         if claim.runs(arm) and (caution := verdicts.rate_at_the_edge(arm.name, claim.runs(arm)[0].rate, tried)):
             yield f"- {caution}"
     yield ""

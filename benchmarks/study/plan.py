@@ -1,4 +1,4 @@
-"""The cells of a budget in order of importance: pure data, the same for all arms but for what is compared."""
+"""The jobs of a budget in order of importance: pure data, the same for all arms but for what is compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KINDS: tuple[Kind, ...] = ("corpus", "rate", "pretrain", "finetune", "study")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Job:
     """One command, or a few, whose result is kept."""
 
     kind: Kind
@@ -21,16 +21,16 @@ class Cell:
     seed: int = 0
     """Of the pretraining."""
     rate: float | None = None
-    """Of a cell that tries a learning rate; other pretrainings take the arm's best."""
+    """Of a job that tries a learning rate; other pretrainings take the arm's best."""
     longer: int = 1
     """Tokens, as a multiple of the budget's."""
     task: str | None = None
     after: tuple[str, ...] = ()
-    """Cells whose results this one needs."""
+    """Jobs whose results this one needs."""
 
     @property
     def name(self) -> str:
-        """Unique in a plan; also the path of the cell's folder."""
+        """Unique in a plan; also the path of the job's folder."""
         if self.arm is None:
             return self.kind
         if self.kind == "rate":
@@ -47,27 +47,27 @@ def tasks_of(chosen: str | None, glue_dir: str | None) -> tuple[str, ...]:
     return GLUE_TASKS if glue_dir is not None else DOCUMENTATION_TASKS
 
 
-def plan(budget: Budget, tasks: Sequence[str]) -> list[Cell]:
-    """Every cell of `budget`, each after those that it needs.
+def plan(budget: Budget, tasks: Sequence[str]) -> list[Job]:
+    """Every job of `budget`, each after those that it needs.
 
     The first seed of all arms comes before the second of any, and what is trained longer right after the group that it
     is compared with. Tasks after the budget's first come when every arm of a seed has had those. Studies are of the
     first seed only.
     """
     first, further = tasks[: budget.first_tasks], tasks[budget.first_tasks :]
-    cells = [Cell("corpus")]
+    jobs = [Job("corpus")]
     for seed in budget.seeds:
         for group, longer in _sets(budget):
             studied = seed == budget.seeds[0] and longer == 1
             if studied:
-                cells += [rate for arm in group for rate in _rates(budget, arm)]
+                jobs += [rate for arm in group for rate in _rates(budget, arm)]
             runs = _pretrainings(budget, group, seed, longer)
-            cells += [*runs, *_finetunings(runs, first)]
+            jobs += [*runs, *_finetunings(runs, first)]
             if studied:
-                cells += _studies(runs, tasks[: budget.study_tasks])
+                jobs += _studies(runs, tasks[: budget.study_tasks])
         for group, longer in _sets(budget):
-            cells += _finetunings(_pretrainings(budget, group, seed, longer), further)
-    return cells
+            jobs += _finetunings(_pretrainings(budget, group, seed, longer), further)
+    return jobs
 
 
 def _sets(budget: Budget) -> list[tuple[tuple[Arm, ...], int]]:
@@ -76,42 +76,42 @@ def _sets(budget: Budget) -> list[tuple[tuple[Arm, ...], int]]:
     return sets if budget.longer is None else [sets[0], (budget.groups[0], budget.longer), *sets[1:]]
 
 
-def _rates(budget: Budget, arm: Arm) -> list[Cell]:
+def _rates(budget: Budget, arm: Arm) -> list[Job]:
     """One of each rate that may be chosen; none where there is no choice."""
     rates = budget.rates if len(budget.rates) > 1 else ()
-    return [Cell("rate", arm, budget.seeds[0], rate, after=("corpus",)) for rate in rates]
+    return [Job("rate", arm, budget.seeds[0], rate, after=("corpus",)) for rate in rates]
 
 
-def _pretrainings(budget: Budget, group: Sequence[Arm], seed: int, longer: int) -> list[Cell]:
-    cells = []
+def _pretrainings(budget: Budget, group: Sequence[Arm], seed: int, longer: int) -> list[Job]:
+    jobs = []
     for arm in group:
-        needed = ("corpus", *(cell.name for cell in _rates(budget, arm)))
-        cells.append(Cell("pretrain", arm, seed, longer=longer, after=needed))
-    return cells
+        needed = ("corpus", *(job.name for job in _rates(budget, arm)))
+        jobs.append(Job("pretrain", arm, seed, longer=longer, after=needed))
+    return jobs
 
 
-def _finetunings(runs: Sequence[Cell], tasks: Sequence[str]) -> list[Cell]:
+def _finetunings(runs: Sequence[Job], tasks: Sequence[str]) -> list[Job]:
     """Of pretrainings, task by task."""
     return [
-        Cell("finetune", run.arm, run.seed, longer=run.longer, task=task, after=(run.name,))
+        Job("finetune", run.arm, run.seed, longer=run.longer, task=task, after=(run.name,))
         for task in tasks
         for run in runs
     ]
 
 
-def _studies(runs: Sequence[Cell], tasks: Sequence[str]) -> list[Cell]:
+def _studies(runs: Sequence[Job], tasks: Sequence[str]) -> list[Job]:
     """Of the models that pretrainings were fine-tuned to, task by task."""
     tuned = _finetunings(runs, tasks)
-    return [Cell("study", one.arm, one.seed, longer=one.longer, task=one.task, after=(one.name,)) for one in tuned]
+    return [Job("study", one.arm, one.seed, longer=one.longer, task=one.task, after=(one.name,)) for one in tuned]
 
 
-def work(budget: Budget, cell: Cell) -> float:
-    """What a cell's time is proportional to: tokens, or examples; 0 where its time is taken as it is."""
-    if cell.kind == "rate":
+def work(budget: Budget, job: Job) -> float:
+    """What a job's time is proportional to: tokens, or examples; 0 where its time is taken as it is."""
+    if job.kind == "rate":
         return budget.rate_tokens
-    if cell.kind == "pretrain":
-        return budget.tokens * cell.longer
-    if cell.kind == "finetune":
+    if job.kind == "pretrain":
+        return budget.tokens * job.longer
+    if job.kind == "finetune":
         tried = len(budget.finetune_rates) if len(budget.finetune_rates) > 1 else 0
         return budget.train_examples * (budget.finetune_epochs or 3) * (len(budget.finetune_seeds) + tried)
     return 0.0

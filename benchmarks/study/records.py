@@ -1,4 +1,4 @@
-"""What is known of every cell: CELL/cell.json, written when an attempt at it ends."""
+"""What is known of every job: cells/JOB/cell.json, written when an attempt at it ends."""
 
 import statistics
 import time
@@ -12,16 +12,16 @@ from launch import LaunchError
 
 from .budgets import Budget
 from .commands import Home
-from .plan import Cell, work
+from .plan import Job, work
 
-CELL_FILE, SETTINGS_FILE = "cell.json", "study.json"
+JOB_FILE, SETTINGS_FILE = "cell.json", "study.json"  # the former as version 0.1 called it: studies go on
 
 Status = Literal["done", "failed", "stopped", "not run"]
 
 
 @dataclass
 class Record:
-    """A cell's state. `stopped`: it ran out of time and goes on where it was when it is run again."""
+    """A job's state. `stopped`: it ran out of time and goes on where it was when it is run again."""
 
     status: Status = "not run"
     why: str = ""
@@ -35,16 +35,16 @@ class Record:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-def read_record(home: Home, cell: Cell) -> Record:
-    """What there is, or a record of a cell that was not run."""
-    path = home.folder(cell.name) / CELL_FILE
+def read_record(home: Home, job: Job) -> Record:
+    """What there is, or a record of a job that was not run."""
+    path = home.folder(job.name) / JOB_FILE
     return Record(**read_json(path)) if path.is_file() else Record()
 
 
-def write_record(home: Home, cell: Cell, record: Record) -> None:
+def write_record(home: Home, job: Job, record: Record) -> None:
     """Atomically, with today's date."""
     record.date = time.strftime("%Y-%m-%d")
-    write_json(home.folder(cell.name) / CELL_FILE, asdict(record))
+    write_json(home.folder(job.name) / JOB_FILE, asdict(record))
 
 
 def claim_home(budget: Budget, home: Home, tasks: Sequence[str]) -> None:
@@ -81,23 +81,23 @@ def choose_rate(tried: Mapping[float, float]) -> float:
     return min(sorted(tried), key=lambda rate: tried[rate])
 
 
-def estimate(budget: Budget, cell: Cell, done: Mapping[Cell, float]) -> float:
-    """Seconds that `cell` will take: at the pace of the finished cells of its kind, or else of the budget's `speeds`.
+def estimate(budget: Budget, job: Job, done: Mapping[Job, float]) -> float:
+    """Seconds that `job` will take: at the pace of the finished jobs of its kind, or else of the budget's `speeds`.
 
     Args:
-        done: seconds of the cells that are finished.
+        done: seconds of the jobs that are finished.
     """
     speeds = budget.speeds
-    amount = work(budget, cell)
-    alike = {one: seconds for one, seconds in done.items() if one.kind == cell.kind}
+    amount = work(budget, job)
+    alike = {one: seconds for one, seconds in done.items() if one.kind == job.kind}
     if not amount:
         return statistics.fmean(alike.values()) if alike else speeds.start + speeds.study
-    if cell.kind == "pretrain" and not alike:
+    if job.kind == "pretrain" and not alike:
         alike = {one: seconds for one, seconds in done.items() if one.kind == "rate"}
     busy = sum(max(seconds - speeds.start, 1.0) for seconds in alike.values())
-    pace = sum(work(budget, one) for one in alike) / busy if alike else _expected_pace(budget, cell)
+    pace = sum(work(budget, one) for one in alike) / busy if alike else _expected_pace(budget, job)
     return speeds.start + amount / pace
 
 
-def _expected_pace(budget: Budget, cell: Cell) -> float:
-    return budget.speeds.examples if cell.kind == "finetune" else budget.speeds.tokens
+def _expected_pace(budget: Budget, job: Job) -> float:
+    return budget.speeds.examples if job.kind == "finetune" else budget.speeds.tokens

@@ -21,19 +21,19 @@ def shown(table: Table | None) -> list[str]:
 
 
 def what_ran(claim: Claim) -> Table:
-    """Cells by kind and state."""
-    counts = Counter((cell["kind"], cell["status"]) for cell in claim.cells)
+    """Jobs by kind and state."""
+    counts = Counter((job["kind"], job["status"]) for job in claim.jobs)
     states = ("done", "failed", "stopped", "not run")
     rows = [
         [
             kind,
             *(counts[kind, state] for state in states),
-            sum(c["seconds"] for c in claim.cells if c["kind"] == kind) / 60,
+            sum(c["seconds"] for c in claim.jobs if c["kind"] == kind) / 60,
         ]
         for kind in KINDS
         if any(counts[kind, state] for state in states)
     ]
-    return Table("cells", "Cells of the plan", ["kind", *states, "minutes"], rows)
+    return Table("jobs", "Jobs of the plan", ["kind", *states, "minutes"], rows)
 
 
 def rates(claim: Claim) -> Table | None:
@@ -42,7 +42,7 @@ def rates(claim: Claim) -> Table | None:
         return None
     rows = []
     for arm in claim.arms:
-        tried = {cell["tried_rate"]: cell["result"]["validation_loss"] for cell in claim.done("rate", **vars(arm))}
+        tried = {job["tried_rate"]: job["result"]["validation_loss"] for job in claim.done("rate", **vars(arm))}
         losses = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in sorted(tried.items()))
         rows.append([arm.name, losses, f"{claim.runs(arm, _first_length(claim, arm))[0].rate:g}"])
     tokens = claim.budget["rate_tokens"] / 1e6
@@ -52,12 +52,12 @@ def rates(claim: Claim) -> Table | None:
 
 
 def _first_length(claim: Claim, arm: Arm) -> int:
-    return min(cell["longer"] for cell in claim.done("pretrain", **vars(arm)))
+    return min(job["longer"] for job in claim.done("pretrain", **vars(arm)))
 
 
 def lengths(claim: Claim, arm: Arm) -> list[int]:
     """Multiples of the budget's tokens that an arm was trained on."""
-    return sorted({cell["longer"] for cell in claim.done("pretrain", **vars(arm))})
+    return sorted({job["longer"] for job in claim.done("pretrain", **vars(arm))})
 
 
 def label(arm: Arm, longer: int) -> str:

@@ -1,4 +1,4 @@
-"""The protocol: matched cells, each done once, within its time; a page that says what the numbers say."""
+"""The protocol: matched jobs, each done once, within its time; a page that says what the numbers say."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ from benchmarks.study.commands import Home, commands, pretrain_options
 from benchmarks.study.comparisons import best_of_each, in_short
 from benchmarks.study.curves import LossCurve, gaps
 from benchmarks.study.driver import CLAIM_FILE, Study
-from benchmarks.study.plan import Cell, plan, tasks_of
+from benchmarks.study.plan import Job, plan, tasks_of
 from benchmarks.study.process import OUT_OF_TIME, Processes
 from benchmarks.study.records import choose_rate, claim_home, estimate
 from launch.cli import read_args
@@ -37,49 +37,49 @@ TASKS = ("docsource", "docpair")
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_a_plan_is_pure_and_every_cell_comes_after_those_it_needs(budget):
-    cells = plan(budget, GLUE_TASKS)
-    assert cells == plan(budget, GLUE_TASKS)
-    names = [cell.name for cell in cells]
+    jobs = plan(budget, GLUE_TASKS)
+    assert jobs == plan(budget, GLUE_TASKS)
+    names = [job.name for job in jobs]
     assert len(set(names)) == len(names)
-    for i, cell in enumerate(cells):
-        assert set(cell.after) <= set(names[:i])
+    for i, job in enumerate(jobs):
+        assert set(job.after) <= set(names[:i])
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_arms_differ_in_nothing_but_connectivity_variant_and_rate(budget):
-    cells = [cell for cell in plan(budget, TASKS) if cell.kind == "pretrain"]
-    arms = {cell.arm for cell in cells}
+    jobs = [job for job in plan(budget, TASKS) if job.kind == "pretrain"]
+    arms = {job.arm for job in jobs}
     assert {arm.connectivity for arm in arms} == {"acn", "residual", "hybrid"}
     assert all(arm.twin in arms for arm in arms if arm.connectivity == "acn" and arm.variant != "warmup")
     told = {"model.connectivity", "output", "optim.lr", *(name for options in VARIANTS.values() for name in options)}
     for seed in budget.seeds:
-        matched = [cell for cell in cells if cell.seed == seed and cell.longer == 1]
-        assert {cell.arm for cell in matched} == arms
-        options = [pretrain_options(budget, cell, Home(Path("h")), 1e-3, None) for cell in matched]
-        assert all(cell.arm.options.items() <= one.items() for cell, one in zip(matched, options, strict=True))
+        matched = [job for job in jobs if job.seed == seed and job.longer == 1]
+        assert {job.arm for job in matched} == arms
+        options = [pretrain_options(budget, job, Home(Path("h")), 1e-3, None) for job in matched]
+        assert all(job.arm.options.items() <= one.items() for job, one in zip(matched, options, strict=True))
         rest = [{name: value for name, value in one.items() if name not in told} for one in options]
         assert all(one == rest[0] for one in rest)
         assert (rest[0]["seed"], rest[0]["stream.seed"]) == (seed, seed)
 
 
 def test_all_of_the_first_seed_comes_before_the_second():
-    seeds = [cell.seed for cell in plan(CPU, TASKS)]
+    seeds = [job.seed for job in plan(CPU, TASKS)]
     assert seeds == sorted(seeds)
     assert set(seeds) == {0, 1, 2}
 
 
 def test_both_twins_of_the_first_group_are_trained_longer_right_after_it():
-    runs = [cell for cell in plan(CPU, TASKS) if cell.kind == "pretrain" and cell.seed == 0]
+    runs = [job for job in plan(CPU, TASKS) if job.kind == "pretrain" and job.seed == 0]
     first = CPU.groups[0]
-    assert [(cell.arm, cell.longer) for cell in runs[:4]] == [
+    assert [(job.arm, job.longer) for job in runs[:4]] == [
         *((arm, 1) for arm in first),
         *((arm, 2) for arm in first),
     ]
-    assert {cell.longer for cell in runs[4:]} == {1}
+    assert {job.longer for job in runs[4:]} == {1}
 
 
 def test_every_arm_has_the_first_tasks_before_any_has_the_others():
-    tasks = [cell.task for cell in plan(CPU, ("sst2", "qnli", "qqp")) if cell.kind == "finetune" and cell.seed == 1]
+    tasks = [job.task for job in plan(CPU, ("sst2", "qnli", "qqp")) if job.kind == "finetune" and job.seed == 1]
     further = tasks.index("qqp")
     assert set(tasks[:further]) == {"sst2", "qnli"}
     assert set(tasks[further:]) == {"qqp"}
@@ -87,10 +87,10 @@ def test_every_arm_has_the_first_tasks_before_any_has_the_others():
 
 
 def test_every_arm_tries_the_same_rates_and_takes_its_best():
-    tried = {cell.arm: [] for cell in plan(SMOKE, TASKS) if cell.kind == "rate"}
-    for cell in plan(SMOKE, TASKS):
-        if cell.kind == "rate":
-            tried[cell.arm].append(cell.rate)
+    tried = {job.arm: [] for job in plan(SMOKE, TASKS) if job.kind == "rate"}
+    for job in plan(SMOKE, TASKS):
+        if job.kind == "rate":
+            tried[job.arm].append(job.rate)
     assert all(rates == list(SMOKE.rates) for rates in tried.values())
     assert len(tried) == 3
     assert choose_rate({1e-3: 5.0, 2e-3: 4.5, 4e-3: 6.0}) == 2e-3
@@ -98,17 +98,17 @@ def test_every_arm_tries_the_same_rates_and_takes_its_best():
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
-def test_the_verbs_understand_the_commands_of_every_kind_of_cell(budget, tmp_path):
+def test_the_verbs_understand_the_commands_of_every_kind_of_job(budget, tmp_path):
     home = Home(tmp_path, tokens_dir=tmp_path / "tokens" if budget.corpus_mb is None else None)
     for kind in ("corpus", "rate", "pretrain", "finetune", "study"):
-        cell = next((cell for cell in plan(budget, TASKS) if cell.kind == kind), None)
-        if cell is None:
+        job = next((job for job in plan(budget, TASKS) if job.kind == kind), None)
+        if job is None:
             assert (kind, len(budget.rates)) == ("rate", 1)  # there is nothing to choose
             continue
-        for command in commands(budget, cell, home, rate=1e-3, hours=0.5):
+        for command in commands(budget, job, home, rate=1e-3, hours=0.5):
             if command[2] == "launch.cli":
                 args = read_args(command[3], command[3:])  # raises on an unknown option
-                assert args.output == str(home.tokens if kind == "corpus" else home.output(cell.name))
+                assert args.output == str(home.tokens if kind == "corpus" else home.output(job.name))
 
 
 def test_glue_is_used_where_it_is_given():
@@ -123,7 +123,7 @@ def test_glue_is_used_where_it_is_given():
 @pytest.mark.parametrize("documentation_tasks", [True, False])
 def test_the_documentation_is_written_where_a_task_is_cut_from_it(documentation_tasks):
     home = Home(Path("h"), Path("tokens"), "glue", documentation_tasks)
-    lines = commands(SMOKE, Cell("corpus"), home, None, None)
+    lines = commands(SMOKE, Job("corpus"), home, None, None)
     assert any("benchmarks.study.corpus" in line for line in lines) == documentation_tasks
 
 
@@ -142,16 +142,16 @@ def finetuned_seed(seed, depth_scores=(0.5, 0.8, 0.9), majority=0.5):
     }  # fmt: skip
 
 
-def result_of(cell, home=None):
+def result_of(job, home=None):
     """A made-up result; acn learns a little slower than residual, and reaches its loss with twice the tokens."""
-    if cell.kind == "corpus":
+    if job.kind == "corpus":
         return {"baseline_accuracy": 0.05, "commonest_token": 7, "train_tokens": 1000, "vocabulary": 100}
-    if cell.kind == "rate":
-        return {"validation_loss": 5 + cell.rate}
-    if cell.kind == "pretrain":
-        slow = (0.2 if cell.arm.connectivity == "acn" else 0.0) - 0.2 * (cell.longer - 1)
+    if job.kind == "rate":
+        return {"validation_loss": 5 + job.rate}
+    if job.kind == "pretrain":
+        slow = (0.2 if job.arm.connectivity == "acn" else 0.0) - 0.2 * (job.longer - 1)
         steps = (10, 20, 30)
-        curves = {"validation/loss": {str(s): 6 + slow - s / 20 + cell.seed / 100 for s in steps}}
+        curves = {"validation/loss": {str(s): 6 + slow - s / 20 + job.seed / 100 for s in steps}}
         curves |= {"validation/accuracy": {str(s): s / 100 for s in steps}, "validation/cut_depth": {"30": 2.0}}
         for depth in range(3):
             curves[f"validation/accuracy_depth_{depth:02d}"] = {str(s): depth * s / 200 for s in steps}
@@ -159,25 +159,25 @@ def result_of(cell, home=None):
             curves[f"probe/direct_share_layer_{depth:02d}"] = {str(s): 0.5 for s in steps}
         return {"steps": 30, "tokens": 3000.0, "tokens_per_step": 100.0, "tokens_per_second": 50.0,
                 "validation_loss": 4.5 + slow, "validation_accuracy": 0.3, "curves": curves}  # fmt: skip
-    if cell.kind == "finetune":
-        seeds = [finetuned_seed(seed) | {"connectivity": cell.arm.connectivity, "task": cell.task} for seed in (1, 2)]
+    if job.kind == "finetune":
+        seeds = [finetuned_seed(seed) | {"connectivity": job.arm.connectivity, "task": job.task} for seed in (1, 2)]
         return {"seeds": seeds, "selection": "seed 1"}
     point = {"x": 0.5, "mean": 0.8, "std": None}
     curve = {"label": "magnitude", "x_label": "sparsity", "y_label": "accuracy", "points": [point], "reference": 0.9}
-    study = {"study": "pruning", "model": "", "connectivity": cell.arm.connectivity, "task": cell.task, "seeds": [1],
+    study = {"study": "pruning", "model": "", "connectivity": job.arm.connectivity, "task": job.task, "seeds": [1],
              "curves": [curve], "table": {"columns": ["sparsity"], "rows": [[0.5]]}, "notes": ""}  # fmt: skip
     return {"pruning": study}
 
 
 class Commands:
-    """Stands in for the processes: notes each command, and ends with the code its cell is to end with."""
+    """Stands in for the processes: notes each command, and ends with the code its job is to end with."""
 
     def __init__(self, codes=None):
         self.codes = codes or {}
-        self.cells = []
+        self.jobs = []
 
     def __call__(self, command, log, seconds):
-        self.cells.append(log.parent)
+        self.jobs.append(log.parent)
         return next((code for part, code in self.codes.items() if part in str(log)), 0)
 
     def end(self):
@@ -199,10 +199,10 @@ def test_a_finished_study_is_not_done_again(tmp_path):
     study, ran = study_in(tmp_path)
     assert study.run(3600) == 0
     assert set(states(study).values()) == {"done"}
-    assert len(set(ran.cells)) == len(study.cells)
+    assert len(set(ran.jobs)) == len(study.jobs)
     again, ran_again = study_in(tmp_path)
     assert again.run(3600) == 0
-    assert ran_again.cells == []
+    assert ran_again.jobs == []
     assert json.loads((tmp_path / CLAIM_FILE).read_text())["cells"][5]["result"]["tokens"] == 3000
 
 
@@ -215,7 +215,7 @@ def test_a_failing_cell_stops_only_what_needs_it_and_the_exit_code_tells(tmp_pat
     assert state["study/acn-identity/seed-0/docsource"] == "done"
     mended, ran = study_in(tmp_path)
     assert mended.run(3600) == 0
-    assert len(ran.cells) == 4  # the pretraining, two tasks, one study
+    assert len(ran.jobs) == 4  # the pretraining, two tasks, one study
 
 
 def test_a_learning_rate_that_diverges_is_not_taken(tmp_path):
@@ -252,9 +252,9 @@ def test_an_interrupted_cell_keeps_its_time_and_goes_on(tmp_path):
 def test_what_does_not_fit_the_budget_is_listed_as_not_run(tmp_path):
     study, ran = study_in(tmp_path, budget=replace(SMOKE, minutes=0.25))  # one rate, but no corpus before it
     assert study.run(3600) == 0
-    assert ran.cells == []
+    assert ran.jobs == []
     claim = json.loads((tmp_path / CLAIM_FILE).read_text())
-    assert all(cell["status"] == "not run" and cell["why"] for cell in claim["cells"])
+    assert all(job["status"] == "not run" and job["why"] for job in claim["cells"])
 
 
 def test_no_twin_is_begun_before_both_are_paid_for(tmp_path):
@@ -262,7 +262,7 @@ def test_no_twin_is_begun_before_both_are_paid_for(tmp_path):
     study, _ = study_in(tmp_path, budget=replace(SMOKE, minutes=44 / 60))
     assert study.run(3600) == 0
     state = states(study)
-    assert {state[cell.name] for cell in study.cells if cell.arm in SMOKE.groups[0]} == {"not run"}
+    assert {state[job.name] for job in study.jobs if job.arm in SMOKE.groups[0]} == {"not run"}
     assert "twins included, do not fit" in study.records["rate/acn-identity/0.001"].why
     assert state["pretrain/hybrid-identity/seed-0"] == "done"
 
@@ -283,8 +283,8 @@ def test_cells_run_side_by_side_but_never_before_what_they_need(tmp_path):
             nonlocal most
             name = str(log.parent.relative_to(tmp_path / "cells"))
             with lock:
-                cell = next(cell for cell in study.cells if cell.name == name)
-                assert all(study.records[needed].status == "done" for needed in cell.after)
+                job = next(job for job in study.jobs if job.name == name)
+                assert all(study.records[needed].status == "done" for needed in job.after)
                 began.append(name)
                 now.add(name)
                 most = max(most, len(now))
@@ -297,7 +297,7 @@ def test_cells_run_side_by_side_but_never_before_what_they_need(tmp_path):
     study.processes = SideBySide()
     assert study.run(3600) == 0
     assert set(states(study).values()) == {"done"}
-    assert set(began) == {cell.name for cell in study.cells}
+    assert set(began) == {job.name for job in study.jobs}
     assert most == 2
 
 
@@ -345,7 +345,7 @@ def test_a_command_that_was_just_being_started_is_ended_too(tmp_path, monkeypatc
 def test_a_plan_is_shown_without_anything_being_written(tmp_path, capsys):
     assert main(["--budget", "cpu-2h", "--output", str(tmp_path / "out"), "--plan"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in shown[1:]] == [cell.name for cell in plan(CPU, TASKS)]
+    assert [line.split()[-1] for line in shown[1:]] == [job.name for job in plan(CPU, TASKS)]
     assert not (tmp_path / "out").exists()
 
 
@@ -377,14 +377,14 @@ def test_a_claim_names_no_folder_of_this_machine(tmp_path):
     assert sys.executable not in text
     home = Home(Path("run"), tokens_dir=Path("data/tokens"))
     shown = Study(SMOKE, home, [], Commands())._shown(
-        [sys.executable, "--data", "data/tokens", "--output", "run/cells/a/run"]
+        [sys.executable, "--data", "data/tokens", "--output", "run/jobs/a/run"]
     )
-    assert shown == "python --data TOKENS --output OUTPUT/cells/a/run"
+    assert shown == "python --data TOKENS --output OUTPUT/jobs/a/run"
 
 
-def test_estimates_learn_from_finished_cells():
-    cells = plan(SMOKE, TASKS)
-    rate, run = (next(cell for cell in cells if cell.kind == kind) for kind in ("rate", "pretrain"))
+def test_estimates_learn_from_finished_jobs():
+    jobs = plan(SMOKE, TASKS)
+    rate, run = (next(job for job in jobs if job.kind == kind) for kind in ("rate", "pretrain"))
     start = SMOKE.speeds.start
     before = start + SMOKE.tokens / SMOKE.speeds.tokens
     assert estimate(SMOKE, run, {}) == pytest.approx(before)
@@ -506,11 +506,11 @@ def test_the_page_says_what_the_numbers_say(claim):
 
 def test_a_page_at_chance_says_that_nothing_follows(claim):
     content = json.loads(claim.read_text())
-    for cell in content["cells"]:
-        if cell["kind"] == "pretrain":
-            cell["result"]["validation_accuracy"] = 0.06
-        if cell["kind"] == "finetune":
-            cell["result"]["seeds"] = [one | {"majority_score": 0.9} for one in cell["result"]["seeds"]]
+    for job in content["cells"]:
+        if job["kind"] == "pretrain":
+            job["result"]["validation_accuracy"] = 0.06
+        if job["kind"] == "finetune":
+            job["result"]["seeds"] = [one | {"majority_score": 0.9} for one in job["result"]["seeds"]]
     claim.write_text(json.dumps(content))
     short = in_short(Claim.read(claim))
     assert len(short) == 1
@@ -545,9 +545,9 @@ def test_verdicts_need_several_pairs_and_a_difference_beyond_its_error():
 
 def test_an_arm_whose_twin_is_at_chance_is_told_of_alone(claim):
     content = json.loads(claim.read_text())
-    for cell in content["cells"]:
-        if cell["kind"] == "finetune" and cell["connectivity"] == "residual":
-            for one in cell["result"]["seeds"]:
+    for job in content["cells"]:
+        if job["kind"] == "finetune" and job["connectivity"] == "residual":
+            for one in job["result"]["seeds"]:
                 one |= {"full_score": 0.5, "depth_scores": [0.5] * len(one["depth_scores"])}
     claim.write_text(json.dumps(content))
     short = in_short(Claim.read(claim))
@@ -578,9 +578,9 @@ def test_twins_are_compared_at_equal_loss_where_one_was_trained_longer(tmp_path)
 def test_the_best_arms_are_compared_where_they_are_no_twins(claim):
     assert best_of_each(Claim.read(claim)) is None  # acn-identity and residual-identity
     content = json.loads(claim.read_text())
-    for cell in content["cells"]:
-        if cell["kind"] == "pretrain" and cell["connectivity"] == "residual":
-            cell["variant"] = "plain"
+    for job in content["cells"]:
+        if job["kind"] == "pretrain" and job["connectivity"] == "residual":
+            job["variant"] = "plain"
     claim.write_text(json.dumps(content))
     best = best_of_each(Claim.read(claim))
     assert [side.name for side in best] == ["acn-identity", "residual-plain"]
@@ -621,7 +621,7 @@ def test_the_committed_page_is_the_one_that_its_files_give():
 
 def test_twins_are_residual_with_the_same_initialisation():
     assert Arm("acn", "identity").twin == Arm("residual", "identity")
-    assert Cell("pretrain", Arm("hybrid"), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
+    assert Job("pretrain", Arm("hybrid"), 1, longer=2).name == "pretrain/hybrid-plain/seed-1-x2"
 
 
 @pytest.mark.slow  # the whole chain for three arms, each verb in a process of its own
@@ -631,7 +631,7 @@ def test_the_smoke_budget_runs_from_text_to_page_and_only_once(tmp_path):
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     claim = Claim.read(tmp_path / "claim" / CLAIM_FILE)
-    assert {cell["status"] for cell in claim.cells} == {"done"}
+    assert {job["status"] for job in claim.jobs} == {"done"}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "claim" / "cells").rglob("*")}
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "claim" / "cells").rglob("*")} == before
