@@ -32,11 +32,13 @@ def _holds_secret(script: str) -> bool:
 
 
 def _text_problems(config: Any, above: str = "") -> list[Problem]:
-    """Fields with line ends or other control characters, with which a value would become lines of a script."""
+    """Text that is empty, or has line ends or other control characters, with which it becomes lines of a script."""
     found = []
     for name, value in vars(config).items():
         if is_dataclass(value):
             found += _text_problems(value, f"{above}{name}.")
+        elif value == "" and name != "options":
+            found.append(Problem(f"{above}{name}", wrong="is empty", fix="give a value, or leave it out"))
         elif isinstance(value, str) and _CONTROL.search(value):
             found.append(Problem(f"{above}{name}", repr(value), "must be one line, without control characters"))
     return found

@@ -3,12 +3,41 @@
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from data_pipeline.stream import world_problems
 
 from ...errors import LaunchError
 from ...recipes import find_recipe
 from .config import LaunchConfig
+
+if TYPE_CHECKING:
+    from pretrain import PretrainConfig
+
+
+def recipe_problems(config: LaunchConfig) -> list[Problem]:
+    """What is wrong with the recipe by itself, on any number of ranks."""
+    try:
+        recipe = _recipe(config)
+    except LaunchError as error:
+        return error.problems
+    return [] if recipe is None else recipe.problems()
+
+
+def _recipe(config: LaunchConfig) -> "PretrainConfig | None":
+    """The recipe of a pretraining; None for another job."""
+    job = config.slurm.job if config.engine == "slurm" else "pretrain"
+    if job != "glue" and not Path(find_recipe(config.config)).exists():
+        raise LaunchError(f"config={config.config}: there is no such file here")
+    if job != "pretrain":
+        return None
+    from ...cli import read_recipe
+
+    recipe: PretrainConfig = read_recipe(
+        config.config, config.data or "DATA", config.output or "OUTPUT", config.options
+    )
+    return recipe
 
 
 def fit_micro_batch(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
@@ -20,14 +49,9 @@ def fit_micro_batch(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     Raises:
         LaunchError: the recipe, or its global batch on so many ranks, is wrong.
     """
-    job = config.slurm.job if config.engine == "slurm" else "pretrain"
-    if job != "glue" and not Path(find_recipe(config.config)).exists():
-        raise LaunchError(f"config={config.config}: there is no such file here")
-    if job != "pretrain":
+    recipe = _recipe(config)
+    if recipe is None:
         return config, []
-    from ...cli import read_recipe
-
-    recipe = read_recipe(config.config, config.data or "DATA", config.output or "OUTPUT", config.options)
     fewest = config.torchrun.min_nodes or config.nodes
     worlds = [nodes * config.ranks_per_node for nodes in range(fewest, config.nodes + 1)]
     found = recipe.problems()
