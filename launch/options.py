@@ -75,11 +75,11 @@ def parse_options(
     values = reading.values()
     if values is None:
         raise OptionsError(*reading.found)
-    _check_trust(values, words)
+    found = [*reading.found, *_trust_problems(values, words)]
     given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
-    args = _without_credentials(given)
-    if reading.found:
-        raise OptionsError(*reading.found, *reading.others([] if check is None else _problems(check, args)))
+    args, wrong = _without_credentials(given)
+    if found := [*found, *wrong]:
+        raise OptionsError(*found, *reading.others([] if check is None else _problems(check, args)))
     return args
 
 
@@ -90,19 +90,19 @@ def _problems(check: Callable[[ArgsT], list[Problem]], args: ArgsT) -> list[Prob
         return error.problems
 
 
-def _without_credentials(given: ArgsT) -> ArgsT:
+def _without_credentials(given: ArgsT) -> tuple[ArgsT, list[str]]:
+    """The options without credentials, and what is wrong with those that cannot do without."""
     found: list[tuple[str, str]] = []
+    wrong: list[str] = []
     args = take_credentials(given, lambda url, field: found.append((url, field)))
     for url, field in found:
         if field in getattr(given, "WITHOUT_CREDENTIALS", ()):
-            place = where_to_keep(url)
-            raise OptionsError(f"{field} has the credentials of {url}, and would not work without: {place}")
+            wrong.append(f"{field} has the credentials of {url}, and would not work without: {where_to_keep(url)}")
+            continue
         _say_where_to_keep(url, field)
     if tokens := fields_with_tokens(args):
-        raise OptionsError(
-            f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN"
-        )
-    return args
+        wrong.append(f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN")
+    return args, wrong
 
 
 def _say_where_to_keep(url: str, field: str) -> None:
@@ -218,7 +218,8 @@ class ConfigFile(ActionConfigFile):
             raise UnreadableError(f"config={values}: {error}") from error
 
 
-def _check_trust(values: dict[str, Any], words: Sequence[str]) -> None:
+def _trust_problems(values: dict[str, Any], words: Sequence[str]) -> list[str]:
     """Trust is declared by whoever types the command: files come along with what is not to be trusted."""
     if values.get(TRUST) is True and not any(word.partition("=")[0] == f"--{TRUST}" for word in words):
-        raise OptionsError(f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else")
+        return [f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else"]
+    return []
