@@ -131,7 +131,8 @@ class Reading:
                 self.parser.add_argument(f"--{key}", type=Any)
                 self._unknown_keys.add(key)
         elif match := _NO_VALUE.match(message):
-            self.found.append(f"{match['option']} has no value: give one")
+            option = match["option"]
+            self.found.append(f"{option} has no value: give one, as {option}=VALUE where it begins with a dash")
             self._unsure.add(match["option"].removeprefix("--"))
             self._drop_empty(match["option"])
         else:

@@ -33,7 +33,7 @@ def _checked(args: Args) -> tuple[list[Problem], LaunchConfig, list[str]]:
 
     found = args.problems()
     wrong = {problem.field for problem in found}
-    if wrong & {"engine", "options"}:  # no script to look at
+    if wrong & {"engine", "options", "launcher_options", "slurm.srun", "slurm.sbatch"}:  # no script to look at
         return found, args, []
     found += header_problems(args)
     if wrong & {"nodes", "gpus_per_node", "torchrun.min_nodes"}:  # so the number of ranks is not known

@@ -18,10 +18,11 @@ from data_pipeline import Problem, write_text
 
 from .config import LaunchConfig
 from .deepspeed import DeepSpeedConfig
-from .environment import variables
+from .environment import to_try, variables
 from .fit import fit_micro_batch
 from .kubernetes import KubernetesConfig
-from .slurm import SlurmConfig
+from .skypilot import SkyPilotConfig
+from .slurm import SlurmConfig, sbatch_lines
 from .torchrun import TorchrunConfig
 
 ROOM = Path(__file__).parent.parent
@@ -43,14 +44,24 @@ def render_job(config: LaunchConfig) -> str:
     environment.filters["sh"] = shlex.quote
     header = vars(config) | {name: getattr(config, name) or text for name, text in TO_FILL_IN.items()}
     template = getattr(config, config.engine).template
-    header |= {"options": shlex.join(shlex.split(config.options)), "script": config.script or template}
+    header |= {name: shlex.join(shlex.split(header[name])) for name in ("options", "launcher_options")}
+    header |= {"script": config.script or template, "srun_options": shlex.join(_srun_options(config.slurm))}
     return environment.get_template(f"{config.engine}/{template}").render(
         **header,
         ranks=config.ranks_per_node,
         threads=max(1, config.kubernetes.cpus // config.ranks_per_node),
         shell_setup=config.shell_setup,
         variables=variables(config.interface, config.gpus_per_node),
+        sbatch_lines=sbatch_lines(config.slurm.sbatch),
+        to_try=to_try(config.gpus_per_node),
     )
+
+
+def _srun_options(slurm: SlurmConfig) -> list[str]:
+    container = [] if slurm.container is None else [
+        f"--container-image={slurm.container}", f"--container-mounts={slurm.mounts}"
+    ]  # fmt: skip
+    return shlex.split(slurm.srun) + container
 
 
 def header_problems(config: LaunchConfig) -> list[Problem]:
@@ -109,7 +120,13 @@ def committed() -> Iterator[tuple[Path, str]]:
             replace(example, engine="kubernetes", setup=None, kubernetes=KubernetesConfig(kind))
             for kind in ("trainjob", "job")
         ),
-        replace(example, engine="skypilot", setup=None, interface=None),
+        replace(
+            example,
+            engine="skypilot",
+            setup=None,
+            interface=None,
+            skypilot=SkyPilotConfig(image=example.kubernetes.image),
+        ),
     ]
     for config in configs:
         path = ROOM / config.engine / getattr(config, config.engine).template
