@@ -4,6 +4,7 @@ from .corpus.prepare import prepare_corpus
 from .corpus.sources import CorpusConfig, Source, iter_documents
 from .corpus.verify import verify_corpus
 from .credentials import (
+    CREDENTIALS_VARIABLE,
     fields_with_tokens,
     hide_credentials,
     remember_environment,
@@ -59,6 +60,7 @@ from .wording import duration
 
 __all__ = [
     "CONTINUATION_MARK",
+    "CREDENTIALS_VARIABLE",
     "FULL",
     "IGNORED_LABEL",
     "LOCK_FILE",

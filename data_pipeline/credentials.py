@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 T = TypeVar("T")
 
-VARIABLE = "ACN_CREDENTIALS"
+CREDENTIALS_VARIABLE = "ACN_CREDENTIALS"
 """JSON: URLs without credentials -> with them."""
 _OTHERS = "MLFLOW_TRACKING_URI"  # a variable of the trade that may hold a URL with its credentials
 
@@ -150,13 +150,13 @@ def _take(url: str, field: str, say: Callable[[str, str], None]) -> str:
 def remember(url: str) -> None:
     """Keep the credentials of a URL for `with_credentials`, here and in processes that are started from now on."""
     if (clean := without_credentials(url)) != url:
-        os.environ[VARIABLE] = json.dumps({**_known(), _key(clean): url})
+        os.environ[CREDENTIALS_VARIABLE] = json.dumps({**_known(), _key(clean): url})
 
 
 def remember_environment(prefix: str) -> None:
     """Keep those of URLs in environment variables of this prefix: an option's may be there for its credentials only."""
     for name, value in list(os.environ.items()):
-        if name.startswith(prefix) and name != VARIABLE and "://" in value:
+        if name.startswith(prefix) and name != CREDENTIALS_VARIABLE and "://" in value:
             take_credentials(value)
 
 
@@ -166,7 +166,7 @@ def _key(url: str) -> str:
 
 def _known() -> dict[str, str]:
     try:
-        return dict(json.loads(os.environ.get(VARIABLE, "{}")))
+        return dict(json.loads(os.environ.get(CREDENTIALS_VARIABLE, "{}")))
     except (ValueError, TypeError):
         return {}
 
@@ -214,7 +214,7 @@ def user_and_password(url: str) -> tuple[str, str] | None:
 
 def hide_credentials(text: str) -> str:
     """A text for people, or a file: without the credentials of URLs in it, and without those known to this process."""
-    known = _known() if VARIABLE in os.environ else {}
+    known = _known() if CREDENTIALS_VARIABLE in os.environ else {}
     for clean, full in known.items():
         text = text.replace(full, clean)
     if "://" in text:

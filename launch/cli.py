@@ -12,12 +12,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from data_pipeline import CREDENTIALS_VARIABLE
 
 from .errors import LaunchError, did_you_mean, reported
 from .interrupt import starting
 from .ranks import server_of_ranks
 from .streams import guard_streams, lost_output
+
+if TYPE_CHECKING:
+    from .options import OptionParser
 
 
 @dataclass(frozen=True)
@@ -148,22 +153,57 @@ def _help_topic(words: list[str]) -> str | None:
 
 def _help(verb: str, everything: bool) -> str:
     from .help import format_help
-    from .options import build_parser
 
     module = _module(verb)
-    parser = build_parser(f"acn {verb}", module.Args, VERBS[verb].positionals)
     common = None if everything else getattr(module, "COMMON", None)
-    return format_help(parser, VERBS[verb].help, module.EXAMPLE, common)
+    return format_help(_parser(verb), VERBS[verb].help, module.EXAMPLE, common)
 
 
 def read_args(verb: str, argv: list[str]) -> Any:
-    """The `Args` of a verb from the whole command line after `acn`."""
-    from .options import read_options
+    """The `Args` of a verb from the whole command line after `acn`.
 
-    return read_options(f"acn {verb}", _module(verb).Args, argv[1:], VERBS[verb].positionals)
+    Raises:
+        SystemExit: with code 2 and everything that is wrong on stderr, if a word, a file or a variable is.
+    """
+    from .reading import OptionsError, tell_mistakes
+
+    try:
+        return _parse_args(verb, argv)
+    except OptionsError as error:
+        tell_mistakes(f"acn {verb}", error)
+        sys.exit(2)
+
+
+def _parse_args(verb: str, argv: list[str], check: Callable[[Any], list[Any]] | None = None) -> Any:
+    """`check` says what else is wrong with the options: the verb's `problems`, of its module or else of its `Args`."""
+    from .options import parse_options
+
+    module = _module(verb)
+    check = check or getattr(module, "problems", None) or getattr(module.Args, "problems", None)
+    return parse_options(f"acn {verb}", module.Args, argv[1:], VERBS[verb].positionals, check)
+
+
+def _warn_of_variables(verb: str) -> None:
+    """Name the variables ACN_... that mean nothing to any verb; those of another verb are that one's."""
+    if int(os.environ.get("RANK", "0")):
+        return
+    strange = [name for name in sorted(os.environ) if name.startswith("ACN_") and name != CREDENTIALS_VARIABLE]
+    others = [name for name in strange if not name.startswith(f"ACN_{verb.upper()}__")]  # its own are mistakes
+    known = {variable for one in VERBS for variable in _parser(one).variables} if others else set()
+    for name in others:
+        if name not in known:
+            hint = did_you_mean(name.upper(), sorted(known))
+            print(f"warning: no verb has an option for the environment variable {name}{hint}", file=sys.stderr)
+
+
+def _parser(verb: str) -> "OptionParser":
+    from .options import build_parser
+
+    return build_parser(f"acn {verb}", _module(verb).Args, VERBS[verb].positionals)
 
 
 def _read_and_run(verb: str, argv: list[str]) -> int:
+    _warn_of_variables(verb)
     if not _starts_ranks(verb, argv):
         with starting():
             args = read_args(verb, argv)
@@ -179,15 +219,15 @@ def read_recipe(config: str | None, data: str, output: str, options: str = "") -
     """What `acn pretrain` would be told by a recipe (a file or a name) and further `options`, in one string.
 
     Raises:
-        LaunchError: `options` cannot be split into words.
-        SystemExit: with code 2 and a message on stderr, if the recipe or an option is wrong.
+        LaunchError: the recipe or an option is wrong, or `options` cannot be split into words.
     """
     recipe = [] if config is None else ["--config", config]
     try:
         words = shlex.split(options)
     except ValueError as error:
         raise LaunchError(f"options={options!r}: {error}") from error
-    return read_args("pretrain", ["pretrain", *recipe, "--data", data, "--output", output, *words])
+    argv = ["pretrain", *recipe, "--data", data, "--output", output, *words]
+    return _parse_args("pretrain", argv, lambda args: args.problems())  # the folders are on other machines
 
 
 def run_verb(verb: str, args: Any) -> int:

@@ -80,11 +80,11 @@ def _add_section(formatter: _Formatter, title: str, actions: list[Action]) -> No
 def _ending(parser: OptionParser, shown: list[Action], common: Sequence[str] | None) -> str:
     """Where there is more, and other ways to set an option."""
     option = next(action for action in reversed(shown) if action.option_strings)
-    variable = f"{parser.env_prefix}_{option.dest}".replace(".", "__").upper()
+    variable = parser.variable(option.dest)
     if common is not None:
         return f"{len(shown) - len(common)} more options, by group: {parser.prog} --help all"
     return (
         f"Every option can stand in the environment too: {variable}=...\n"
-        "The command line wins over it, and what comes later there over what comes earlier, --config included;\n"
+        "The command line wins over it, it over the files of --config, and these over the defaults;\n"
         "--print_config outputs what results, as YAML."
     )

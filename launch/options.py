@@ -1,20 +1,19 @@
 """The options of a command, from a dataclass: read from the command line, YAML files, recipes and the environment."""
 
-import inspect
 import os
-import re
 import sys
-from argparse import ArgumentError
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, NoReturn, TypeVar
 
 import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
 from data_pipeline import (
+    Problem,
+    UserError,
     excess_of_yaml,
     fields_with_tokens,
     hide_credentials,
@@ -23,44 +22,87 @@ from data_pipeline import (
     where_to_keep,
 )
 
-from .errors import LaunchError, did_you_mean
+from .errors import LaunchError
+from .reading import Mistake, OptionsError, Reading, UnreadableError, tell_mistakes
 from .recipes import find_recipe
 
 ArgsT = TypeVar("ArgsT")
 TRUST = "trust_checkpoint"
 """The option that lets a foreign checkpoint run code."""
 
-_SHOWN = 200  # characters of a wrong value
-
 
 def read_options(
     command: str, args_class: type[ArgsT], words: Sequence[str], positionals: Collection[str] = ()
 ) -> ArgsT:
-    """The dataclass `args_class` from the `words` after `command` ("acn pretrain") and what stands in the environment.
-
-    Credentials are taken out of its URLs (`data_pipeline.credentials`), and it is said on stderr what becomes of them.
+    """As `parse_options`, for who has nothing to add to its mistakes.
 
     Raises:
         SystemExit: with code 2 and a message on stderr, if a word, a file or a variable is wrong.
     """
+    try:
+        return parse_options(command, args_class, words, positionals)
+    except OptionsError as error:
+        tell_mistakes(command, error)
+        sys.exit(2)
+
+
+def parse_options(
+    command: str,
+    args_class: type[ArgsT],
+    words: Sequence[str],
+    positionals: Collection[str] = (),
+    check: Callable[[ArgsT], list[Problem]] | None = None,
+) -> ArgsT:
+    """The dataclass `args_class` from the `words` after `command` ("acn pretrain"), the environment, and files.
+
+    The command line wins over the environment, that over the files of `--config`, and those over the defaults. Of
+    several files, and of an option that is given twice, the last counts.
+
+    Credentials are taken out of its URLs (`data_pipeline.credentials`), and it is said on stderr what becomes of them.
+
+    Args:
+        check: what else is wrong with the options; asked only when something is, so that all is told together.
+
+    Raises:
+        OptionsError: words, files or variables are wrong.
+    """
     parser = build_parser(command, args_class, positionals)
-    _check_environment(parser)
     for text in (*words, *(value for name, value in os.environ.items() if name.startswith(parser.env_prefix))):
         if any(sign in text for sign in "[{&") and (problem := excess_of_yaml(text)) is not None:
-            parser.error(f"{text[:40]}...: {problem}")
+            raise OptionsError(f"{text[:40]}...: {problem}")
     remember_environment("ACN_")
-    values = vars(parser.instantiate(parser.parse_args(list(words))))
-    _check_trust(parser, values, words)
+    reading = Reading(parser, words)
+    values = reading.values()
+    if values is None:
+        raise OptionsError(*reading.found)
+    found = [*reading.found, *_trust_problems(values, words)]
     given = args_class(**{field.name: values[field.name] for field in fields(args_class)})  # type: ignore[arg-type]
+    args, wrong = _without_credentials(given)
+    if found := [*found, *wrong]:
+        raise OptionsError(*found, *reading.others([] if check is None else _problems(check, args)))
+    return args
+
+
+def _problems(check: Callable[[ArgsT], list[Problem]], args: ArgsT) -> list[Problem]:
+    try:
+        return check(args)
+    except UserError as error:
+        return error.problems
+
+
+def _without_credentials(given: ArgsT) -> tuple[ArgsT, list[str]]:
+    """The options without credentials, and what is wrong with those that cannot do without."""
     found: list[tuple[str, str]] = []
+    wrong: list[str] = []
     args = take_credentials(given, lambda url, field: found.append((url, field)))
     for url, field in found:
-        if field in getattr(args_class, "WITHOUT_CREDENTIALS", ()):
-            parser.error(f"{field} has the credentials of {url}, and would not work without: {where_to_keep(url)}")
+        if field in getattr(given, "WITHOUT_CREDENTIALS", ()):
+            wrong.append(f"{field} has the credentials of {url}, and would not work without: {where_to_keep(url)}")
+            continue
         _say_where_to_keep(url, field)
     if tokens := fields_with_tokens(args):
-        parser.error(f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN")
-    return args
+        wrong.append(f"{', '.join(tokens)}: there is a token of the Hub in it, which would be written: set HF_TOKEN")
+    return args, wrong
 
 
 def _say_where_to_keep(url: str, field: str) -> None:
@@ -80,13 +122,13 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     _guard_yaml()
     parser = OptionParser(
-        prog=command, env_prefix=f"{command.replace(' ', '_').upper()}_", default_env=True, add_help=False,
+        prog=command, env_prefix=f"{command.replace(' ', '_').upper()}_", default_env=False, add_help=False,
         allow_abbrev=False,
     )  # fmt: skip
     types = {field.name: str(field.type) for field in fields(args_class)}
     if "config" not in types:  # a verb whose --config is another verb's has it as a field
         help = "YAML file with any of these options, or the name of a recipe that comes with acn-lm: acn-mini."
-        parser.add_argument("--config", action=_ConfigFile, help=help)
+        parser.add_argument("--config", action=ConfigFile, help=help)
     for name in positionals:
         many = types[name].startswith("list")
         parser.add_argument(name, nargs="+" if many else None, type=str, help=_docs(args_class).get(name))
@@ -120,87 +162,64 @@ def _docs(args_class: type) -> dict[str, str]:
 
 
 class OptionParser(ArgumentParser):
-    """jsonargparse's, with messages of a line or two instead of all options."""
+    """jsonargparse's; a mistake is raised for `Reading` to explain, instead of ending the process."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.unreadable: set[str] = set()
+        """Values of --config that have been found wanting."""
 
     @property
     def names(self) -> list[str]:
         """Every option without its dashes."""
         return [action.option_strings[0].lstrip("-") for action in self._actions if action.option_strings]
 
+    def variable(self, name: str) -> str:
+        """The environment variable of an option: ACN_PRETRAIN__OPTIM__LR of optim.lr."""
+        return f"{self.env_prefix}_{name}".replace(".", "__").upper()
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variable of everything that is given, with or without a flag."""
+        return list(map(self.variable, dict.fromkeys([*self.names, *(action.dest for action in self._actions)])))
+
     def dump(self, *args: Any, **options: Any) -> str:
         """What `--print_config` shows: as RUN/config.yaml, without credentials."""
         return hide_credentials(super().dump(*args, **options))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with code 2, and say what is wrong, what may have been meant, and where to look."""
-        if int(os.environ.get("RANK", "0")) == 0:
-            lines = "\n  - ".join(self._explain(message))
-            text = hide_credentials(f"{self.prog}: error: {lines}")
-            print(f"{text}\nsee {self.prog} --help", file=sys.stderr)
-        sys.exit(2)
-
-    def _explain(self, message: str) -> list[str]:
-        """The message of jsonargparse in the words of a user; several mistakes with their number first."""
-        if match := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
-            words = match[1].split()
-            unknown = [self._unknown(word.partition("=")[0]) for word in words if word.startswith("--")]
-            found = unknown or [f"not understood: {match[1]}"]
-        elif match := re.match(r"the following arguments are required: (.*)", message):
-            keys = match[1].split(", ")
-            found = ["missing: " + ", ".join(f"--{key}" if key in self.names else key.upper() for key in keys)]
-        elif match := re.search(r"(?:Group '(.*)' does not accept option|Option) '(.*?)'", message):
-            key = ".".join(filter(None, match.groups()))
-            found = [f"there is no option {key}{did_you_mean(key, self.names)}"]
-        elif match := re.match(r'Parser key "(.+?)":.*(?:Got|Given) value: (.*)', message, re.DOTALL):
-            given = match[2] if len(match[2]) <= _SHOWN else f"{match[2][:_SHOWN]}..."
-            found = [f"{match[1]}={given} must be {self._type_name(match[1])}"]
-        else:
-            found = [message]
-        return found if len(found) == 1 else [f"{len(found)} problems:", *found]
-
-    def _type_name(self, key: str) -> str:
-        hint = next((getattr(action, "_typehint", None) for action in self._actions if action.dest == key), None)
-        if get_origin(hint) is Literal:
-            return f"one of: {', '.join(map(str, get_args(hint)))}"
-        return inspect.formatannotation(hint).replace("None", "null") if hint else "something else"
-
-    def _unknown(self, option: str) -> str:
-        hint = did_you_mean(option.removeprefix("--"), self.names).replace("mean ", "mean --").replace(" or ", " or --")
-        if not hint and "options" in self.names:
-            hint = ': options of the recipe go into one string, --options "--steps 1000 --zero_stage 2"'
-        return f"there is no option {option}{hint}"
+        """Raise what jsonargparse has found."""
+        raise Mistake(message)
 
 
-class _ConfigFile(ActionConfigFile):
-    """`--config`: a file, or the name of a recipe."""
+class ConfigFile(ActionConfigFile):
+    """`--config`: a file, or the name of a recipe. One that cannot be read is said once, and then passed over."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        if values in parser.unreadable:
+            return
         try:
             file = find_recipe(values)
+            if Path(file).is_file():
+                problem = excess_of_yaml(Path(file).read_text(encoding="utf-8", errors="replace"))
+                if problem is not None:
+                    raise LaunchError(f"config={values}: {problem}")
+            super().__call__(parser, cfg, file, option_string)
+        except Mistake as mistake:
+            if mistake.is_of_an_option:
+                raise
+            parser.unreadable.add(values)
+            raise UnreadableError(f"config={values}: {mistake}") from mistake
         except LaunchError as error:
-            raise ArgumentError(None, str(error)) from error
-        if Path(file).is_file():
-            problem = excess_of_yaml(Path(file).read_text(encoding="utf-8", errors="replace"))
-            if problem is not None:
-                raise ArgumentError(None, f"config={values}: {problem}")
-        super().__call__(parser, cfg, file, option_string)
+            parser.unreadable.add(values)
+            raise UnreadableError(str(error)) from error
+        except (TypeError, ValueError, OSError) as error:
+            parser.unreadable.add(values)
+            raise UnreadableError(f"config={values}: {error}") from error
 
 
-def _check_trust(parser: OptionParser, values: dict[str, Any], words: Sequence[str]) -> None:
+def _trust_problems(values: dict[str, Any], words: Sequence[str]) -> list[str]:
     """Trust is declared by whoever types the command: files come along with what is not to be trusted."""
     if values.get(TRUST) is True and not any(word.partition("=")[0] == f"--{TRUST}" for word in words):
-        parser.error(f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else")
-
-
-def _check_environment(parser: OptionParser) -> None:
-    """Refuse variables that mean no option, and let the one for `--config` name a recipe too."""
-    known = {f"{parser.env_prefix}_{name}".replace(".", "__").upper(): name for name in parser.names}
-    known |= {f"{parser.env_prefix}_{action.dest}".upper(): action.dest for action in parser._actions}
-    for variable in (name for name in os.environ if name.startswith(f"{parser.env_prefix}_") and name not in known):
-        parser.error(f"there is no option for the environment variable {variable}{did_you_mean(variable, known)}")
-    config = f"{parser.env_prefix}_CONFIG"
-    if config in os.environ:
-        try:
-            os.environ[config] = find_recipe(os.environ[config])
-        except LaunchError as error:
-            parser.error(str(error))
+        return [f"{TRUST}: say --{TRUST} on the command line, it is not taken from anywhere else"]
+    return []

@@ -3,7 +3,7 @@
 import glob
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from data_pipeline import LOCK_FILE, Problem, folder_problem, is_url, number_problems
 from data_pipeline.stream import MaskingConfig, StreamConfig
@@ -18,12 +18,14 @@ from .optim import EmaConfig, OptimConfig, ScheduleConfig
 if TYPE_CHECKING:
     from data_pipeline import Manifest
 
+_COMMON_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
+
 
 @dataclass
 class ModelConfig:
     """The architecture; vocabulary and special tokens come from the prepared corpus."""
 
-    connectivity: str = "acn"
+    connectivity: Literal["acn", "residual", "feedforward", "hybrid"] = "acn"
     """acn; residual for the twin with BERT's short residuals; feedforward for neither residuals nor sum; hybrid for acn
     with short residuals that each layer scales by a learned scalar."""
     hybrid_init: float = 0.0
@@ -45,7 +47,7 @@ class ModelConfig:
     """Dropout after the embeddings and each sub-layer."""
     attention_probs_dropout_prob: float = 0.0
     """Dropout on the attention weights."""
-    position_embedding_type: str = "absolute"
+    position_embedding_type: Literal["absolute", "rope"] = "absolute"
     """absolute: learned position embeddings (the paper); rope: queries and keys are rotated by their positions."""
     rope_theta: float = 10000.0
     """Base of rope's wavelengths."""
@@ -58,7 +60,7 @@ class ModelConfig:
     first, so that a stack without short residuals passes tokens on instead of averaging them."""
 
     def problems(self) -> list[Problem]:
-        """Numbers out of range; `AcnConfig` adds what does not fit together."""
+        """Names that do not exist, and numbers out of range; `AcnConfig` adds what does not fit together."""
         least = dict.fromkeys(("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings"), 1)
         found = [
             Problem(f"model.{name}", getattr(self, name), f"must be at least {minimum}")
@@ -71,7 +73,31 @@ class ModelConfig:
         for name in ("initializer_range", "rope_theta"):
             if not getattr(self, name) > 0:
                 found.append(Problem(f"model.{name}", getattr(self, name), "must be above 0"))
-        return found
+        return found + self._name_problems() + ([] if found else self._width_problems())
+
+    def _width_problems(self) -> list[Problem]:
+        heads = f"num_attention_heads={self.num_attention_heads}"
+        if self.hidden_size % self.num_attention_heads:
+            return [
+                Problem("model.hidden_size", self.hidden_size, f"is not a multiple of {heads}", "change one of them")
+            ]
+        if self.position_embedding_type == "rope" and self.hidden_size // self.num_attention_heads % 2:
+            wrong = f"over {heads} gives an odd head width, of which rope rotates pairs"
+            return [Problem("model.hidden_size", self.hidden_size, wrong, "change one of them")]
+        return []
+
+    def _name_problems(self) -> list[Problem]:
+        choices = {name: get_args(get_type_hints(ModelConfig)[name])
+                   for name in ("connectivity", "position_embedding_type")}  # fmt: skip
+        if self.hidden_act not in _COMMON_ACTIVATIONS:
+            from transformers.activations import ACT2FN  # seconds, for a rare or a wrong name only
+
+            choices["hidden_act"] = tuple(sorted(ACT2FN))
+        return [
+            Problem(f"model.{name}", getattr(self, name), f"must be one of: {', '.join(known)}")
+            for name, known in choices.items()
+            if getattr(self, name) not in known
+        ]
 
     def acn_fields(self, manifest: "Manifest") -> dict[str, Any]:
         """The fields of the `AcnConfig` for the corpus of `manifest`."""

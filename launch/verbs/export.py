@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipeline import OutputLock
+from data_pipeline import OutputLock, Problem
 from pretrain import PretrainError
 
 from . import large_imports
@@ -29,11 +29,21 @@ class Args:
     """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
     on the command line alone, never in a file."""
 
+    def problems(self) -> list[Problem]:
+        """What the folders say; whether the model is as deep shows its checkpoint."""
+        found = []
+        if self.depth is not None and self.depth < 0:
+            found.append(Problem("depth", self.depth, "must not be negative"))
+        output = Path(self.output)
+        if output.exists() or output.is_symlink():
+            found.append(Problem("output", output, "exists", "choose another folder or remove it"))
+        return found
+
 
 def run(args: Args) -> int:
     """Find the checkpoint, export it, say where it is."""
     output = Path(args.output)
-    _check_absent(output)
+    _check(args)
     with large_imports():
         from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer
 
@@ -46,7 +56,7 @@ def run(args: Args) -> int:
 
         check_installed()
     with OutputLock(output, beside=True):
-        _check_absent(output)  # again: another job may have been faster
+        _check(args)  # again: another job may have been faster
         export_checkpoint(checkpoint, output, find_tokenizer(checkpoint), args.depth, args.ema)
         if args.onnx:
             _write_onnx(output)
@@ -55,9 +65,9 @@ def run(args: Args) -> int:
     return 0
 
 
-def _check_absent(output: Path) -> None:
-    if output.exists() or output.is_symlink():
-        raise PretrainError(f"output={output} exists: choose another folder or remove it")
+def _check(args: Args) -> None:
+    if problems := args.problems():
+        raise PretrainError(*problems)
 
 
 def _write_onnx(model: Path) -> None:

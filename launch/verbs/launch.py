@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipeline import write_text
+from data_pipeline import Problem, write_text
 
 from ..cluster.engines import LaunchConfig
 from ..errors import LaunchError
@@ -22,13 +22,36 @@ class Args(LaunchConfig):
     """Write the script that starts a job on an engine, with the values filled in, and submit it."""
 
 
+def problems(args: Args) -> list[Problem]:
+    """What is wrong with the job, its script and its recipe."""
+    return _checked(args)[0]
+
+
+def _checked(args: Args) -> tuple[list[Problem], LaunchConfig, list[str]]:
+    """Everything that is wrong, the job with a micro-batch that fits it, and notes for people."""
+    from ..cluster.engines import fit_micro_batch, header_problems, recipe_problems
+
+    found = args.problems()
+    wrong = {problem.field for problem in found}
+    if wrong & {"engine", "options", "launcher_options", "slurm.srun", "slurm.sbatch"}:  # no script to look at
+        return found, args, []
+    found += header_problems(args)
+    if wrong & {"nodes", "gpus_per_node", "torchrun.min_nodes"}:  # so the number of ranks is not known
+        return found + recipe_problems(args), args, []
+    try:
+        config, notes = fit_micro_batch(args)
+    except LaunchError as error:
+        return found + error.problems, args, []
+    return found, config, notes
+
+
 def run(args: Args) -> int:
     """Check, render, and hand the script to the engine; with `dry_run` it is only printed, or written to `script`."""
-    from ..cluster.engines import fit_micro_batch, header_problems, render_job
+    from ..cluster.engines import render_job
 
-    if problems := args.problems() or header_problems(args):
-        raise LaunchError(*problems)
-    config, notes = fit_micro_batch(args)
+    found, config, notes = _checked(args)
+    if found:
+        raise LaunchError(*found)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     text = render_job(config)

@@ -3,14 +3,18 @@
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_pipeline import write_json
+from data_pipeline import Problem, write_json
 
 from ..cli import read_recipe
 from ..cluster.planning import ClusterConfig
 from ..config_file import report_problems
 from ..errors import LaunchError
 from . import large_imports
+
+if TYPE_CHECKING:
+    from ..cluster.planning import PlanConfig
 
 COMMON = (
     "config", "options", "data", "vocab_size", "seq_length", "nodes", "gpus", "gpu", "mfu",
@@ -28,7 +32,7 @@ class Args(ClusterConfig):
     defaults of `acn pretrain`."""
     options: str = ""
     """Further options of `acn pretrain`, in one string: "--steps 1000 --zero_stage 2"."""
-    data: str = ""
+    data: str | None = None
     """Folder written by `acn prepare`, if there is one: its vocabulary and sequence length are taken, and its size."""
     find_micro_batch: bool = False
     """Try on the GPU of this machine how large a micro-batch fits, which takes some seconds."""
@@ -36,30 +40,52 @@ class Args(ClusterConfig):
     """Also write the plan to this file; an earlier plan there is replaced."""
 
 
+def problems(args: Args) -> list[Problem]:
+    """What shows without torch, in the cluster and in the recipe."""
+    return _read(args)[0]
+
+
+def _read(args: Args) -> tuple[list[Problem], "PlanConfig"]:
+    """Everything that is wrong, and what is to be planned (with the default recipe where the one given is wrong)."""
+    from ..cluster.planning import PlanConfig, find_gpu
+
+    found = report_problems("json", args.json, "layouts", "plan")
+    if args.data == "":
+        found.append(Problem("data", wrong="is empty", fix="name the folder of a corpus, or leave it out"))
+    config = PlanConfig(**{field.name: getattr(args, field.name) for field in fields(ClusterConfig)})
+    try:
+        config.recipe = read_recipe(args.config, args.data or "", "", args.options)
+        found += config.problems()
+    except LaunchError as error:
+        found += error.problems + ClusterConfig.problems(config)
+    given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
+    if isinstance(gpu := find_gpu(config.gpu, config.arithmetic, *given), Problem):
+        found.append(gpu)
+    return found, config
+
+
 def run(args: Args) -> int:
     """Plan, search the micro-batch on this machine's GPU if asked to, print."""
-    if problems := report_problems("json", args.json, "layouts", "plan"):
-        raise LaunchError(*problems)
-    recipe = read_recipe(args.config, args.data, "", args.options)
+    found, config = _read(args)
+    if found:
+        raise LaunchError(*found)
     with large_imports():
         import torch
         from rich.console import Console
 
-        from ..cluster.planning import PlanConfig, plan_run, render_plan, search_micro_batch
+        from ..cluster.planning import plan_run, render_plan, search_micro_batch
 
     if args.find_micro_batch and not torch.cuda.is_available():
         raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
-    cluster = {field.name: getattr(args, field.name) for field in fields(ClusterConfig)}
-    config = PlanConfig(**cluster, recipe=recipe)
     plan = plan_run(config)
     console = Console(width=None if os.isatty(1) else 120, highlight=False)
     render_plan(plan, console)
-    found = plan.plain()
+    numbers = plan.plain()
     if args.find_micro_batch:
-        found["largest_micro_batch"] = search_micro_batch(config, plan)
+        numbers["largest_micro_batch"] = search_micro_batch(config, plan)
         console.print(
-            f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {found['largest_micro_batch']}"
+            f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {numbers['largest_micro_batch']}"
         )
     if args.json is not None:
-        write_json(Path(args.json), found)
+        write_json(Path(args.json), numbers)
     return 0

@@ -29,9 +29,9 @@ EXAMPLE = "acn preflight --config acn-mini --data runs/tokens --output runs/acn 
 class Args(pretrain_verb.Args):
     """Check every node of a job before it trains; takes the configuration and the options of `acn pretrain`."""
 
-    data: str = ""
+    data: str | None = None  # type: ignore[assignment]
     """Folder written by `acn prepare`, or its URL. Without it nothing that depends on the corpus is checked."""
-    output: str = ""
+    output: str | None = None  # type: ignore[assignment]
     """Folder of the run to come: is it shared, writable, and is there room? Without it the working folder."""
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     """Limits of the checks."""
@@ -40,6 +40,11 @@ class Args(pretrain_verb.Args):
 
     def problems(self) -> list[Problem]:
         found = super().problems() + self.preflight.problems()
+        found += [
+            Problem(name, wrong="is empty", fix="name a folder, or leave it out")
+            for name in ("data", "output")
+            if getattr(self, name) == ""
+        ]
         return found + report_problems("json", self.json, "preflight", "report of preflight")
 
 

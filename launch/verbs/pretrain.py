@@ -39,12 +39,17 @@ class Args(PretrainConfig):
         return found + count_problems(self.nproc_per_node)
 
 
+def problems(args: Args) -> list[Problem]:
+    """What shows without torch."""
+    return plain_problems(args)
+
+
 def run(args: Args) -> int:
     """Check everything once, then train in one process per rank (DeepSpeed's state outlives a run in its process)."""
     if "WORLD_SIZE" in os.environ:  # a launcher has started this rank among others
         return _train(args)
-    if problems := plain_problems(args):
-        raise PretrainError(*problems)
+    if found := problems(args):
+        raise PretrainError(*found)
     with large_imports():
         from pretrain import check_run
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipeline import Problem
 from eval import EvalError
 from eval.studies import StudyConfig
 
@@ -28,10 +29,13 @@ class Args(StudyConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the numbers go besides OUTPUT/metrics.jsonl."""
 
+    def problems(self) -> list[Problem]:
+        return super().problems() + self.tracking.problems()
+
 
 def run(args: Args) -> int:
     """Run each study; its numbers and picture are in OUTPUT/STUDY."""
-    if problems := args.tracking.problems():
+    if problems := args.problems():
         raise EvalError(*problems)
     with large_imports():
         from eval.studies import STUDY_FILE, run_studies

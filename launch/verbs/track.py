@@ -22,13 +22,16 @@ class Args:
     tracking: SyncConfig = field(default_factory=SyncConfig)
     """The server."""
 
+    def problems(self) -> list[Problem]:
+        found = self.tracking.problems()
+        if self.action == "sync":
+            return found
+        return [Problem("", wrong=f"{self.action!r} is no action of `acn track`", fix="use sync"), *found]
+
 
 def run(args: Args) -> int:
     """Sync one run after the other, and say where each is."""
-    problems = args.tracking.problems()
-    if args.action != "sync":
-        problems.insert(0, Problem("", wrong=f"{args.action!r} is no action of `acn track`", fix="use sync"))
-    if problems:
+    if problems := args.problems():
         raise LaunchError(*problems)
     from ..tracking import check_run_dir, sync_run
 

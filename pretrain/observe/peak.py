@@ -1,6 +1,9 @@
 """The most arithmetic a device can do, which is what MFU (model FLOPs utilization) is measured against."""
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Peak dense TFLOP/s by name as the driver reports it (a part of it, in lower case) and arithmetic: tensor cores for
 # bf16, fp16 and tf32, without structured sparsity; plain units for fp32. From the vendors' data sheets:
@@ -27,16 +30,19 @@ _TERAFLOPS: tuple[tuple[str, dict[str, float]], ...] = (
     ("mi300x", {"bf16": 1307.4, "fp16": 1307.4, "tf32": 653.7, "fp32": 163.4}),
     ("mi250x", {"bf16": 383, "fp16": 383, "fp32": 95.7}),
 )
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What torch calls the numbers of an arithmetic."""
 
 
-def peak_flops(device: torch.device, precision: str) -> float | None:
+def peak_flops(device: "torch.device", precision: str) -> float | None:
     """FLOP/s of `device` in fp32, bf16 or fp16 by its data sheet; None where the table does not have it (any CPU).
 
     It is never measured, as two measurements can differ tenfold beside other ranks and programs. fp32 matrix products
     that torch may round to TF32 (`torch.set_float32_matmul_precision`) count as TF32.
     """
     if device.type == "cuda":
+        import torch  # the table alone is asked for by who has none
+
         if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
             precision = "tf32"
         return known_peak(torch.cuda.get_device_name(device), precision)

@@ -23,14 +23,14 @@ from data_pipeline import (
     with_credentials,
     without_credentials,
 )
-from data_pipeline.credentials import VARIABLE, fields_with_tokens, url_below, user_and_password
+from data_pipeline.credentials import CREDENTIALS_VARIABLE, fields_with_tokens, url_below, user_and_password
 
 HUB_TOKEN = "hf_" + "aB3" * 12
 
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(CREDENTIALS_VARIABLE, raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -178,8 +178,8 @@ def test_it_is_said_where_a_later_command_finds_them(url, field, names):
 
 
 def test_a_damaged_variable_is_no_credentials(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "[1")
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, "[1")
     assert with_credentials("https://host/x") == "https://host/x"
     take_credentials("https://u:p@host/x")
     assert with_credentials("https://host/x") == "https://u:p@host/x"
-    assert VARIABLE in os.environ
+    assert CREDENTIALS_VARIABLE in os.environ

@@ -10,6 +10,9 @@ CONFIG=acn-base  # the recipe
 DATA=/shared/tokens  # the prepared corpus: a folder that all nodes see, or a URL
 OUTPUT=/shared/runs/acn  # the run's folder, on storage that all nodes share
 OPTIONS=(--micro_batch_size 128)  # further options of acn pretrain
+MLFLOW=''  # tracking server, http://HOST:5000; empty: the recipe's
+RANK_LOGS=''  # shared folder for a log of every rank; empty: the job's log alone
+LAUNCHER_OPTIONS=()  # further options of the launcher
 GPUS_PER_NODE=8  # 0: nodes without GPUs, one rank each
 PREFLIGHT=yes  # check all nodes first, start nothing when there is a fault
 PORT=29500
@@ -20,10 +23,18 @@ set -u
 setup || exit 1
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # else survivors of a lost first node keep its store's address
 export PYTHONUNBUFFERED=1  # the last lines of a rank that is killed are in the log
+export PYTHONFAULTHANDLER=1  # a rank that crashes in C code says where in Python it was
 export PYTHONSAFEPATH=1  # else Python finds what lies in the folder: a deepspeed/, a json.py
 export GLOO_SOCKET_IFNAME=eth0  # else gloo takes the address that the host's name resolves to
 export NCCL_SOCKET_IFNAME=eth0  # else NCCL takes the first interface that is up
 export NCCL_DEBUG=WARN  # errors of the network name their cause; INFO says which links are used
+# export NCCL_DEBUG=INFO  # which links and algorithms NCCL uses, and why not others
+# export NCCL_DEBUG_SUBSYS=INIT,NET,GRAPH  # of that, what is about the network
+# export NCCL_IB_HCA=mlx5  # InfiniBand: these cards alone
+# export FI_PROVIDER=efa  # AWS EFA, with the plugin aws-ofi-nccl; without, NCCL takes TCP
+# export FI_EFA_USE_DEVICE_RDMA=1  # AWS EFA: GPUDirect RDMA, on p4d and later
+# export TORCH_DISTRIBUTED_DEBUG=DETAIL  # collectives that differ between ranks are named
+# export TORCH_NCCL_TRACE_BUFFER_SIZE=2000  # torch's flight recorder: the last collectives of each rank
 
 ranks=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : 1))
 export OMP_NUM_THREADS=$(($(nproc) > ranks ? $(nproc) / ranks : 1))  # a rank's share of the cores
@@ -35,21 +46,23 @@ head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 DS_ENV_FILE=$(mktemp)
 export DS_ENV_FILE
 trap 'rm -f "$DS_ENV_FILE"' EXIT
-echo "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=$TORCH_DISABLE_SHARE_RDZV_TCP_STORE" >>"$DS_ENV_FILE"
-echo "PYTHONUNBUFFERED=$PYTHONUNBUFFERED" >>"$DS_ENV_FILE"
-echo "PYTHONSAFEPATH=$PYTHONSAFEPATH" >>"$DS_ENV_FILE"
-echo "GLOO_SOCKET_IFNAME=$GLOO_SOCKET_IFNAME" >>"$DS_ENV_FILE"
-echo "NCCL_SOCKET_IFNAME=$NCCL_SOCKET_IFNAME" >>"$DS_ENV_FILE"
-echo "NCCL_DEBUG=$NCCL_DEBUG" >>"$DS_ENV_FILE"
-echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
+for name in OMP_NUM_THREADS \
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE PYTHONUNBUFFERED PYTHONFAULTHANDLER PYTHONSAFEPATH \
+    GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME NCCL_DEBUG NCCL_DEBUG_SUBSYS \
+    NCCL_IB_HCA FI_PROVIDER FI_EFA_USE_DEVICE_RDMA TORCH_DISTRIBUTED_DEBUG \
+    TORCH_NCCL_TRACE_BUFFER_SIZE; do
+    [ -n "${!name:-}" ] && echo "$name=${!name}" >>"$DS_ENV_FILE"
+done
 
+rank_logs=()
 on_all_nodes() { # VERB OPTIONS...
     deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
-        --no_python "$(command -v acn)" "$@"
+        "${rank_logs[@]}" "${LAUNCHER_OPTIONS[@]}" --no_python "$(command -v acn)" "$@"
 }
 
-arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" ${MLFLOW:+--tracking.mlflow "$MLFLOW"} "${OPTIONS[@]}")
 if [ "$PREFLIGHT" = yes ]; then
     on_all_nodes preflight "${arguments[@]}" || exit
 fi
+[ -n "$RANK_LOGS" ] && rank_logs=("--enable_each_rank_log=$RANK_LOGS") # instead of this terminal
 on_all_nodes pretrain "${arguments[@]}"

@@ -1,5 +1,5 @@
 from .config import LaunchConfig
-from .fit import fit_micro_batch
+from .fit import fit_micro_batch, recipe_problems
 from .render import header_problems, render_job
 from .submit import SubmitError
 
@@ -8,5 +8,6 @@ __all__ = [
     "SubmitError",
     "fit_micro_batch",
     "header_problems",
+    "recipe_problems",
     "render_job",
 ]

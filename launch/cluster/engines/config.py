@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,11 +32,14 @@ def _holds_secret(script: str) -> bool:
 
 
 def _text_problems(config: Any, above: str = "") -> list[Problem]:
-    """Fields with line ends or other control characters, with which a value would become lines of a script."""
+    """Text that is empty, or has line ends or other control characters, with which it becomes lines of a script."""
     found = []
-    for name, value in vars(config).items():
+    for one in fields(config):
+        name, value = one.name, getattr(config, one.name)
         if is_dataclass(value):
             found += _text_problems(value, f"{above}{name}.")
+        elif value == "" != one.default:
+            found.append(Problem(f"{above}{name}", wrong="is empty", fix="give a value, or leave it out"))
         elif isinstance(value, str) and _CONTROL.search(value):
             found.append(Problem(f"{above}{name}", repr(value), "must be one line, without control characters"))
     return found
@@ -73,6 +76,15 @@ class LaunchConfig:
     """Network interface between the nodes (`ip -br addr` lists them); left out, NCCL and gloo choose."""
     port: int = 29500
     """Port of the rendezvous on the head node; preflight takes the next one."""
+    mlflow: str | None = None
+    """MLflow tracking server of the run, http://HOST:5000, as all nodes reach it. Left out, the recipe's; on kubernetes
+    and skypilot, whose nodes and their files go away, not a file that the recipe names there: RUN/metrics.jsonl has the
+    same, and `acn track sync RUN` sends it."""
+    rank_logs: str | None = None
+    """Folder, on storage that all nodes share, for a log file of every rank, by node; left out, the job's log alone."""
+    launcher_options: str = ""
+    """Further options of the launcher of the ranks (torchrun, deepspeed; for slurm.job glue, accelerate launch), in one
+    string: "--rdzv-conf join_timeout=1200"."""
     max_restarts: int = 3
     """How often torchrun starts the ranks again after one of them failed. Nodes that come and go do not count."""
     preflight: bool = True
@@ -104,6 +116,8 @@ class LaunchConfig:
             return self.setup
         if self.engine in IN_AN_IMAGE:
             return ""
+        if self.engine == "slurm" and self.slurm.container is not None:
+            return ":"
         here, programs = shlex.quote(str(Path.cwd())), shlex.quote(str(Path(sys.executable).parent))
         return f"cd {here} && export PATH={programs}:$PATH"
 
@@ -133,13 +147,25 @@ class LaunchConfig:
             )
         if self.interface is not None and not re.fullmatch(r"[\w.@:^=,-]+", self.interface):
             found.append(Problem("interface", repr(self.interface), "must be the name of a network interface"))
-        try:
-            words = shlex.split(self.options)
-            if self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words):
-                found.append(
-                    Problem("options", repr(self.options), fix="values that need quotes have to stand in the recipe")
-                )
-        except ValueError as error:
-            found.append(Problem("options", repr(self.options), fix=str(error)))
+        found += self._words_problems("options", "values that need quotes have to stand in the recipe")
+        found += self._words_problems("launcher_options", "values that need quotes cannot be given on this engine")
+        if self.mlflow is not None and self.engine in IN_AN_IMAGE and is_file_uri(self.mlflow):
+            fix = "give a server, http://HOST:5000, or leave it out"
+            found.append(Problem("mlflow", self.mlflow, "is a file on a node that goes away", fix))
         own: list[Problem] = getattr(self, self.engine).problems(self.nodes)
         return found + own
+
+    def _words_problems(self, name: str, fix: str) -> list[Problem]:
+        """What is wrong with options in one string."""
+        text = getattr(self, name)
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            return [Problem(name, repr(text), fix=str(error))]
+        quoted = self.engine in IN_AN_IMAGE and shlex.join(words) != " ".join(words)
+        return [Problem(name, repr(text), fix=fix)] if quoted else []
+
+
+def is_file_uri(uri: str) -> bool:
+    """Whether a tracking URI is a file of the machine that a rank runs on, and not one on the volume at /shared."""
+    return uri.startswith(("sqlite:", "file:")) and not uri.startswith(("sqlite:////shared/", "file:///shared/"))

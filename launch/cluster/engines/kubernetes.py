@@ -10,6 +10,13 @@ from data_pipeline import Problem
 from .submit import program, run_and_read
 
 
+def image_problems(field: str, image: str | None) -> list[Problem]:
+    """Why this is no name of a container image."""
+    if image is None or re.fullmatch(r"[A-Za-z0-9][\w./:@-]*", image):
+        return []
+    return [Problem(field, repr(image), "must be an image: HOST/NAME:TAG")]
+
+
 @dataclass
 class KubernetesConfig:
     """Kubernetes' own options."""
@@ -17,7 +24,7 @@ class KubernetesConfig:
     kind: Literal["trainjob", "job"] = "trainjob"
     """trainjob for clusters with Kubeflow Trainer; job for any other."""
     image: str = "registry.example.org/acn-lm:latest"
-    """Image that has acn-lm installed."""
+    """Image that has acn-lm installed, see Dockerfile."""
     volume: str = "shared"
     """PersistentVolumeClaim (ReadWriteMany), mounted at /shared, for data and runs."""
     namespace: str = "default"
@@ -43,8 +50,7 @@ class KubernetesConfig:
             for field in ("volume", "namespace")
             if not re.fullmatch(name, getattr(self, field))
         ]
-        if not re.fullmatch(r"[A-Za-z0-9][\w./:@-]*", self.image):
-            found.append(Problem("kubernetes.image", repr(self.image), "must be an image: HOST/NAME:TAG"))
+        found += image_problems("kubernetes.image", self.image)
         if self.cpus < 1:
             found.append(Problem("kubernetes.cpus", self.cpus, "must be at least 1"))
         if not re.fullmatch(r"\d+(\.\d+)?([KMGT]i?)?", self.memory):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_pipeline import Problem
 
+from .kubernetes import image_problems
 from .submit import program, run_in_foreground
 
 
@@ -18,12 +19,16 @@ class SkyPilotConfig:
     bucket: str = "my-acn-bucket"
     """Bucket for data and runs, mounted at /shared on every node."""
 
+    image: str | None = None
+    """Docker image that has acn-lm installed, see Dockerfile; left out, the nodes install it."""
+
     template = "pretrain.yaml"
 
     def problems(self, nodes: int) -> list[Problem]:
         """Which clouds have these is SkyPilot's to check."""
         wrong = "must be a name: letters, digits and . _ : - only"
-        return [
+        found = image_problems("skypilot.image", self.image)
+        return found + [
             Problem(f"skypilot.{name}", repr(getattr(self, name)), wrong)
             for name in ("gpu", "bucket")
             if not re.fullmatch(r"[A-Za-z0-9][\w.:-]*", getattr(self, name))

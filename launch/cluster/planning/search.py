@@ -46,7 +46,7 @@ def fits_on(
 
 def search_micro_batch(config: PlanConfig, plan: RunPlan) -> int:
     """The largest micro-batch for the GPU of this process beside the optimizer states of the plan's layout."""
-    device, dtype = torch.device("cuda"), DTYPES[plan.precision]
+    device, dtype = torch.device("cuda"), getattr(torch, DTYPES[plan.precision])
     layout = plan.best or plan.layouts[-1]
     states = torch.empty(int(layout.optimizer + layout.buffers), dtype=torch.uint8, device=device)
     model = model_config(config, plan.vocab_size, plan.seq_length)

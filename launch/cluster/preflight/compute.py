@@ -33,7 +33,8 @@ def sustained_rate(device: torch.device, precision: str, seconds: float = _GEMM_
     """FLOP/s of square matrix products one after the other for a while: the average, which, unlike the best, shows a
     device that is throttled or shared."""
     size = _GEMM_SIZE[device.type]
-    matrix = torch.randn(size, size, device=device).to(DTYPES[precision])  # of equal numbers a GPU draws less power
+    matrix = torch.randn(size, size, device=device)  # of equal numbers a GPU draws less power
+    matrix = matrix.to(getattr(torch, DTYPES[precision]))
     result = torch.empty_like(matrix)
     torch.mm(matrix, matrix, out=result)
     synchronize(device)

@@ -23,7 +23,7 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-SelectType=select/linear
+SelectType=select/cons_tres
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
 JobRequeue=1
@@ -35,6 +35,7 @@ SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
 AccountingStorageType=accounting_storage/none
+GresTypes=toy
 {nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -89,10 +90,12 @@ def start_slurm(cluster: Nodes, workers: list[str], folder: Path) -> Slurm:
     options = [f"--{name}={path}" for name, path in files.items()]
     munged = cluster.start("head", ["munged", "--foreground", "--force", *options])  # one serves all: same file system
     _await(lambda: (folder / "munge.socket").exists(), munged)
-    lines = [f"NodeName={name} NodeAddr={cluster.addresses[name]} CPUs=1 State=UNKNOWN" for name in workers]
+    features = "CPUs=1 Feature=cpu,ib Gres=toy:1 RealMemory=4000 State=UNKNOWN"
+    lines = [f"NodeName={name} NodeAddr={cluster.addresses[name]} {features}" for name in workers]
     conf = folder / "slurm.conf"
     conf.write_text(CONF.format(head=cluster.addresses["head"], folder=folder, nodes="\n".join(lines)))
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # guessing fails where `ip netns` mounts /sys anew
+    (folder / "gres.conf").write_text("Name=toy Count=1\n")  # a number to count, no device
     daemons = [cluster.start("head", ["slurmctld", "-D", "-c"], SLURM_CONF=str(conf))]
     for name in workers:
         (folder / f"spool.{name}").mkdir()

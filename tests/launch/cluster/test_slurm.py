@@ -82,6 +82,41 @@ def outputs(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*.out"))
 
 
+SITE = SlurmConfig(
+    partition="all", constraint="cpu&ib", gres="toy:1", mem="2G", account="lm",
+    sbatch="--nice=5 --comment='two words'",
+    srun="--label", time="30", stop_seconds=60,
+)  # fmt: skip
+
+
+@pytest.mark.slow  # a real Slurm, which schedules every few seconds, and Python on every node
+def test_slurm_takes_what_sites_want_and_every_rank_has_a_log(slurm, script, tmp_path):
+    logs = tmp_path / "logs of ranks"
+    batch = script(
+        "slurm", steps=4, slurm=SITE, rank_logs=str(logs), launcher_options="--monitor-interval 0.2",
+        options="--log_every 2",
+    )  # fmt: skip
+    tested = slurm.cluster.start("head", ["sbatch", "--test-only", str(batch)], SLURM_CONF=str(slurm.conf))
+    assert tested.end() == 0, tested.output
+    job = slurm.client("sbatch", "--parsable", f"--output={tmp_path}/job.out", str(batch))
+    queued = slurm.client("scontrol", "show", "job", job)
+    for text in (
+        "Partition=all",
+        "Features=cpu&ib",
+        "toy:1",
+        "MinMemoryNode=2G",
+        "Account=lm",
+        "Comment=two words",
+    ):
+        assert text in queued, queued
+    assert slurm.await_end(job)["JobState"] == "COMPLETED", (tmp_path / "job.out").read_text()
+    assert_each_sample_once(tmp_path / "run", 4)
+    found = {path.relative_to(logs).parts[0]: path.read_text() for path in logs.rglob("stdout.log")}
+    assert set(found) == {"node1", "node2"}, "a folder for every node"
+    assert "step" in "".join(found.values())
+    assert re.search(r"^[01]: ", (tmp_path / "job.out").read_text(), re.MULTILINE), "srun labels the lines"
+
+
 @pytest.mark.slow  # a real Slurm, which schedules every few seconds, and Python on every node
 def test_a_pre_empted_job_requeues_itself_and_ends_as_if_nothing_had_been(slurm, cluster, script, tmp_path):
     steps = 600

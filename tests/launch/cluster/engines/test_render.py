@@ -156,6 +156,40 @@ def test_a_missing_program_is_said_with_the_mend(acn, monkeypatch, tmp_path):
         assert f"{program} is not on this machine" in err
 
 
+def typed(engine: str) -> dict[str, str]:
+    """Every text option that the script of an engine has, as the committed script has it or has nothing of it."""
+    common = {"config": "acn-base", "data": "/shared/tokens", "output": "/shared/runs/acn", "name": "acn-pretrain"}
+    own = {
+        "slurm": {"slurm.time": "24:00:00"},
+        "torchrun": {"torchrun.head": "node1"},
+        "deepspeed": {"deepspeed.hostfile": "hostfile"},
+        "kubernetes": {"kubernetes.image": KubernetesConfig().image, "kubernetes.volume": "shared"},
+        "skypilot": {"skypilot.bucket": "my-acn-bucket", "skypilot.gpu": "H100"},
+    }
+    return {**common, **own[engine]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_typed_is_never_taken_for_a_placeholder_or_a_default(acn, engine):
+    """The paths of the handbook and of the mounted volume, and the setup that would have been filled in."""
+    words = [word for name, value in typed(engine).items() for word in (f"--{name}", value)]
+    with_setup = [] if engine in ("kubernetes", "skypilot") else ["--setup", LaunchConfig(engine).shell_setup]
+    code, out, err = acn("launch", engine, *words, *with_setup, "--dry_run")
+    assert code == 0, err
+    assert "/shared/tokens" in out
+    assert "/shared/runs/acn" in out
+    defaults = acn("launch", engine, "--dry_run")[1]
+    assert out == (defaults.replace(LaunchConfig(engine).shell_setup, with_setup[1]) if with_setup else defaults)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["data", "output", "setup", "interface", "name", "config"])
+def test_an_empty_value_is_not_taken_for_one_that_is_left_out(acn, engine, name):
+    code, out, err = acn("launch", engine, "--config", BASE, f"--{name}=", "--dry_run")
+    assert (code, out) == (2, "")
+    assert f"{name} is empty: give a value, or leave it out" in err
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """Put a program on the PATH that notes its arguments, and the script it was given, and answers."""

@@ -24,18 +24,19 @@ head=$(awk '!/^#/ && NF { print $1; exit }' "$HOSTFILE")
 DS_ENV_FILE=$(mktemp)
 export DS_ENV_FILE
 trap 'rm -f "$DS_ENV_FILE"' EXIT
-{% for variable in variables %}
-echo "{{ variable.name }}=${{ variable.name }}" >>"$DS_ENV_FILE"
-{% endfor %}
-echo "OMP_NUM_THREADS=$OMP_NUM_THREADS" >>"$DS_ENV_FILE"
+for name in OMP_NUM_THREADS{% for variable in variables + to_try | rejectattr("name", "in", variables | map(attribute="name") | list) | list %}{{ " \\\n    " if loop.index0 % 4 == 0 else " " }}{{ variable.name }}{% endfor %}; do
+    [ -n "${!name:-}" ] && echo "$name=${!name}" >>"$DS_ENV_FILE"
+done
 
+rank_logs=()
 on_all_nodes() { # VERB OPTIONS...
     deepspeed --hostfile "$HOSTFILE" --master_addr "$head" --master_port "$PORT" --no_local_rank \
-        --no_python "$(command -v acn)" "$@"
+        "${rank_logs[@]}" "${LAUNCHER_OPTIONS[@]}" --no_python "$(command -v acn)" "$@"
 }
 
-arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+{{ parts.job_arguments() }}
 if [ "$PREFLIGHT" = yes ]; then
     on_all_nodes preflight "${arguments[@]}" || exit
 fi
+[ -n "$RANK_LOGS" ] && rank_logs=("--enable_each_rank_log=$RANK_LOGS") # instead of this terminal
 on_all_nodes pretrain "${arguments[@]}"

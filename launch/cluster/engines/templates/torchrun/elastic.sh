@@ -24,7 +24,8 @@ set -u
 setup || exit 1
 {{ parts.exports() }}
 {{ parts.threads("$(nproc)") }}
-arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+{{ parts.logs_of_ranks("$(hostname)") }}
+{{ parts.job_arguments() }}
 if [ "$PREFLIGHT" = yes ]; then # this node by itself: the others may be training
     acn preflight "${arguments[@]}" --nproc_per_node "$ranks" || exit
 fi
@@ -33,4 +34,4 @@ exec torchrun --nnodes "$MIN_NODES:$MAX_NODES" --nproc-per-node "$ranks" --max-r
     --rdzv-backend c10d --rdzv-endpoint "$HEAD:$PORT" --rdzv-id "$NAME" \
     --rdzv-conf is_host=false,last_call_timeout=10,join_timeout=600,read_timeout=60 \
     {{ parts.signals }} --shutdown-timeout "$SHUTDOWN_SECONDS" \
-    --no-python acn pretrain "${arguments[@]}"
+    "${rank_logs[@]}" "${LAUNCHER_OPTIONS[@]}" --no-python acn pretrain "${arguments[@]}"

@@ -20,16 +20,17 @@ set -u
 setup || exit 1
 {{ parts.exports() }}
 {{ parts.threads("$(nproc)") }}
+{{ parts.logs_of_ranks("$(hostname)") }}
 run() { # PORT RESTARTS VERB OPTIONS...
     local port=$1 restarts=$2
     shift 2
     exec torchrun --nnodes "$NODES" --nproc-per-node "$ranks" --max-restarts "$restarts" \
         --rdzv-backend c10d --rdzv-endpoint "$HEAD:$port" --rdzv-id "$NAME" \
         {{ parts.signals }} --shutdown-timeout "$SHUTDOWN_SECONDS" \
-        --no-python acn "$@"
+        "${rank_logs[@]}" "${LAUNCHER_OPTIONS[@]}" --no-python acn "$@"
 }
 
-arguments=(--config "$CONFIG" --data "$DATA" --output "$OUTPUT" "${OPTIONS[@]}")
+{{ parts.job_arguments() }}
 if [ "$PREFLIGHT" = yes ]; then
     (run $((PORT + 1)) 0 preflight "${arguments[@]}") || exit
 fi
