@@ -78,6 +78,11 @@ def _check_files(folder: Path) -> None:
                     raise EvalError(f"{path} names the weights {str(name)[:200]!r}, which {wrong}: export it again")
 
 
+def most_tokens(config: AcnConfig) -> int | None:
+    """The longest text that a model reads; None where positions are rotations, which have no end."""
+    return config.max_position_embeddings if config.position_embedding_type == "absolute" else None
+
+
 def load_tokenizer(folder: str, config: AcnConfig) -> Any:
     """The tokenizer saved beside a model.
 

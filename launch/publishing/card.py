@@ -6,13 +6,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from eval import TaskResults, read_results
+from eval import TaskResults, is_at_chance, most_tokens, read_results
 from eval.compress import (
     Markdown,
     classifier_front,
     code,
     cut_body,
     depth_table,
+    describe_data,
     escape,
     link,
     read_templates,
@@ -124,9 +125,12 @@ def _contents(facts: CardFacts, only: CutModel | None) -> dict[str, Any]:
         "finetuning": _finetuning_rows(results) if results is not None else [],
         "pretraining": pretraining_rows(run) if run is not None else [],
         "licence": licence_line(config, "model"),
+        "longest": most_tokens(facts.model),
         "count": count,
         "suite_table": suite_table,
         "depth_table": depth_table,
+        "scored_on": describe_data(results) if results is not None else None,
+        "chance": is_at_chance(results) if results is not None else False,
         "fact_table": fact_table,
     }
 
@@ -136,7 +140,7 @@ def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     results = facts.source.cut or facts.source.results
     datasets = hub_datasets(facts.run.corpus if facts.run else None)
     if results is not None:
-        front = classifier_front(results.task, scores, name)
+        front = classifier_front(results, scores, name)
         front.datasets = [*(front.datasets or []), *datasets] or None
     else:
         front = ModelCardData(
@@ -162,17 +166,14 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     """The scores for `model-index`: of the model itself, and of the cut ones that are published with it."""
     cut, results, run = facts.source.cut, facts.source.results, facts.run
     if cut is not None:
-        return [score_entry(cut.task, cut.metric, cut.score)]
+        return [score_entry(cut, cut.score)]
     if results is not None:
         layers = len(results.depth_scores) - 1
         depths = [only.depth] if only else [layers, *(cut.depth for cut in facts.cuts)]
         return [
-            score_entry(
-                results.task, results.metric, results.depth_scores[depth],
-                f"{results.metric}, {depth} of {layers} layers",
-            )
+            score_entry(results, results.depth_scores[depth], f"{results.metric}, {depth} of {layers} layers")
             for depth in depths
-        ]  # fmt: skip
+        ]
     if run is None or not run.whole or facts.pipeline != "fill-mask" or not run.by_depth():
         return []
     corpus = Path(run.config["data"]).name  # with a slash it would look like a data set on the Hub
@@ -224,8 +225,8 @@ def _finetuning_data(results: TaskResults) -> Markdown | None:
     settings = results.settings
     if settings is None:
         return None
-    if settings["dataset"] is not None:
-        where: str = code(public_path(settings["dataset"]["path"]))
+    if (dataset := settings["dataset"]) is not None:
+        where: str = code(public_path(dataset["path"] or dataset["train_file"]))
     elif settings["glue_dir"] is None:
         known = TASKS.get(results.task)  # another version of acn-lm may know more tasks
         path = known.hub_dataset if known is not None else None

@@ -13,7 +13,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
 from data_pipeline import hide_credentials, write_json
-from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
+from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, is_at_chance, quiet_transformers, read_json
 from modeling import AcnConfig, divergence
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
 
@@ -140,9 +140,14 @@ def _add_shared(main: Path, folder: Path) -> None:
 
 
 def _depths(facts: CardFacts) -> list[int]:
-    """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
+    """The depths to cut at where none are given: where the sweep of a fine-tuned model says, if it has learned."""
     results = facts.source.results
-    if results is None or facts.source.kind != "finetuned" or results.cut_depth == facts.model.num_hidden_layers:
+    if (
+        results is None
+        or is_at_chance(results)
+        or facts.source.kind != "finetuned"
+        or results.cut_depth == facts.model.num_hidden_layers
+    ):
         return []
     return [results.cut_depth]
 
