@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from data_pipeline import file_sha256, name_problem
+from data_pipeline import file_sha256, name_problem, save_tokenizer
 from modeling import AcnConfig, AcnForSequenceClassification, divergence
 
 from .errors import EvalError
@@ -173,6 +173,6 @@ def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any
         raise EvalError(f"the trained model has diverged, {found}: lower learning_rate")
     with quiet_transformers():
         model.save_pretrained(folder)
-        written = [Path(name) for name in tokenizer.save_pretrained(folder)]
-    files = sorted({*folder.glob("*.safetensors*"), *(path for path in written if path.is_file())})
+        written = save_tokenizer(tokenizer, folder)
+    files = sorted({*folder.glob("*.safetensors*"), *written})
     return {path.name: file_sha256(path) for path in files}

@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-
 FEWEST_PAIRS = 3
 ERRORS = 2.0
 WELL_ABOVE = 2.0

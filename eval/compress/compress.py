@@ -151,7 +151,6 @@ def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassifica
     """Results, model and tokenizer of the source; everything is checked."""
     check_absent(Path(config.output), "output")
     results = read_results(Path(config.model))
-    _check_learned(config, results)
     model_config = read_model_config(config.model)
     layers = len(results.depth_scores) - 1
     if model_config.num_hidden_layers != layers:
@@ -159,6 +158,7 @@ def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassifica
             f"{config.model}: {RESULTS_FILE} speaks of {layers} layers, config.json of "
             f"{model_config.num_hidden_layers}: run `acn glue` again"
         )
+    _check_learned(config, results)
     if config.onnx or config.int8:
         check_installed()
     return results, load_finetuned(config.model), load_tokenizer(config.model, model_config)

@@ -8,7 +8,7 @@ from ..errors import EvalError
 from .glue import GLUE_TASKS
 from .task import LABEL
 
-# names that say what a column is: those of GLUE's tasks, and of the text sets on the Hub; the longest that fits is meant
+# names that say what a column is: those of GLUE's tasks, and of text sets on the Hub; the longest that fits is meant
 _TEXTS = sorted({*(task.columns for task in GLUE_TASKS.values()), ("text",)}, key=lambda names: (-len(names), names))
 _LABELS = (LABEL, "labels", "class", "target", "category")
 _NUMBERING = {"", "idx", "id", "index", "unnamed: 0", "__index_level_0__"}

@@ -1,7 +1,7 @@
 """A data set of one's own, as options describe it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class DatasetConfig:
     train_file: str | None = None
     """A file to train on: .csv, .tsv, .json (an object a line, or a list), .jsonl or .parquet."""
     validation_file: str | None = None
-    """The file that depth curves are made on; left out: the split, or where there is none a part of the training file."""
+    """The file that depth curves are made on; left out: the split, or without one a part of the training file."""
     test_file: str | None = None
     """A file to predict, labelled or not; left out: the folder's test split if it has one."""
     validation_fraction: float = 0.2
@@ -99,7 +99,7 @@ class DatasetConfig:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], moved: DataPlace | None = None) -> "DatasetConfig":
         """As results.json has it, with new places for what has moved."""
-        return replace(cls(**record), **(moved.given if moved is not None else {}))
+        return cls(**{**record, **(moved.given if moved is not None else {})})
 
     def problems(self, tasks: list[str], glue_dir: str | None = None) -> list[Problem]:
         """With a data set of one's own there is one task in `tasks`, which names the folder of the results."""

@@ -32,7 +32,7 @@ def _candidates(folder: Path, split: str) -> tuple[list[Path], list[tuple[int, i
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """SPLIT.parquet (or .tsv, .csv, .json, .jsonl), or the Hub's numbered Parquet parts of it; empty where there is none.
+    """SPLIT.parquet (or .tsv, .csv, .json, .jsonl), or the Hub's numbered Parquet parts of it; empty without one.
 
     Raises:
         EvalError: it is there in several forms, or parts are missing.

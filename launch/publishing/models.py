@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from data_pipeline import hide_credentials, write_json
+from data_pipeline import drop_local_fields, file_sha256, hide_credentials, write_json
 from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, is_at_chance, quiet_transformers, read_json
 from modeling import AcnConfig, divergence
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
@@ -103,6 +104,7 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
     for name in _TOKENIZER:
         if (source / name).is_file():
             place(source, name, folder / name)
+    drop_local_fields(folder)
 
 
 def _write_figures(folder: Path, source: Source) -> dict[str, str]:
@@ -122,7 +124,8 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
 def _write_records(folder: Path, source: Source, run: Pretraining | None) -> None:
     """The numbers behind the card: results of every task and seed, and the recipe of the run."""
     if source.cut is not None:
-        write_json(folder / CUT_FILE, without_places(source.cut.to_json()))
+        digests = {name: file_sha256(path) for name in source.cut.files or {} if (path := folder / name).is_file()}
+        write_json(folder / CUT_FILE, without_places(replace(source.cut, files=digests or None).to_json()))
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
