@@ -1,4 +1,5 @@
 from .card import (
+    LOCAL,
     classifier_front,
     cut_body,
     depth_table,
@@ -14,6 +15,7 @@ from .speed import measure_speed
 
 __all__ = [
     "INPUTS",
+    "LOCAL",
     "ONNX_FILE",
     "CompressConfig",
     "CutSummary",

@@ -141,8 +141,8 @@ def _check_learned(config: CompressConfig, results: TaskResults) -> None:
     if config.force or not is_at_chance(results):
         return
     wrong = (
-        f"is {AT_CHANCE} on {results.task}: its {results.metric} of {results.full_score:.4f} is not more than {ERRORS:g} "
-        f"standard errors above a constant answer's {constant_score(results):.4f}"
+        f"is {AT_CHANCE} on {results.task}: its {results.metric} of {results.full_score:.4f} is not more than "
+        f"{ERRORS:g} standard errors above a constant answer's {constant_score(results):.4f}"
     )
     raise EvalError(Problem("model", config.model, wrong, "train it longer or on more examples, or say --force"))
 

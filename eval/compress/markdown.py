@@ -67,8 +67,8 @@ def _cell(value: Any) -> str:
 def read_templates(folder: Path) -> Environment:
     """The cards in `folder`, Markdown in which every value is escaped.
 
-    Filters: `number(FORMAT)` and `size_mb` for what is computed, `code`, `address`, `public_path`, and `raw` for what is known to be
-    harmless and stands in a block of code.
+    Filters: `number(FORMAT)` and `size_mb` for what is computed, `code`, `address`, `public_path`, and `raw` for what
+    is known to be harmless and stands in a block of code.
     """
     environment = Environment(
         loader=FileSystemLoader(folder),

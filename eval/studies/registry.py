@@ -94,8 +94,8 @@ def _load_data(
         recorded = load_recorded(results, Path(config.model), classes, config.glue_dir, config.dataset)
         if recorded is not None:
             return [recorded]
-    if problems := [Problem(f"dataset.{name}", value, "is for a model that was fine-tuned with --dataset", "leave it out")
-                    for name, value in config.dataset.given.items()]:  # fmt: skip
+    wrong, fix = "is for a model that was fine-tuned with --dataset", "leave it out"
+    if problems := [Problem(f"dataset.{name}", value, wrong, fix) for name, value in config.dataset.given.items()]:
         raise EvalError(*problems)
     loaded = []
     for task in [find_task(name, config.glue_dir) for name in names]:

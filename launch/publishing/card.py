@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from eval import TaskResults, is_at_chance, most_tokens, read_results
 from eval.compress import (
+    LOCAL,
     Markdown,
     classifier_front,
     code,
@@ -30,6 +31,7 @@ from .facts import (
     TEMPLATES,
     count,
     fact_table,
+    find_sources,
     hub_datasets,
     licence_line,
     licence_metadata,
@@ -176,18 +178,26 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
         ]
     if run is None or not run.whole or facts.pipeline != "fill-mask" or not run.by_depth():
         return []
-    corpus = Path(run.config["data"]).name  # with a slash it would look like a data set on the Hub
+    kind, split = _held_out(run)
     return [
         EvalResult(
             task_type="fill-mask",
-            dataset_type=(hub_datasets(run.corpus) or [corpus])[0],
-            dataset_name=f"held-out text of {corpus}",
-            dataset_split="validation",
+            dataset_type=kind,
+            dataset_name=f"held-out text of {Path(run.config['data']).name}",
+            dataset_split=split,
             metric_type="accuracy",
             metric_name="accuracy on masked tokens" + (f", {only.depth} layers" if only else ""),
             metric_value=round(run.by_depth()[only.depth if only else -1], 4),
         )
     ]
+
+
+def _held_out(run: Pretraining) -> tuple[str, str]:
+    """The data set and split that a pretraining was validated on, as the Hub knows them."""
+    sources = find_sources(run.corpus, "validation")
+    if len(sources) == 1 and sources[0].files is None and sources[0].split is not None:
+        return sources[0].path, f"part of {sources[0].split}"
+    return LOCAL, "validation"
 
 
 def _cut_body(facts: CardFacts) -> Markdown:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..tracking import Tracker
 
 COMMON = (
-    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs", "learning_rate",
-    "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs",
+    "learning_rate", "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
 )  # fmt: skip
 EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
 

@@ -33,11 +33,13 @@ def place(pretrained: Path, glue_dir: Path, tmp_path_factory: pytest.TempPathFac
     rows = pd.read_parquet(home / "glue" / "sst2" / "train.parquet")
     named = pd.DataFrame({"review": rows["sentence"], "label": rows["label"].map({0: "poor", 1: "fine"})})
     named.to_csv(home / "reviews.csv", index=False)
+    named["review"][:5].to_csv(home / "new.csv", index=False)
     options = {"epochs": 4.0, "learning_rate": 3e-3, "max_length": 16, "speed": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         glue = FinetuneConfig("run/model", "sst2", "out", "glue", **options, max_eval_samples=50)
-        own = FinetuneConfig("run/model", "films", "out", dataset=DatasetConfig(path="reviews.csv"), **options)
+        own_data = DatasetConfig(path="reviews.csv", test_file="new.csv")
+        own = FinetuneConfig("run/model", "films", "out", dataset=own_data, **options)
         for config in (glue, own):
             run_suite(config, make_tracker().open)
     return home
@@ -78,6 +80,31 @@ def test_the_data_is_found_when_everything_moved_together(place: Path, tmp_path:
     record.write_text(record.read_text().replace(str(place), "/gone/home"))
     summary = compress_model(CompressConfig(str(moved / "out" / "sst2"), str(tmp_path / "small")))
     assert summary.checked_score is not None
+
+
+def test_a_file_to_predict_gets_its_answers_by_name(place: Path) -> None:
+    header, *lines = (place / "out" / "submission" / "films.tsv").read_text().splitlines()
+    assert header == "index\tprediction"
+    assert [line.split("\t")[0] for line in lines] == ["0", "1", "2", "3", "4"]
+    assert {line.split("\t")[1] for line in lines} <= {"poor", "fine"}
+
+
+def test_a_suite_of_version_0_1_goes_on_with_places_as_they_were_typed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(place, home)
+    for path in (home / "out" / "sst2").rglob("results.json"):
+        record = json.loads(path.read_text())
+        record["settings"] |= {"model": "run/model", "glue_dir": "glue"}
+        path.write_text(json.dumps(record))
+    monkeypatch.chdir(home)
+    options = {"epochs": 4.0, "learning_rate": 3e-3, "max_length": 16, "speed": False}
+    again = FinetuneConfig("run/model", "sst2", "out", "glue", **options, max_eval_samples=50)
+    run_suite(again, tracker.open)
+    assert "sst2: done before" in capsys.readouterr().out
+    with pytest.raises(EvalError, match=r"glue_dir was glue, now .*other"):
+        run_suite(replace(again, glue_dir=shutil.copytree("glue", "other")), tracker.open)
 
 
 def test_a_place_of_another_kind_of_data_is_a_mistake(place: Path, tmp_path: Path) -> None:

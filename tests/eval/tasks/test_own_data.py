@@ -176,5 +176,5 @@ def test_options_that_do_not_go_together_are_named(
 
 
 def test_rows_too_few_to_hold_some_out_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EvalError, match="has 2 rows, too few to hold some out.*validation_file"):
+    with pytest.raises(EvalError, match=r"has 2 rows, too few to hold some out.*validation_file"):
         load_custom("x", DatasetConfig(path=save(tmp_path / "x.csv", rows(2))))

@@ -123,10 +123,11 @@ def test_the_table_of_results_has_every_seed(written):
     deviation = (sum((score - mean) ** 2 for score in scores) / 1) ** 0.5
     for model in ("runs/acn", f"runs/glue/{TASK}", "runs/small"):
         text = (written(model) / "README.md").read_text()
-        metric, full, seeds, _, majority = row(text, TASK)
+        metric, full, seeds, _, constant, scored_on = row(text, TASK)
         assert (metric, full) == ("accuracy", f"{mean:.4f} ± {deviation:.4f}")
         assert seeds == ", ".join(f"{seed}: {by_depth[-1]:.4f}" for seed, by_depth in SEEDS.items())
-        assert majority == "0.5125"
+        assert constant == "0.5125"
+        assert "[nyu-mll/glue](https://huggingface.co/datasets/nyu-mll/glue) sst2, split validation" in scored_on
         assert "figures/depth-sst2.png" in text
 
 
