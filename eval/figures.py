@@ -97,7 +97,7 @@ def _draw_curve(axes: "Axes", curve: DepthCurve, number: int) -> None:
         low, high = ([y + sign * d for y, d in zip(curve.scores, curve.deviation, strict=True)] for sign in (-1, 1))
         axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)
     if curve.errors is not None:
-        places = [depth + _BESIDE * number for depth in depths]
+        places = [depth + _BESIDE * (number % 6) for depth in depths]
         axes.errorbar(
             places, curve.scores, curve.errors, fmt="none", ecolor=colour, elinewidth=1, capsize=2.5, alpha=0.8
         )

@@ -42,6 +42,8 @@ def write_model_publication(folder: Path, config: PublishConfig, source: Source)
     facts = CardFacts(config, source, model.config, _parameters(model), run)
     facts.figures = _write_figures(folder, source)
     published = Publication([Target(folder, config.repo_id)], list(source.notes))
+    if config.wanted_depths is None and _is_left_whole(source):
+        published.notes.append("the model is at chance, so it is published whole (--depths cuts it all the same)")
     cut_targets = list(_write_cuts(folder, model, facts))
     step_targets = list(_write_steps(folder, config, source))
     facts.steps = [target.revision for target in step_targets]
@@ -142,15 +144,17 @@ def _add_shared(main: Path, folder: Path) -> None:
             place(main, name, folder / name)
 
 
+def _is_left_whole(source: Source) -> bool:
+    """Whether a fine-tuned model has learned too little to be cut."""
+    return source.kind == "finetuned" and source.results is not None and is_at_chance(source.results)
+
+
 def _depths(facts: CardFacts) -> list[int]:
     """The depths to cut at where none are given: where the sweep of a fine-tuned model says, if it has learned."""
-    results = facts.source.results
-    if (
-        results is None
-        or is_at_chance(results)
-        or facts.source.kind != "finetuned"
-        or results.cut_depth == facts.model.num_hidden_layers
-    ):
+    results, source = facts.source.results, facts.source
+    if results is None or source.kind != "finetuned" or _is_left_whole(source):
+        return []
+    if results.cut_depth == facts.model.num_hidden_layers:
         return []
     return [results.cut_depth]
 

@@ -137,7 +137,7 @@ def test_an_unknown_task_and_a_depth_outside_the_model_are_named(acn, tmp_path, 
     assert not (tmp_path / "tuned").exists()
     for command in (
         ["compress", "--model", str(trained / "tuned/cats"), "--output", "small", "--depth", "3", "--force"],
-        ["export", str(trained / "run"), "small", "--depth", "3", "--force"],
+        ["export", str(trained / "run"), "small", "--depth", "3"],
     ):
         code, _, err = acn(*command)
         assert code == 2

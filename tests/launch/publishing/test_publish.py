@@ -241,6 +241,21 @@ def test_a_task_folder_is_cut_at_its_cut_depth_unless_none_is_wanted(written):
     assert not (written("runs/acn") / "revisions").exists()
 
 
+def test_a_model_at_chance_is_published_whole_and_called_that(written, lab, tmp_path):
+    shutil.copytree(lab / "runs/glue", tmp_path / "glue")
+    path = tmp_path / "glue" / TASK / "results.json"
+    results = json.loads(path.read_text())
+    results["aggregate"] |= {"standard_error": 0.2}
+    path.write_text(json.dumps(results | {"standard_error": 0.2}))
+    folder = written(str(path.parent))
+    assert not (folder / "revisions").exists()
+    text = (folder / "README.md").read_text()
+    assert "**At chance**: this model does not answer better than a constant answer." in text
+    _, full, _, cut, *_ = row(text, TASK)
+    assert full.endswith(", at chance")
+    assert cut == "not cut"
+
+
 def test_siblings_are_repositories_of_their_own_that_name_the_whole_one(written):
     folder = written("runs/acn", "--depths", "1", "--cuts", "siblings")
     card = ModelCard.load(folder / "siblings" / "depth-01" / "README.md")
