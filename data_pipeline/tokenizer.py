@@ -21,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
 from .errors import DataError
+from .filesystem import write_text
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -31,6 +32,12 @@ SPECIAL_TOKENS = {
 }
 TokenizerKind = Literal["wordpiece", "bpe"]
 TOKENIZER_FILE, _CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+_LOCAL_FIELDS = {
+    "name_or_path", "_name_or_path", "is_local", "local_files_only", "cache_dir", "force_download", "proxies", "token",
+    "use_auth_token", "revision", "subfolder", "_commit_hash", "tokenizer_file", "vocab_file", "merges_file",
+    "special_tokens_map_file", "added_tokens_file", "tokenizer_config_file",
+}  # fmt: skip
+"""Of tokenizer_config.json: where and how the tokenizer was loaded, which says nothing on another machine."""
 CONTINUATION_MARK = "##"
 """What a WordPiece that goes on with a word begins with, in vocabularies that are trained here."""
 SPACE_MARK = "\u0120"
@@ -192,6 +199,24 @@ def load_tokenizer(name: str) -> Any:
     if missing:
         raise DataError(f"tokenizer: {name!r} has no {', '.join(missing)}: choose a masked-language-model tokenizer")
     return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> list[Path]:
+    """Write a transformers tokenizer into `folder`, and nothing of where it was loaded from; the files."""
+    written = [Path(name) for name in tokenizer.save_pretrained(folder)]
+    drop_local_fields(folder)
+    return sorted(path for path in {*written, folder / _CONFIG_FILE} if path.is_file())
+
+
+def drop_local_fields(folder: Path) -> None:
+    """Take out of `folder`/tokenizer_config.json what transformers notes of the machine it was written on."""
+    file = folder / _CONFIG_FILE
+    if not file.is_file():
+        return
+    content = json.loads(file.read_bytes())
+    if isinstance(content, dict) and content.keys() & _LOCAL_FIELDS:
+        kept = {name: value for name, value in content.items() if name not in _LOCAL_FIELDS}
+        write_text(file, json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:

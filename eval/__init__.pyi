@@ -1,12 +1,13 @@
+from .chance import are_at_chance, is_at_chance
 from .compress.compress import compress_model
 from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
 from .errors import EvalError
 from .figures import DepthCurve, save_depth_figure, seeds_curve
-from .files import read_json
+from .files import find_recorded, read_json
 from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
-from .models import load_tokenizer, quiet_transformers, read_model_config
+from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config
 from .progress import Tracker
 from .ranks import leave_ranks
 from .report.config import ReportConfig
@@ -48,17 +49,21 @@ __all__ = [
     "TaskResults",
     "Tracker",
     "TrialResults",
+    "are_at_chance",
     "compress_model",
     "compute_metrics",
     "cut_depth",
     "depth_sweep",
     "find_cut",
+    "find_recorded",
     "find_results",
     "find_task",
     "flops_by_depth",
+    "is_at_chance",
     "leave_ranks",
     "load_task",
     "load_tokenizer",
+    "most_tokens",
     "quiet_transformers",
     "read_json",
     "read_model_config",

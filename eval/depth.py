@@ -128,7 +128,7 @@ def flops_by_depth(model: AcnForSequenceClassification, seq_length: int) -> list
 
 
 def majority_score(task: Task, labels: np.ndarray) -> float:
-    """The primary metric of always predicting the commonest label (the mean, for regression)."""
+    """The primary metric of the best constant answer: for accuracy the commonest label; any number, for regression."""
     labels = np.asarray(labels)
-    constant = math.fsum(labels) / len(labels) if task.is_regression else np.bincount(labels).argmax()
-    return compute_metrics(task, np.full(len(labels), constant), labels)[task.metric]
+    answers = [math.fsum(labels) / len(labels)] if task.is_regression else np.unique(labels)
+    return max(compute_metrics(task, np.full(len(labels), answer), labels)[task.metric] for answer in answers)

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from data_pipeline import file_sha256, name_problem
+from data_pipeline import file_sha256, name_problem, save_tokenizer
 from modeling import AcnConfig, AcnForSequenceClassification, divergence
 
 from .errors import EvalError
@@ -76,6 +76,11 @@ def _check_files(folder: Path) -> None:
             for name in names.values() if isinstance(names, dict) else [names]:
                 if (wrong := name_problem(name, plain=True)) is not None:
                     raise EvalError(f"{path} names the weights {str(name)[:200]!r}, which {wrong}: export it again")
+
+
+def most_tokens(config: AcnConfig) -> int | None:
+    """The longest text that a model reads; None where positions are rotations, which have no end."""
+    return config.max_position_embeddings if config.position_embedding_type == "absolute" else None
 
 
 def load_tokenizer(folder: str, config: AcnConfig) -> Any:
@@ -168,6 +173,6 @@ def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any
         raise EvalError(f"the trained model has diverged, {found}: lower learning_rate")
     with quiet_transformers():
         model.save_pretrained(folder)
-        written = [Path(name) for name in tokenizer.save_pretrained(folder)]
-    files = sorted({*folder.glob("*.safetensors*"), *(path for path in written if path.is_file())})
+        written = save_tokenizer(tokenizer, folder)
+    files = sorted({*folder.glob("*.safetensors*"), *written})
     return {path.name: file_sha256(path) for path in files}

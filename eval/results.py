@@ -8,6 +8,7 @@ from data_pipeline import as_json, file_sha256, name_problem, parse_record
 
 from .errors import EvalError
 from .files import read_json
+from .tasks import TASKS
 
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
 
@@ -32,6 +33,27 @@ class Speed:
     seq_length: int | None = None
 
 
+@dataclass(frozen=True)
+class ScoredOn:
+    """The examples that scores were measured on."""
+
+    split: str
+    examples: int | None
+    """How many; None in what is known of old files."""
+    of: int | None
+    """How many the split has; None where that was not recorded."""
+    hub_dataset: str | None = None
+    """OWNER/NAME on the Hub; None for files of the user's."""
+    hub_config: str | None = None
+    place: str | None = None
+    """The folder or file, of data that is not from the Hub."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole split."""
+        return self.examples == self.of
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialResults:
     """One fine-tuning on one task with one seed. Scores are of the metric `metric`, lists are by depth 0, 1, ..., L."""
@@ -51,11 +73,13 @@ class TrialResults:
     """Forward FLOPs of one sequence of `seq_length` tokens."""
     seq_length: int | None = None
     majority_score: float | None = None
-    """What always answering the commonest validation label scores."""
+    """What the best constant answer scores, for accuracy that of the commonest validation label."""
     metrics: dict[str, dict[str, list[float]]] | None = None
     """Every validation split: every metric, by depth. `depth_scores` is `metric` on the first one."""
     standard_error: float | None = None
     """Of `full_score`, over the validation examples: sqrt(p (1 - p) / N) for accuracy, by bootstrap otherwise."""
+    scored_on: ScoredOn | None = None
+    """What `depth_scores` were measured on; None in a file of version 0.1."""
     absent_splits: list[str] | None = None
     """Splits that the task has by rights and the data has not."""
     train: dict[str, Any]
@@ -70,6 +94,22 @@ class TrialResults:
     """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
     files: dict[str, str] | None = None
     """The sha256 of the model's weights and tokenizer, by file; None where no model was written, or by version 0.1."""
+
+    @property
+    def data(self) -> ScoredOn | None:
+        """`scored_on`, or what the settings in a file of version 0.1 say of it; None where they say nothing."""
+        if self.scored_on is not None or self.settings is None:
+            return self.scored_on
+        known, most = TASKS.get(self.task), self.settings.get("max_eval_samples")
+        split = known.validation_splits[0] if known is not None else "validation"
+        examples = (self.truncation or {}).get(split, {}).get("texts", most)
+        of = examples if most is None else None
+        dataset, glue_dir = self.settings.get("dataset"), self.settings.get("glue_dir")
+        if dataset is not None:
+            return ScoredOn(dataset["validation_split"], examples, of, place=dataset["path"])
+        if glue_dir is not None or known is None:
+            return ScoredOn(split, examples, of, place=None if glue_dir is None else str(Path(glue_dir) / self.task))
+        return ScoredOn(split, examples, of, known.hub_dataset, known.hub_config)
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -184,6 +224,12 @@ class CutResults:
     flops: int
     full_flops: int
     seq_length: int | None
+    scored_on: ScoredOn | None = None
+    """What the scores were measured on; None where the source did not say."""
+    majority_score: float | None = None
+    """What the best constant answer scores there."""
+    standard_error: float | None = None
+    """Of `full_score`, over those examples."""
     speed: Speed | None = None
     """Of the whole and of the cut model."""
     checked_score: float | None = None
@@ -211,6 +257,11 @@ class CutResults:
             return cut
         except ValueError as error:
             raise EvalError(f"{path} is not the record of a cut: {error}: run `acn compress` again") from error
+
+    @property
+    def data(self) -> ScoredOn | None:
+        """`scored_on`."""
+        return self.scored_on
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""

@@ -462,6 +462,24 @@ class AcnModel(AcnPreTrainedModel):
         if not 0 <= depth <= len(self.layers):
             raise ValueError(f"depth={depth} is outside 0..{len(self.layers)}, the depths of this model")
 
+    def _check_length(self, length: int, positions: torch.Tensor | None) -> None:
+        """Raise `ValueError` for more tokens than absolute positions.
+
+        Nothing waits for the device: a length is known here, and the positions (B, T) of packed rows are looked at on
+        a CPU only. An exported graph is for any length.
+        """
+        most = self.config.max_position_embeddings
+        if self.embeddings.position_embeddings is None or torch.compiler.is_exporting() or length <= most:
+            return
+        if positions is not None:
+            if torch.compiler.is_compiling() or positions.device.type != "cpu" or int(positions.max()) < most:
+                return
+            length = int(positions.max()) + 1
+        raise ValueError(
+            f"a text has {length} tokens, but the model reads at most max_position_embeddings={most}: cut it, as a "
+            f"tokenizer does with truncation=True, max_length={most}"
+        )
+
     def _embed(
         self,
         input_ids: torch.Tensor | None = None,
@@ -479,11 +497,11 @@ class AcnModel(AcnPreTrainedModel):
         batch, length = tokens.shape[:2]
         if seq_idx is None and kwargs.get("cu_seq_lens_q") is not None:
             seq_idx = documents_of_lengths(kwargs["cu_seq_lens_q"], batch, length)
+        if position_ids is None and seq_idx is not None:
+            position_ids = document_positions(seq_idx)
+        self._check_length(length, position_ids)
         if position_ids is None:
-            if seq_idx is not None:
-                position_ids = document_positions(seq_idx)
-            else:
-                position_ids = torch.arange(length, device=tokens.device).unsqueeze(0)
+            position_ids = torch.arange(length, device=tokens.device).unsqueeze(0)
         embeddings = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         if self.config.position_embedding_type == "rope":
             kwargs["position_embeddings"] = rotations(self.config, position_ids, embeddings.dtype)
@@ -563,8 +581,9 @@ class AcnModel(AcnPreTrainedModel):
                 contiguous. `cu_seq_lens_q` (of transformers' `DataCollatorWithFlattening`) says the same.
 
         Raises:
-            ValueError: not exactly one of `input_ids` and `inputs_embeds`, `depth` outside 0..num_hidden_layers, or
-                `read_out_positions` with outputs of every depth, which are of all positions.
+            ValueError: not exactly one of `input_ids` and `inputs_embeds`, more tokens than there are absolute
+                positions, `depth` outside 0..num_hidden_layers, or `read_out_positions` with outputs of every depth,
+                which are of all positions.
         """
         if depth is not None:
             self._check_depth(depth)

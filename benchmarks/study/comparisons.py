@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from eval import are_at_chance
+
 from . import tables, verdicts
 from .budgets import Arm
 from .claim import Claim, Run
@@ -123,7 +125,7 @@ def _tuned(claim: Claim, task: str) -> list[Side]:
 
 def _at_chance(claim: Claim, task: str) -> list[Side]:
     scores = ((side, claim.scores(side.arm, task, side.longer)) for side in sides(claim))
-    return [side for side, results in scores if results is not None and verdicts.at_chance(results)]
+    return [side for side, results in scores if results is not None and are_at_chance(results)]
 
 
 def _above_baseline(claim: Claim, side: Side) -> bool:

@@ -10,8 +10,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval import TaskResults
-
 FEWEST_PAIRS = 3
 ERRORS = 2.0
 WELL_ABOVE = 2.0
@@ -104,14 +102,6 @@ def few_pretrainings(counts: Mapping[str, int]) -> str | None:
         f"Runs are fine-tunings of few pretrainings ({of}), which the standard errors take for independent: how much "
         "differs between pretrainings is hardly known."
     )
-
-
-def at_chance(results: TaskResults) -> bool:
-    """Whether the mean full score is no better than a constant answer's, within two standard errors."""
-    together, majority = results.aggregate, results.majority_score
-    assert together is not None, "the results of a study are put together"
-    assert majority is not None, "a claim keeps it"
-    return together.depth_mean[-1] - majority <= ERRORS * together.standard_error
 
 
 def masked_accuracy(name: str, accuracies: Sequence[float], baseline: float) -> str:

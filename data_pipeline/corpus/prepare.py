@@ -10,7 +10,7 @@ import yaml
 from ..errors import DataError, UnfinishedError
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER
 from ..shards import Manifest
-from ..tokenizer import Vocabulary, load_tokenizer, train_tokenizer, vocabulary_of
+from ..tokenizer import Vocabulary, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_of
 from .config import PrepareConfig
 from .job import SPLITS, Job, finished_units
 from .merge import merge_units, report_lines
@@ -159,7 +159,7 @@ def _tokenizer(
         tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length, config.tokenizer_kind)
     vocabulary = vocabulary_of(tokenizer)
     with store.scratch() as folder:
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         for file in sorted(folder.iterdir()):
             store.put(file, f"{TOKENIZER_FOLDER}/{file.name}")
     write_json(store, _TOKENIZER_RECORD, asdict(_TokenizerRecord(vocabulary, about)))

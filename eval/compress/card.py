@@ -5,61 +5,86 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..chance import AT_CHANCE, are_at_chance, constant_score, is_at_chance, is_cut_at_chance
 from ..report import mean_and_std
-from ..results import CutResults, TaskResults, size_mb
-from ..tasks import GLUE_TASKS, TASKS
-from .markdown import Markdown, markdown_table, read_templates
+from ..results import CutResults, ScoredOn, TaskResults, size_mb
+from ..tasks import GLUE_TASKS
+from .markdown import Markdown, code, escape, link, markdown_table, public_path, read_templates
 
 CARD_FILE = "README.md"
 # names of our metrics on the Hub, where they differ
 _HUB_METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
 
 
-def _hub_dataset(task: str) -> str | None:
-    """The data set on the Hub that a task is from; None for a task of the user's."""
-    return TASKS[task].hub_dataset if task in TASKS else None
+LOCAL, NOT_RECORDED = "local", "unknown"
+"""What stands for the Hub's name of a data set that is not from there, or of which nothing is known."""
 
 
-def score_entry(task: str, metric: str, score: float, name: str | None = None) -> EvalResult:
-    """A score on a task's validation split as the Hub's `model-index` states it.
+def score_entry(record: TaskResults | CutResults, score: float, name: str | None = None) -> EvalResult:
+    """A score on the examples of a record as the Hub's `model-index` states it: a part of a split is called that, and
+    files of the user's are no data set of the Hub.
 
     Args:
         name: what is special about this score, a depth for instance.
     """
-    known = TASKS.get(task)
+    data, task = record.data, record.task
+    title = f"GLUE {task}" if task in GLUE_TASKS else task
+    if data is None:
+        kind, split, title = NOT_RECORDED, "not recorded", f"{task}, data not recorded"
+    else:
+        kind = data.hub_dataset or LOCAL
+        split = data.split if data.is_whole else f"{data.split} ({_how_many(data)})"
+        title = title if data.hub_dataset is not None else f"{task}, local files"
     return EvalResult(
         task_type="text-classification",
-        dataset_type=_hub_dataset(task) or task,
-        dataset_name=f"GLUE {task}" if task in GLUE_TASKS else task,
-        dataset_config=known.hub_config if known is not None else None,
-        dataset_split=known.validation_splits[0] if known is not None else "validation",
-        metric_type=_HUB_METRICS.get(metric, metric),
+        dataset_type=kind,
+        dataset_name=title,
+        dataset_config=data.hub_config if data is not None else None,
+        dataset_split=split,
+        metric_type=_HUB_METRICS.get(record.metric, record.metric),
         metric_value=round(score, 4),
         metric_name=name,
     )
 
 
-def classifier_front(task: str, scores: list[EvalResult], name: str) -> ModelCardData:
+def _how_many(data: ScoredOn) -> str:
+    if data.examples is None:
+        return "an unrecorded number of examples"
+    return f"{data.examples:,}{f' of {data.of:,}' if data.of not in (None, data.examples) else ''} examples"
+
+
+def describe_data(record: TaskResults | CutResults) -> Markdown:
+    """What the scores of a record were measured on, in a few words."""
+    data = record.data
+    if data is None:
+        return Markdown("data that was not recorded")
+    if data.hub_dataset is not None:
+        name = link(data.hub_dataset, f"https://huggingface.co/datasets/{data.hub_dataset}")
+        where = f"{name} {escape(data.hub_config)}" if data.hub_config is not None else name
+    else:
+        where = f"the local {code(public_path(data.place))}" if data.place is not None else "local files"
+    return Markdown(f"{_how_many(data)} of {where}, split {escape(data.split)}")
+
+
+def classifier_front(record: TaskResults | CutResults, scores: list[EvalResult], name: str) -> ModelCardData:
     """The Hub's metadata of a classifier: what it is, and its scores."""
+    hub_dataset = record.data.hub_dataset if record.data is not None else None
     return ModelCardData(
         model_name=name,
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["acn", "auto-compressing-networks"],
-        datasets=[path] if (path := _hub_dataset(task)) is not None else [],
+        datasets=[hub_dataset] if hub_dataset is not None else None,
         metrics=sorted({score.metric_type for score in scores}),
         eval_results=scores,
     )
 
 
 def cut_front(cut: CutResults) -> ModelCardData:
-    """The Hub's metadata of a cut classifier."""
+    """The Hub's metadata of a cut classifier. What it was cut from is a folder, which the text names."""
     name = f"{cut.task}-{cut.connectivity}-depth{cut.depth}"
-    front = classifier_front(cut.task, [score_entry(cut.task, cut.metric, cut.score)], name)
+    front = classifier_front(cut, [score_entry(cut, cut.score)], name)
     front.tags = [*(front.tags or []), "layer-pruning"]
-    base = cut.model
-    # the Hub takes names of its repositories only; a local folder is named in the text
-    front.base_model = base if base.count("/") == 1 and not Path(base).exists() else None
     return front
 
 
@@ -74,7 +99,9 @@ def card(cut: CutResults) -> str:
 
 
 def _render(cut: CutResults, metadata: Markdown | None) -> Markdown:
-    return Markdown(read_templates(Path(__file__).parent).get_template("card.md").render(cut=cut, metadata=metadata))
+    template = read_templates(Path(__file__).parent).get_template("card.md")
+    marks = {"full": is_at_chance(cut), "cut": is_cut_at_chance(cut), "constant": constant_score(cut)}
+    return Markdown(template.render(cut=cut, metadata=metadata, scored_on=describe_data(cut), chance=marks))
 
 
 def depth_table(results: TaskResults) -> Markdown:
@@ -110,6 +137,10 @@ def suite_table(tasks: Sequence[TaskResults]) -> Markdown:
         layers = len(results.depth_scores) - 1
         seeds = ", ".join(f"{seed}: {scores[-1]:.4f}" for seed, scores in by_seed.items())
         cut_text = f"{at_cut:.4f} with {cut} of {layers}"
-        majority = results.majority_score
-        rows.append([results.task, results.metric, mean_and_std(full, deviation), seeds, cut_text, majority])
-    return markdown_table(["task", "metric", "all layers", "each seed", "cut", "majority class"], rows)
+        whole = mean_and_std(full, deviation)
+        if are_at_chance(results):
+            whole, cut_text = f"{whole}, {AT_CHANCE}", "not cut"
+        rows.append([results.task, results.metric, whole, seeds, cut_text, constant_score(results),
+                     describe_data(results)])  # fmt: skip
+    columns = ["task", "metric", "all layers", "each seed", "cut", "constant answer", "scored on"]
+    return markdown_table(columns, rows)

@@ -1,14 +1,16 @@
 """Cut a fine-tuned model at a depth and write the small model as a Hugging Face folder, with its card."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import OutputLock, file_sha256, new_folder, write_json
+from data_pipeline import OutputLock, Problem, file_sha256, new_folder, write_json
 from modeling import AcnForSequenceClassification
 
+from ..chance import AT_CHANCE, ERRORS, constant_score, is_at_chance, is_cut_at_chance
 from ..depth import cut_depth
 from ..errors import EvalError
 from ..files import check_absent
@@ -27,11 +29,15 @@ class CutSummary(CutResults):
 
     output: str
 
+    @property
+    def _chance(self) -> str:
+        return f" ({AT_CHANCE})" if is_cut_at_chance(self) else ""
+
     def lines(self) -> list[str]:
         """For a person: before and after."""
         lines = [
             f"{self.task}: {self.layers} -> {self.depth} layers, "
-            f"{self.metric} {self.full_score:.4f} -> {self.score:.4f} ({self.rule})",
+            f"{self.metric} {self.full_score:.4f} -> {self.score:.4f}{self._chance} ({self.rule})",
             f"parameters {self.full_params / 1e6:.2f}M -> {self.params / 1e6:.2f}M "
             f"({self.params / self.full_params:.0%}), {size_mb(self.full_params):.1f} -> {size_mb(self.params):.1f} MB "
             f"in float32, forward GFLOPs {self.full_flops / 1e9:.3f} -> {self.flops / 1e9:.3f}",
@@ -108,7 +114,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         seed=results.seed,
         model=results.model,
         connectivity=results.connectivity,
-        source=config.model,
+        source=os.path.abspath(config.model),
         depth=depth,
         layers=len(results.depth_scores) - 1,
         rule=rule,
@@ -124,7 +130,21 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         flops=results.flops_by_depth[depth],
         full_flops=results.flops_by_depth[-1],
         seq_length=results.seq_length,
+        scored_on=results.data,
+        majority_score=results.majority_score,
+        standard_error=results.standard_error,
     )
+
+
+def _check_learned(config: CompressConfig, results: TaskResults) -> None:
+    """Refuse a model that has learned nothing: the curve by which it would be cut is noise."""
+    if config.force or not is_at_chance(results):
+        return
+    wrong = (
+        f"is {AT_CHANCE} on {results.task}: its {results.metric} of {results.full_score:.4f} is not more than "
+        f"{ERRORS:g} standard errors above a constant answer's {constant_score(results):.4f}"
+    )
+    raise EvalError(Problem("model", config.model, wrong, "train it longer or on more examples, or say --force"))
 
 
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
@@ -138,6 +158,7 @@ def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassifica
             f"{config.model}: {RESULTS_FILE} speaks of {layers} layers, config.json of "
             f"{model_config.num_hidden_layers}: run `acn glue` again"
         )
+    _check_learned(config, results)
     if config.onnx or config.int8:
         check_installed()
     return results, load_finetuned(config.model), load_tokenizer(config.model, model_config)
@@ -169,8 +190,8 @@ def compress_model(config: CompressConfig) -> CutSummary:
     The written model computes, bit for bit, what the source computes at that depth.
 
     Raises:
-        EvalError: a wrong value, an output that exists, a source that is not a complete fine-tuned folder, a limit that
-            no depth keeps, or a written model that does not score what the sweep said.
+        EvalError: a wrong value, an output that exists, a source that is not a complete fine-tuned folder or is at
+            chance, a limit that no depth keeps, or a written model that does not score what the sweep said.
         DataError: OUTPUT is being written by another job, or cannot be written.
     """
     if problems := config.problems():
@@ -185,7 +206,7 @@ def _compress(config: CompressConfig) -> CutSummary:
     depth, rule = _pick_depth(config, results, model)
     cut = _cut_results(config, results, depth, rule)
     needed = config.check or config.onnx or config.int8
-    scoring = rescorer(results, model.config, tokenizer, config.glue_dir) if needed else None
+    scoring = rescorer(config, results, model.config, tokenizer) if needed else None
     cut = replace(cut, speed=measure_speed(model, sorted({depth, cut.layers}), _seq_length(results, model)))
     with new_folder(Path(config.output)) as aside:
         model.truncate(depth)

@@ -1,9 +1,11 @@
 """Where a fine-tuned model is cut."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data_pipeline import Problem, number_problems
+
+from ..tasks import DataPlace
 
 # the limits that a depth can be picked by, and their units
 TARGETS = {"max_params": "parameters", "max_mb": "MB", "max_gflops": "GFLOPs", "max_latency_ms": "ms"}
@@ -36,8 +38,12 @@ class CompressConfig:
     """Cut at the best depth that answers one sequence in this many ms on this machine instead (measured)."""
     check: bool = True
     """Score the written model on the validation split again and refuse it if it differs from the sweep."""
+    force: bool = False
+    """Cut a model that is at chance all the same: one that scores no more than a constant answer."""
     glue_dir: str | None = None
     """Where the task's data is for the check; left out, where `acn glue` found it."""
+    dataset: DataPlace = field(default_factory=DataPlace)
+    """The same for a model that was fine-tuned with `--dataset`."""
     onnx: bool = False
     """Also write model.onnx (needs the extra: pip install 'acn-lm[onnx]') and score it."""
     int8: bool = False

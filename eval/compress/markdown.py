@@ -38,6 +38,11 @@ def code(value: Any) -> Markdown:
     return Markdown(f"{fence}{space}{text}{space}{fence}")
 
 
+def public_path(name: str) -> str:
+    """A path as others may see it: of an absolute one the last two names, and no credentials."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else hide_credentials(name)
+
+
 def address(value: Any) -> Markdown:
     """A URL, or a file of the repository, as the address of a link or picture."""
     return Markdown(quote(hide_credentials(str(value)), safe="/:?&=#%@+,~"))
@@ -62,8 +67,8 @@ def _cell(value: Any) -> str:
 def read_templates(folder: Path) -> Environment:
     """The cards in `folder`, Markdown in which every value is escaped.
 
-    Filters: `number(FORMAT)` and `size_mb` for what is computed, `code`, `address`, and `raw` for what is known to be
-    harmless and stands in a block of code.
+    Filters: `number(FORMAT)` and `size_mb` for what is computed, `code`, `address`, `public_path`, and `raw` for what
+    is known to be harmless and stands in a block of code.
     """
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -73,7 +78,13 @@ def read_templates(folder: Path) -> Environment:
         keep_trailing_newline=True,
         finalize=escape,
     )
-    environment.filters |= {"number": format, "code": code, "address": address, "raw": Markdown}
+    environment.filters |= {
+        "number": format,
+        "code": code,
+        "address": address,
+        "raw": Markdown,
+        "public_path": public_path,
+    }
     environment.globals["size_mb"] = size_mb
     environment.globals["link"] = link
     return environment

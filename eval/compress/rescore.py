@@ -1,7 +1,7 @@
 """Scoring a model that was written, on the examples that its source was scored on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import depth_sweep, predict
 from ..errors import EvalError
-from ..glue import EVAL_SUBSET_SEED, encode, subset
+from ..glue import EVAL_SUBSET_SEED, encode, load_recorded, subset
 from ..models import best_device, class_names, load_finetuned
 from ..results import TaskResults
-from ..tasks import DatasetConfig, Task, compute_metrics, find_task, load_custom, load_task, use_classes
+from ..tasks import Task, compute_metrics
+from .config import CompressConfig
 from .onnx_model import INT8_FILE, ONNX_FILE, export_onnx, onnx_logits, open_session, quantize_int8
 from .speed import ROUNDS, median_seconds, random_batch
 
@@ -43,27 +44,24 @@ class Rescorer:
         return compute_metrics(self.task, predictions, np.asarray(self.data["labels"]))[self.task.metric]
 
 
-def rescorer(results: TaskResults, config: AcnConfig, tokenizer: Any, glue_dir: str | None) -> Rescorer | None:
+def rescorer(config: CompressConfig, results: TaskResults, model: AcnConfig, tokenizer: Any) -> Rescorer | None:
     """What scores models as `results` were scored; None where they do not say on what that was.
 
     Args:
-        config: of the fine-tuned model: examples get its ids of the classes.
-        glue_dir: where the data is now; left out, where it was.
+        model: of the fine-tuned model: examples get its ids of the classes.
 
     Raises:
         EvalError: the data is not there any more, or has other classes.
     """
-    settings = results.settings
-    if settings is None or results.seq_length is None:
+    try:
+        loaded = load_recorded(results, Path(config.model), class_names(model), config.glue_dir, config.dataset)
+    except EvalError as error:
+        raise EvalError(*(replace(p, fix=f"{p.fix}, or --check false") for p in error.problems)) from error
+    if loaded is None or results.seq_length is None:
         return None
-    if settings["dataset"] is not None:
-        task, splits = load_custom(results.task, DatasetConfig(**settings["dataset"]))
-    else:
-        glue_dir = glue_dir or settings["glue_dir"]
-        task = find_task(results.task, glue_dir)
-        splits = load_task(task, glue_dir)
-    task, splits = use_classes(task, splits, class_names(config), f"the model of {results.task}")
-    rows = subset(splits[task.validation_splits[0]], settings["max_eval_samples"], EVAL_SUBSET_SEED)
+    assert results.settings is not None, "they name the data"
+    task, splits = loaded
+    rows = subset(splits[task.validation_splits[0]], results.settings["max_eval_samples"], EVAL_SUBSET_SEED)
     return Rescorer(task, encode(task, rows, tokenizer, results.seq_length), DataCollatorWithPadding(tokenizer))
 
 

@@ -2,6 +2,7 @@ from .aggregate import aggregate_seeds, glue_average
 from .config import FinetuneConfig
 from .encoding import count_cut, encode, say_cut
 from .finetune import subset, trainer_arguments
+from .recorded import load_recorded
 from .suite import TRACKING_FOLDER, check_suite, run_suite
 from .trial import EVAL_SUBSET_SEED
 
@@ -14,6 +15,7 @@ __all__ = [
     "count_cut",
     "encode",
     "glue_average",
+    "load_recorded",
     "run_suite",
     "say_cut",
     "subset",

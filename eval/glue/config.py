@@ -1,7 +1,7 @@
 """The options of a suite of fine-tunings."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ class FinetuneConfig:
     output: str
     """Folder to write OUTPUT/TASK into. The finished seeds of an interrupted suite are kept, the others start over."""
     glue_dir: str | None = None
-    """Local folder with TASK/SPLIT.parquet (or .tsv, .csv, .jsonl), columns as in nyu-mll/glue; left out: the Hub."""
+    """Local folder with TASK/SPLIT.parquet (or .tsv, .csv, .json, .jsonl), columns as in nyu-mll/glue; left out: the
+    Hub."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    """Any other data set, local or on the Hub, as the only task."""
+    """Any other data set, a folder, files or on the Hub, as the only task."""
     seed: int = 42
     """Seed of the new classifier, the order of examples and dropout."""
     seeds: str | list[int] | None = None
@@ -81,6 +82,13 @@ class FinetuneConfig:
         parts = self.seeds.split(",") if isinstance(self.seeds, str) else self.seeds
         return [int(part) for part in parts]
 
+    @property
+    def own_data(self) -> DatasetConfig | None:
+        """The data set of one's own, if it is one: `dataset`, or the folder of `glue_dir` whose columns it names."""
+        if self.dataset.is_given or not self.dataset.names_columns or self.glue_dir is None:
+            return self.dataset if self.dataset.is_given else None
+        return replace(self.dataset, path=str(Path(self.glue_dir) / self.task_names[0]))
+
     def given(self) -> dict[str, Any]:
         """The hyperparameters that were given as options, None for the others."""
         return {name: getattr(self, name) for name in FIELDS}
@@ -105,7 +113,7 @@ class FinetuneConfig:
                 problems.append(Problem(name, value, fix=f"give {unit}, or leave it out"))
         if not 0 <= self.tolerance < math.inf:
             problems.append(Problem("tolerance", self.tolerance, fix="give 0 or more"))
-        problems += self._seed_problems() + self.grid.problems() + self.dataset.problems(names)
+        problems += self._seed_problems() + self.grid.problems() + self.dataset.problems(names, self.glue_dir)
         if self.hyperparameters is not None:
             read_table(Path(self.hyperparameters))
         return problems

@@ -59,9 +59,9 @@ def count_cut(task: Task, data: datasets.Dataset, encoded: datasets.Dataset, tok
     return Cut(len(data), cut_texts, sum(lengths) - kept + whole, whole - kept)
 
 
-def say_cut(task: str, max_length: int, positions: int, cuts: Mapping[str, Cut]) -> None:
-    """Say how much is cut off each split, where that is anything; `positions` are the model's."""
-    more = "raise max_length" if max_length < positions else "the model has no more positions"
+def say_cut(task: str, max_length: int, positions: int | None, cuts: Mapping[str, Cut]) -> None:
+    """Say how much is cut off each split, where that is anything; `positions` are the model's, None without end."""
+    more = "raise max_length" if positions is None or max_length < positions else "the model has no more positions"
     for split, cut in cuts.items():
         if cut.cut_texts:
             warning, fix = ("warning: ", f": {more}") if cut.share >= WARN_SHARE else ("", "")

@@ -81,7 +81,7 @@ class TaskFolder:
             trial = read_trial(path.parent)
             earlier = (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
-            changed = [name for name in wanted if earlier.get(name) != wanted[name]]
+            changed = [name for name in wanted if not _is_same(name, earlier.get(name), wanted[name])]
             if changed:
                 shown = "; ".join(f"{name} was {earlier.get(name)}, now {wanted[name]}" for name in changed)
                 raise EvalError(
@@ -121,6 +121,17 @@ class TaskFolder:
         if not keep_models:
             for trial in self._trials():
                 _remove(trial.weights())
+
+
+def _is_same(name: str, earlier: Any, wanted: Any) -> bool:
+    """Whether a setting is as it was. Version 0.1 wrote places as they were typed, and fewer fields of a data set."""
+    if name in ("model", "glue_dir") and isinstance(earlier, str):
+        return os.path.abspath(earlier) == wanted
+    if name == "dataset" and isinstance(earlier, dict) and isinstance(wanted, dict):
+        path = earlier.get("path")
+        here = {"path": os.path.abspath(path)} if isinstance(path, str) and os.path.exists(path) else {}
+        return wanted | earlier | here == wanted
+    return earlier == wanted
 
 
 def _remove(paths: list[Path]) -> None:

@@ -14,7 +14,18 @@ from eval import ranks
 from modeling import AcnForSequenceClassification
 
 from ..depth import predict, shared_logits
-from ..tasks import DIAGNOSTIC, LABEL, SUBMISSION_FILES, SUBMITTED_AS_IDS, Task, compute_metrics, load_test_splits
+from ..models import most_tokens
+from ..tasks import (
+    DIAGNOSTIC,
+    LABEL,
+    SUBMISSION_FILES,
+    SUBMITTED_AS_IDS,
+    DatasetConfig,
+    Task,
+    compute_metrics,
+    load_custom_tests,
+    load_test_splits,
+)
 from .encoding import Cut, count_cut, encode, say_cut
 
 SUBMISSION_FOLDER = "submission"
@@ -56,12 +67,14 @@ class SplitToPredict:
         return self.task.name if self.task is DIAGNOSTIC else self.name
 
 
-def load_tests(task: Task, glue_dir: str | None) -> list[SplitToPredict]:
+def load_tests(task: Task, glue_dir: str | None, own_data: DatasetConfig | None = None) -> list[SplitToPredict]:
     """The test splits of `task` that there are, and with MNLI the diagnostic set.
 
     Raises:
         EvalError: one of them is malformed.
     """
+    if own_data is not None:
+        return [SplitToPredict(task, name, data) for name, data in load_custom_tests(task, own_data).items()]
     asked = (task, *([DIAGNOSTIC] if task.name == "mnli" else []))
     return [SplitToPredict(of, name, data) for of in asked for name, data in load_test_splits(of, glue_dir).items()]
 
@@ -82,7 +95,7 @@ def predict_tests(
         unlabelled = data.remove_columns(LABEL) if labels is not None else data
         encoded = encode(task, unlabelled.add_column(LABEL, [0] * len(data)), tokenizer, seq_length)
         cuts[test.key] = count_cut(task, data, encoded, tokenizer, seq_length)
-        say_cut(task.name, seq_length, model.config.max_position_embeddings, {test.name: cuts[test.key]})
+        say_cut(task.name, seq_length, most_tokens(model.config), {test.name: cuts[test.key]})
         predictions = predict(task, shared_logits(model, encoded, collate)[-1])
         path = folder / file_name(task, test.name)
         if ranks.is_first():

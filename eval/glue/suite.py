@@ -1,5 +1,6 @@
 """A suite: tasks x seeds, resumable, each task's seeds together in OUTPUT/TASK, and GLUE's average over the tasks."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -10,13 +11,15 @@ from data_pipeline import DataError, OutputLock, Problem, duration, file_sha256,
 from eval import ranks
 from modeling import AcnConfig
 
+from ..chance import AT_CHANCE, is_at_chance
 from ..compress import measure_speed
 from ..errors import EvalError
 from ..figures import save_depth_figure, seeds_curve
-from ..models import best_device, load_finetuned, load_tokenizer, read_model_config
+from ..models import best_device, load_finetuned, load_tokenizer, most_tokens, read_model_config
 from ..progress import NoTracker, Tracker
 from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
 from ..tasks import (
+    DatasetConfig,
     Hyperparameters,
     as_dict,
     at_point,
@@ -25,6 +28,7 @@ from ..tasks import (
     load_custom,
     load_task,
     point_name,
+    resolve_dataset,
 )
 from .aggregate import aggregate_seeds, glue_average
 from .config import FinetuneConfig
@@ -57,15 +61,16 @@ class _Suite:
         return TaskFolder(Path(self.config.output) / work.task.name)
 
 
-def _settings(config: FinetuneConfig) -> dict[str, Any]:
-    """What the numbers of a trial depend on, besides its seed and hyperparameters."""
-    names = ("model", "glue_dir", "max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes",
-             "tolerance")  # fmt: skip
+def _settings(config: FinetuneConfig, own_data: DatasetConfig | None) -> dict[str, Any]:
+    """What the numbers of a trial depend on, besides its seed and hyperparameters; places as anybody finds them."""
+    names = ("max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes", "tolerance")
     digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
-    dataset = asdict(config.dataset) if config.dataset.path is not None else None
+    glue_dir = config.glue_dir if own_data is None else None
     return {name: getattr(config, name) for name in names} | {
+        "model": os.path.abspath(config.model),
+        "glue_dir": None if glue_dir is None else os.path.abspath(glue_dir),
         "weights": digests,
-        "dataset": dataset,
+        "dataset": None if own_data is None else asdict(own_data),
         "grid": config.grid.points(),
     }
 
@@ -79,20 +84,36 @@ def _check_batches(config: FinetuneConfig, values: Hyperparameters, task: str, w
     ]
 
 
+def _length_problems(
+    config: FinetuneConfig, values: Hyperparameters, task: str, model_config: AcnConfig
+) -> list[Problem]:
+    """A length that was asked for and that the model cannot read; one of our own table is lowered instead."""
+    positions, table = most_tokens(model_config), choose_hyperparameters(task, model_config.hidden_size, {}, None)
+    ours = config.max_length is None and values.max_length == table.max_length
+    if positions is None or values.max_length <= positions or ours:
+        return []
+    wrong = f"is more than the {positions} positions of {config.model} (max_position_embeddings)"
+    return [Problem("max_length", values.max_length, wrong, f"give at most {positions}")]
+
+
 def _load_tasks(config: FinetuneConfig, model_config: AcnConfig, world: int) -> list[TaskWork]:
     """The tasks with their data. All of them are looked up before the first one's data is read."""
-    names, settings = config.task_names, _settings(config)
+    names = config.task_names
     values = {
         name: choose_hyperparameters(name, model_config.hidden_size, config.given(), config.hyperparameters)
         for name in names
     }
-    if problems := [problem for name in names for problem in _check_batches(config, values[name], name, world)]:
+    problems = [problem for name in names for problem in _check_batches(config, values[name], name, world)]
+    problems += [problem for name in names for problem in _length_problems(config, values[name], name, model_config)]
+    if problems:
         raise EvalError(*problems)
-    if config.dataset.path is not None:
-        loaded = [load_custom(names[0], config.dataset)]
-    else:
-        tasks = [find_task(name, config.glue_dir) for name in names]
-        loaded = [(task, load_task(task, config.glue_dir)) for task in tasks]
+    if (own_data := config.own_data) is not None:
+        own_data = resolve_dataset(own_data)
+        task, splits = load_custom(names[0], own_data)
+        return [TaskWork.of(config, task, splits, values[task.name], _settings(config, own_data), own_data)]
+    settings = _settings(config, None)
+    tasks = [find_task(name, config.glue_dir) for name in names]
+    loaded = [(task, load_task(task, config.glue_dir)) for task in tasks]
     return [TaskWork.of(config, task, splits, values[task.name], settings) for task, splits in loaded]
 
 
@@ -208,7 +229,8 @@ def _say_trial(work: TaskWork, results: TrialResults) -> None:
     cut = results.cut_depth
     ranks.say(
         f"{work.task.name}: {work.task.metric} {results.full_score:.4f} with {len(results.depth_scores) - 1} "
-        f"layers, {results.depth_scores[cut]:.4f} with {cut} (majority {results.majority_score:.4f}), "
+        f"layers, {results.depth_scores[cut]:.4f} with {cut} (constant answer {results.majority_score:.4f})"
+        f"{f': {AT_CHANCE}' if is_at_chance(results) else ''}, "
         f"trained in {duration(results.train['seconds'])}"
     )
 
@@ -292,11 +314,16 @@ def _alone(config: FinetuneConfig) -> ExitStack:
     return holding
 
 
+def _say_lowered(suite: _Suite) -> None:
+    """Say where the table's length is more than the model reads."""
+    positions, longest = most_tokens(suite.model_config), max(work.values.max_length for work in suite.tasks)
+    if positions is not None and longest > positions:
+        ranks.say(f"max_length={longest} of the table is more than the positions of the model: using {positions}")
+
+
 def _run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None) -> list[TaskResults]:
     suite = _check(config, ranks.world_size())
-    longest = max(work.values.max_length for work in suite.tasks)
-    if longest > (positions := suite.model_config.max_position_embeddings):
-        ranks.say(f"max_length={longest} is more than the positions of the model: using {positions}")
+    _say_lowered(suite)
     tracker = open_tracker() if ranks.is_first() else NoTracker()
     alone = suite.trials == 1
 

@@ -1,6 +1,7 @@
 """One trial of a suite: one task with one seed, trained, scored at every depth, and written to its own folder."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from ..models import load_for_task, save_model
+from ..models import load_for_task, most_tokens, save_model
 from ..progress import Tracker
-from ..results import RESULTS_FILE, TrialResults
-from ..tasks import Hyperparameters, Task
+from ..results import RESULTS_FILE, ScoredOn, TrialResults
+from ..tasks import DatasetConfig, Hyperparameters, Task, validation_name
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .encoding import Cut, count_cut, encode, say_cut
@@ -43,6 +44,8 @@ class TaskWork:
     """Without the hyperparameters."""
     tests: list[SplitToPredict]
     """What the best model predicts."""
+    scored_on: ScoredOn
+    """What depth curves are made on."""
 
     @classmethod
     def of(
@@ -52,8 +55,10 @@ class TaskWork:
         splits: datasets.DatasetDict,
         values: Hyperparameters,
         settings: dict[str, Any],
+        own_data: DatasetConfig | None = None,
     ) -> "TaskWork":
-        """From the splits that `load_task` gives; the test splits are read here: a mistake in them costs no training.
+        """From the splits that `load_task` or `load_custom` give; the test splits are read here: a mistake in them
+        costs no training.
 
         Raises:
             EvalError: a test split is malformed.
@@ -63,8 +68,10 @@ class TaskWork:
             for name, data in splits.items()
             if name != "train"
         }
-        tests = load_tests(task, config.glue_dir) if config.predict_test and config.dataset.path is None else []
-        return cls(task, splits["train"], validation, values, settings, tests)
+        tests = load_tests(task, config.glue_dir, own_data) if config.predict_test else []
+        first = task.validation_splits[0]
+        scored_on = _scored_on(task, len(validation[first]), len(splits[first]), settings, own_data)
+        return cls(task, splits["train"], validation, values, settings, tests, scored_on)
 
     @property
     def samples(self) -> int:
@@ -76,9 +83,22 @@ class TaskWork:
         return replace(self, values=values)
 
 
+def _scored_on(
+    task: Task, examples: int, of: int, settings: Mapping[str, Any], own_data: DatasetConfig | None
+) -> ScoredOn:
+    if own_data is not None:
+        place = own_data.validation_file or own_data.path or own_data.train_file
+        split, is_here = validation_name(own_data), place is not None and Path(place).exists()
+        return ScoredOn(split, examples, of, *((None, None, place) if is_here else (place, own_data.name, None)))
+    split, glue_dir = task.validation_splits[0], settings["glue_dir"]
+    if glue_dir is not None:
+        return ScoredOn(split, examples, of, place=str(Path(glue_dir) / task.name))
+    return ScoredOn(split, examples, of, task.hub_dataset, task.hub_config)
+
+
 def sequence_length(values: Hyperparameters, model_config: AcnConfig) -> int:
     """Tokens per example at most: what is asked for, or as many as the model has positions."""
-    return min(values.max_length, model_config.max_position_embeddings)
+    return min(values.max_length, most_tokens(model_config) or values.max_length)
 
 
 @dataclass
@@ -141,7 +161,7 @@ class _Trial:
             task=task.name,
             metric=task.metric,
             seed=self.seed,
-            model=config.model,
+            model=self.work.settings["model"],
             connectivity=self.model.config.connectivity,
             full_score=scores[-1],
             depth_scores=scores,
@@ -153,6 +173,7 @@ class _Trial:
             majority_score=majority_score(task, labels),
             metrics={split: {name: s.scores(name) for name in task.metrics} for split, s in sweeps.items()},
             standard_error=standard_error(task, sweep.predictions[-1], labels),
+            scored_on=self.work.scored_on,
             absent_splits=[split for split in task.validation_splits if split not in self.validation],
             train=record,
             truncation={split: asdict(cut) for split, cut in self.cuts.items()},
@@ -176,7 +197,7 @@ def run_trial(
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
-    say_cut(task.name, trial.seq_length, trial.model.config.max_position_embeddings, trial.cuts)
+    say_cut(task.name, trial.seq_length, most_tokens(trial.model.config), trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)
     sweeps = {

@@ -16,6 +16,7 @@ from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import DepthSweep, depth_sweep
 from ..glue import count_cut, encode, say_cut
+from ..models import most_tokens
 from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, Task
@@ -65,6 +66,8 @@ class Study:
     """How the numbers were made, in a few sentences: definitions, units, the paper followed."""
     seeds: list[int] = field(default_factory=list)
     """The seeds whose deviation the curves show; none where nothing is random."""
+    y_range: tuple[float, float] | None = None
+    """What the picture's y axis spans, so that the pictures of two models can be held beside each other."""
     draw: "Callable[[Figure], None] | None" = None
     """Draws the picture instead of the curves' common one (onto a figure of 9 x 4.5 inches)."""
 
@@ -143,7 +146,7 @@ class Context:
     @property
     def seq_length(self) -> int:
         """Tokens per example at most."""
-        return min(self.options.max_length, self.config.max_position_embeddings)
+        return min(self.options.max_length, most_tokens(self.config) or self.options.max_length)
 
     def encode(self, task: Task, data: datasets.Dataset) -> datasets.Dataset:
         """Token ids and labels of texts."""
@@ -155,7 +158,7 @@ class Context:
         for data in self.data:
             encoded = self.encode(data.task, data.validation)
             cut = count_cut(data.task, data.validation, encoded, self.tokenizer, self.seq_length)
-            say_cut(data.task.name, self.seq_length, self.config.max_position_embeddings, {"validation": cut})
+            say_cut(data.task.name, self.seq_length, most_tokens(self.config), {"validation": cut})
             found[data.task.name] = asdict(cut)
         return found
 

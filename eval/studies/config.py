@@ -8,6 +8,8 @@ from typing import Any
 
 from data_pipeline import Problem, number_problems
 
+from ..tasks import DataPlace
+
 
 def numbers(text: str | Sequence[float], kind: Callable[[Any], Any] = float) -> list[Any]:
     """'0.1,0.2' as [0.1, 0.2]; a list stays one.
@@ -47,7 +49,10 @@ class StudyOptions:
     tasks: str | None = None
     """Tasks for a pretrained model, with commas between; a fine-tuned one brings its own."""
     glue_dir: str | None = None
-    """Local folder with TASK/SPLIT.parquet, columns as in nyu-mll/glue; left out, the data comes from the Hub."""
+    """Local folder with TASK/SPLIT.parquet, columns as in nyu-mll/glue; left out, the data comes from the Hub, and
+    that of a fine-tuned model from where `acn glue` found it."""
+    dataset: DataPlace = field(default_factory=DataPlace)
+    """Where the data is now of a model that was fine-tuned with `--dataset`; left out, where it was."""
     seeds: str | list[int] = "1,2"
     """Seeds, with commas between: of the noise, the subsets, the new heads, the order of training."""
     max_train_samples: int | None = 400
@@ -377,6 +382,8 @@ class StudyConfig(StudyOptions):
         shared = {name: value for name, value in asdict(self).items() if name not in STUDIES}
         for name in ("studies", "output"):
             del shared[name]
+        if not self.dataset.given:  # as studies of version 0.1 have it
+            del shared["dataset"]
         return json.loads(json.dumps(shared | {study: asdict(getattr(self, study))}))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from data_pipeline import as_label, save_picture
 
+from ..figures import LINES
 from .base import Curve, Study
 
 if TYPE_CHECKING:
@@ -26,17 +27,16 @@ def _draw_panel(axes: "Axes", curves: Sequence[Curve], styles: dict[str, int]) -
         i = styles[curve.label]
         points = [point.as_json() for point in curve.points]
         colour = _PALETTE[i % len(_PALETTE)]
-        line = ("-", "--", ":")[i // len(_PALETTE) % 3]
-        # points overlap where scores are equal: each line's markers are a little smaller than those below it
+        # lines overlap where scores are equal: each is thinner, with smaller marks and other dashes than those below it
         axes.errorbar(
             [point["x"] for point in points],
             [point["mean"] for point in points],
             yerr=[point["std"] or 0 for point in points] if any(point["std"] for point in points) else None,
-            fmt=line,
+            fmt=LINES[i % len(LINES)],
             marker=_MARKERS[i % len(_MARKERS)],
             color=colour,
             markersize=max(3.0, 6.5 - 0.5 * i),
-            linewidth=1.4,
+            linewidth=max(1.0, 2.4 - 0.4 * i),
             capsize=2,
             label=as_label(curve.label),
         )
@@ -56,7 +56,7 @@ def _draw_panel(axes: "Axes", curves: Sequence[Curve], styles: dict[str, int]) -
     )
 
 
-def _draw_curves(figure: "Figure", curves: Sequence[Curve]) -> None:
+def _draw_curves(figure: "Figure", curves: Sequence[Curve], y_range: tuple[float, float] | None) -> None:
     panels: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         panels.setdefault((curve.x_label, curve.y_label), []).append(curve)
@@ -67,6 +67,8 @@ def _draw_curves(figure: "Figure", curves: Sequence[Curve]) -> None:
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, group in zip(grid, panels.values(), strict=False):
         _draw_panel(axes, group, styles)
+        if y_range is not None:
+            axes.set_ylim(y_range[0] - 0.02, y_range[1] + 0.02)
     for axes in grid[len(panels) :]:
         axes.remove()
 
@@ -81,7 +83,7 @@ def save_study_figure(path: Path, study: Study, title: str) -> bool:
         if study.draw is not None:
             study.draw(figure)
         else:
-            _draw_curves(figure, study.curves)
+            _draw_curves(figure, study.curves, study.y_range)
         figure.suptitle(title, fontsize=11)
 
     return save_picture(path, draw)

@@ -58,7 +58,9 @@ def run(context: Context, options: LesionOptions) -> Study:
             damage[kind, layer] = full - points[-1].values[0]
             progress.step(f"{kind} {layer}")
         curves.append(Curve(kind, "layer", f"{task.name} {task.metric}", points, reference=full))
+    lowest = min(0.0, *(point.values[0] for curve in curves for point in curve.points))
     return Study(
+        y_range=(lowest, 1.0),  # of every metric of a task: twins have the same scale
         curves=curves,
         columns=["layer", *(f"damage of {kind}" for kind in options.names)],
         rows=[[layer, *(damage.get((kind, layer)) for kind in options.names)] for layer in range(1, layers + 1)],

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 from data_pipeline import OutputLock, Problem, duration, new_folder, write_json
 
 from ..errors import EvalError
 from ..files import read_json
+from ..glue import load_recorded
 from ..models import class_names, load_tokenizer, read_model_config
 from ..progress import Tracker
-from ..results import RESULTS_FILE, find_results
+from ..results import RESULTS_FILE, TaskResults, find_results
 from ..tasks import Task, find_task, load_task, use_classes
 from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
 from .base import Context, Curve, Study, TaskData, draw_samples
@@ -48,8 +51,8 @@ KINDS = {
 }
 
 
-def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
-    """The tasks of the model or the user, fit for all the studies asked for."""
+def _find_names(config: StudyConfig, trained_on: str | None) -> list[str]:
+    """The names of the tasks of the model or the user, fit for all the studies asked for."""
     problems = []
     for name in config.names:
         kind = KINDS[name]
@@ -80,13 +83,35 @@ def _find_tasks(config: StudyConfig, trained_on: str | None) -> list[Task]:
         )
     if problems:
         raise EvalError(*problems)
-    tasks = [find_task(name, config.glue_dir) for name in names]
+    return names
+
+
+def _load_data(
+    config: StudyConfig, names: list[str], results: TaskResults | None, classes: list[str]
+) -> list[tuple[Task, datasets.DatasetDict]]:
+    """Every task with its splits: those that a fine-tuned model was made and scored on, with its ids of the classes."""
+    if results is not None:
+        recorded = load_recorded(results, Path(config.model), classes, config.glue_dir, config.dataset)
+        if recorded is not None:
+            return [recorded]
+    wrong, fix = "is for a model that was fine-tuned with --dataset", "leave it out"
+    if problems := [Problem(f"dataset.{name}", value, wrong, fix) for name, value in config.dataset.given.items()]:
+        raise EvalError(*problems)
+    loaded = []
+    for task in [find_task(name, config.glue_dir) for name in names]:
+        splits = load_task(task, config.glue_dir)
+        found = (task, splits) if results is None else use_classes(task, splits, classes, f"model={config.model}")
+        loaded.append(found)
+    return loaded
+
+
+def _check_classes(config: StudyConfig, tasks: list[Task]) -> None:
+    """Raise `EvalError` for a study of classes on a regression."""
     for name in config.names:
         if KINDS[name].classes and tasks[0].is_regression:
             raise EvalError(
                 f"studies={config.studies}: {name} needs classes, {tasks[0].name} is a regression: leave it out"
             )
-    return tasks
 
 
 def _finished(config: StudyConfig) -> set[str]:
@@ -117,14 +142,13 @@ def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]
     """Everything that can be wrong with the request, before the first study starts."""
     model_config = read_model_config(config.model)
     results = find_results(Path(config.model))
-    tasks = _find_tasks(config, results.task if results else None)
+    names = _find_names(config, results.task if results else None)
     finished = _finished(config)
     tokenizer = load_tokenizer(config.model, model_config)
+    loaded = _load_data(config, names, results, class_names(model_config))
+    _check_classes(config, [task for task, _ in loaded])
     data = []
-    for task in tasks:
-        splits = load_task(task, config.glue_dir)
-        if results is not None:
-            task, splits = use_classes(task, splits, class_names(model_config), f"model={config.model}")
+    for task, splits in loaded:
         validation = draw_samples(task, splits[task.validation_splits[0]], config.max_eval_samples, seed=0)
         if len(validation) < 4:
             raise EvalError(f"{task.name}: {len(validation)} validation examples are too few to study: give 4 or more")

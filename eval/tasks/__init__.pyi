@@ -1,4 +1,4 @@
-from .config import DatasetConfig
+from .config import DataPlace, DatasetConfig
 from .glue import DIAGNOSTIC, GLUE_TASKS, SUBMISSION_FILES, SUBMITTED_AS_IDS
 from .hyperparameters import (
     FIELDS,
@@ -14,7 +14,7 @@ from .hyperparameters import (
 )
 from .labels import use_classes
 from .metrics import compute_metrics
-from .own_data import load_custom
+from .own_data import load_custom, load_custom_tests, resolve_dataset, validation_name
 from .reading import load_task, load_test_splits
 from .registry import TASKS, find_task
 from .task import LABEL, Task
@@ -28,6 +28,7 @@ __all__ = [
     "SUBMISSION_FILES",
     "SUBMITTED_AS_IDS",
     "TASKS",
+    "DataPlace",
     "DatasetConfig",
     "GridConfig",
     "Hyperparameters",
@@ -38,10 +39,13 @@ __all__ = [
     "compute_metrics",
     "find_task",
     "load_custom",
+    "load_custom_tests",
     "load_task",
     "load_test_splits",
     "point_name",
     "read_table",
+    "resolve_dataset",
     "use_classes",
+    "validation_name",
     "value_problems",
 ]

@@ -13,10 +13,12 @@ from data_pipeline import Problem
 from eval import ranks
 
 from ..errors import EvalError
+from .columns import choose_columns
+from .config import FILE_SUFFIXES
 from .glue import DIAGNOSTIC, GLUE_TASKS
 from .labels import find_classes, label_ids, label_numbers
-from .rows import SUFFIXES, Rows, of_dataset, read_rows
-from .task import LABEL, PAIR, Task
+from .rows import Rows, of_dataset, read_rows
+from .task import LABEL, Task
 
 INDEX = "idx"
 _PART = re.compile(r"-(\d+)-of-(\d+)\.parquet")
@@ -24,13 +26,13 @@ _PART = re.compile(r"-(\d+)-of-(\d+)\.parquet")
 
 def _candidates(folder: Path, split: str) -> tuple[list[Path], list[tuple[int, int, Path]]]:
     """Files that are a split, and the numbered parts of one: (number, of how many, file)."""
-    whole = [file for suffix in SUFFIXES if (file := folder / f"{split}.{suffix}").is_file()]
+    whole = [file for suffix in FILE_SUFFIXES if (file := folder / f"{split}.{suffix}").is_file()]
     matches = ((_PART.fullmatch(file.name.removeprefix(split)), file) for file in folder.glob("*.parquet"))
     return whole, sorted((int(match[1]), int(match[2]), file) for match, file in matches if match)
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """SPLIT.parquet (or .tsv, .csv, .jsonl), or the Hub's numbered Parquet parts of it; empty where there is none.
+    """SPLIT.parquet (or .tsv, .csv, .json, .jsonl), or the Hub's numbered Parquet parts of it; empty without one.
 
     Raises:
         EvalError: it is there in several forms, or parts are missing.
@@ -60,7 +62,7 @@ def read_split(folder: Path, split: str, wanted: Sequence[str], quoted_tsv: bool
     """
     files = split_files(folder, split)
     if not files:
-        others = ", ".join(f".{suffix}" for suffix in SUFFIXES[1:])
+        others = ", ".join(f".{suffix}" for suffix in FILE_SUFFIXES[1:])
         raise EvalError(f"{folder / split}.parquet is missing (so are {others}): a task needs its {split} split")
     return [read_rows(file, wanted, quoted_tsv) for file in files]
 
@@ -100,18 +102,14 @@ def infer_task(folder: Path) -> Task:
     """The task that a folder's training split is: its columns and classes, scored by accuracy.
 
     Raises:
-        EvalError: it cannot be read, has other columns, or labels that are no classes.
+        EvalError: it cannot be read, leaves open which columns are texts and labels, or has labels that are no classes.
     """
-    train = read_split(folder, "train", ("sentence", *PAIR, LABEL))
-    there = train[0].columns
-    columns = PAIR if set(PAIR) <= set(there) else ("sentence",)
-    if any(column not in there for column in (*columns, LABEL)):
-        raise EvalError(
-            f"{folder}: its train split has the columns {', '.join(there)}, but a task needs sentence, or "
-            f"sentence1 and sentence2, and label: rename them"
-        )
-    check_columns(train, (LABEL,), f"{folder}, split train")
-    return Task(folder.name, columns, find_classes(train, LABEL, f"{folder}: label"), ("accuracy",), numbered=False)
+    where = f"{folder}, split train"
+    texts, label = choose_columns(read_split(folder, "train", ())[0].columns, (), None, where)
+    train = read_split(folder, "train", (label,))
+    check_columns(train, (label,), where)
+    classes = find_classes(train, label, f"{folder}: {label}")
+    return Task(folder.name, texts, classes, ("accuracy",), numbered=False, label_column=label)
 
 
 def _is_glues(task: Task) -> bool:
@@ -191,15 +189,13 @@ def _labels(task: Task, rows: Rows, column: str, where: str) -> list[int | None]
     return label_numbers(task, rows, column) if task.is_regression else label_ids(task, rows, column, where)
 
 
-def checked_split(task: Task, parts: Sequence[Rows], where: str, label_column: str = LABEL) -> datasets.Dataset:
+def checked_split(task: Task, parts: Sequence[Rows], where: str) -> datasets.Dataset:
     """A split as text columns and `label`: class ids, or numbers to predict.
-
-    Args:
-        label_column: what `label` is called where it comes from.
 
     Raises:
         EvalError: it is empty, a column is absent, a text or a label is empty or not what the task takes.
     """
+    label_column = task.label_column
     check_columns(parts, (*task.columns, label_column), where)
     tables = []
     for rows in parts:
@@ -219,18 +215,18 @@ def _table(columns: dict[str, list[str]]) -> pa.Table:
 
 
 def load_splits(
-    task: Task, splits: dict[str, str], read: Callable[[str], list[Rows]], origin: str, label_column: str = LABEL
+    task: Task, splits: dict[str, str], read: Callable[[str], list[Rows]], origin: str
 ) -> datasets.DatasetDict:
     """Several splits, each checked; what is wrong with any of them is told together.
 
     Args:
         splits: what each is called where it comes from, by what it is called here.
-        read: gives the rows of a split.
+        read: gives the rows of a split, by what it is called here.
     """
     loaded, problems = {}, []
     for name, own in splits.items():
         try:
-            loaded[name] = checked_split(task, read(own), f"{origin}, split {own}", label_column)
+            loaded[name] = checked_split(task, read(name), f"{origin}, split {own}")
         except EvalError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
@@ -239,7 +235,7 @@ def load_splits(
 
 
 def _load(task: Task, split: str, glue_dir: str | None) -> list[Rows]:
-    wanted = (*task.columns, LABEL, INDEX)
+    wanted = (*task.columns, task.label_column, INDEX)
     if glue_dir is not None:
         # GLUE's TSV files hold bare quotation marks
         return read_split(Path(glue_dir) / task.name, split, wanted, quoted_tsv=False if _is_glues(task) else None)
@@ -295,18 +291,22 @@ def load_test_splits(task: Task, glue_dir: str | None = None) -> dict[str, datas
     Raises:
         EvalError: a split is unreadable or empty, or a text column is absent, empty or no text.
     """
-    splits = {}
-    for split in _find_splits(task, task.test_splits, glue_dir):
-        parts, where = _load(task, split, glue_dir), f"{_origin(task, glue_dir)}, split {split}"
-        check_columns(parts, task.columns, where)
-        table = pa.concat_tables([_table(_text_columns(task, rows, where)) for rows in parts])
-        table = table.append_column(INDEX, pa.array(_index(parts), pa.int64()))
-        if not task.validation_splits and all(LABEL in rows.columns for rows in parts):
-            labels = [label for rows in parts for label in _labels(task, rows, LABEL, where)]
-            if None not in labels:
-                table = table.append_column(LABEL, pa.array(labels, pa.int64()))
-        splits[split] = datasets.Dataset(table)
-    return splits
+    return {
+        split: checked_test(task, _load(task, split, glue_dir), f"{_origin(task, glue_dir)}, split {split}")
+        for split in _find_splits(task, task.test_splits, glue_dir)
+    }
+
+
+def checked_test(task: Task, parts: Sequence[Rows], where: str) -> datasets.Dataset:
+    """A split to predict, as `load_test_splits` gives it."""
+    check_columns(parts, task.columns, where)
+    table = pa.concat_tables([_table(_text_columns(task, rows, where)) for rows in parts])
+    table = table.append_column(INDEX, pa.array(_index(parts), pa.int64()))
+    if not task.validation_splits and all(LABEL in rows.columns for rows in parts):
+        labels = [label for rows in parts for label in _labels(task, rows, LABEL, where)]
+        if None not in labels:
+            table = table.append_column(LABEL, pa.array(labels, pa.int64()))
+    return datasets.Dataset(table)
 
 
 def _index(parts: Sequence[Rows]) -> list[int]:

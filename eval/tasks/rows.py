@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from data_pipeline import Problem
 from ..errors import EvalError
 from .delimited import Table, decode_text, read_csv, read_tsv
 
-SUFFIXES = ("parquet", "tsv", "csv", "jsonl")
 # U+FFFD stands for half of a surrogate pair, as cutting a text between the two halves leaves it
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -51,7 +50,7 @@ class Rows:
 
 
 def read_rows(path: Path, wanted: Sequence[str], quoted_tsv: bool | None = None) -> Rows:
-    """The rows of SPLIT.parquet, .tsv, .csv or .jsonl.
+    """The rows of a .parquet, .tsv, .csv, .json or .jsonl file.
 
     Args:
         wanted: the columns to read.
@@ -60,17 +59,18 @@ def read_rows(path: Path, wanted: Sequence[str], quoted_tsv: bool | None = None)
     Raises:
         EvalError: the file cannot be read, is malformed, or has a wanted column twice.
     """
-    kind = {"parquet": "Parquet", "tsv": "TSV", "csv": "CSV", "jsonl": "JSON lines"}[path.suffix[1:]]
+    suffix = path.suffix.lower()[1:]
     try:
-        if path.suffix == ".parquet":
+        if suffix == "parquet":
             return _read_parquet(path, wanted)
-        if path.suffix == ".jsonl":
-            return _read_json_lines(path, wanted)
-        table = read_csv(path) if path.suffix == ".csv" else read_tsv(path, quoted_tsv)
+        if suffix in ("json", "jsonl"):
+            return _read_json(path, wanted)
+        table = read_csv(path) if suffix == "csv" else read_tsv(path, quoted_tsv)
         return _of_table(path, table, wanted)
     except EvalError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
+        kind = {"parquet": "Parquet", "tsv": "TSV", "csv": "CSV", "json": "JSON", "jsonl": "JSON lines"}[suffix]
         raise EvalError(f"{path} cannot be read as {kind} ({error}): write it again") from error
 
 
@@ -124,15 +124,15 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value) and len({*value}) == len(value)
 
 
-def _read_json_lines(path: Path, wanted: Sequence[str]) -> Rows:
+def _read_json(path: Path, wanted: Sequence[str]) -> Rows:
+    """JSON lines, or one list of objects."""
+    text = decode_text(path)
+    is_list = path.suffix.lower() == ".json" and text.lstrip().startswith("[")
     columns: dict[str, None] = {}
     lines: list[int] = []
     values: dict[str, list[Any]] = {name: [] for name in wanted}
     replaced = 0
-    for number, line in enumerate(decode_text(path).split("\n"), 1):
-        if not line.strip(" \t\r"):
-            continue
-        row = _parse_object(path, number, line)
+    for number, row in _list_of_objects(path, text) if is_list else _lines_of_objects(path, text):
         columns.update(dict.fromkeys(row))
         lines.append(number)
         for name in values:
@@ -141,24 +141,39 @@ def _read_json_lines(path: Path, wanted: Sequence[str]) -> Rows:
                 value, replaced = _LONE_SURROGATE.sub(_REPLACEMENT, value), replaced + 1
             values[name].append(value)
     there = {name: column for name, column in values.items() if name in columns}
-    return Rows(str(path), list(columns), there, len(lines), lines, replaced=replaced)
+    return Rows(str(path), list(columns), there, len(lines), [] if is_list else lines, replaced=replaced)
 
 
-def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _lines_of_objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every object, with its line."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip(" \t\r"):
+            where = f"{path}, line {number}"
+            yield number, _as_object(_parse(where, line), where)
+
+
+def _list_of_objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every object, with its number in the list."""
+    for number, row in enumerate(_parse(str(path), text)):
+        yield number, _as_object(row, f"{path}, row {number} counted from 0")
+
+
+def _parse(where: str, text: str) -> Any:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(found := dict(pairs)) < len(pairs):
             raise ValueError("a key is there twice")
         return found
 
     try:
-        row = json.loads(line, object_pairs_hook=no_duplicates)
+        return json.loads(text, object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
-        raise EvalError(Problem(f"{path}, line {number}", wrong=f"is not JSON ({reason})", fix="correct it")) from error
+        raise EvalError(Problem(where, wrong=f"is not JSON ({reason})", fix="correct it")) from error
+
+
+def _as_object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise EvalError(
-            Problem(f"{path}, line {number}", wrong="is no JSON object", fix='write one a line: {"sentence": "..."}')
-        )
+        raise EvalError(Problem(where, wrong="is no JSON object", fix='write one a line: {"sentence": "..."}'))
     return row
 
 

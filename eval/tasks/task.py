@@ -28,6 +28,8 @@ class Task:
     numbered: bool = True
     """Numbers without names are ids of `labels`, and -1 is no label: GLUE and other tables number their classes. False
     where the classes were found in a training split: a number is the name of a class there."""
+    label_column: str = LABEL
+    """What `label` is called where the data comes from."""
 
     @property
     def metric(self) -> str:

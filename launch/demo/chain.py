@@ -100,7 +100,7 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
         for twin in TWINS
     }  # fmt: skip
     small = ["compress", "--model", f"{home}/glue-acn/{TASKS[0]}", "--tolerance", "0.01", "--output", f"{home}/small",
-             *tracking]  # fmt: skip
+             "--force", *tracking]  # fmt: skip
     report = ["report", *(f"{home}/glue-{twin}" for twin in TWINS), "--output", f"{home}/report"]
     return [
         Stage("collect the documentation of the installed Python packages", 0.06, []),

@@ -6,13 +6,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from eval import TaskResults, read_results
+from eval import TaskResults, is_at_chance, most_tokens, read_results
 from eval.compress import (
+    LOCAL,
     Markdown,
     classifier_front,
     code,
     cut_body,
     depth_table,
+    describe_data,
     escape,
     link,
     read_templates,
@@ -29,6 +31,7 @@ from .facts import (
     TEMPLATES,
     count,
     fact_table,
+    find_sources,
     hub_datasets,
     licence_line,
     licence_metadata,
@@ -124,9 +127,12 @@ def _contents(facts: CardFacts, only: CutModel | None) -> dict[str, Any]:
         "finetuning": _finetuning_rows(results) if results is not None else [],
         "pretraining": pretraining_rows(run) if run is not None else [],
         "licence": licence_line(config, "model"),
+        "longest": most_tokens(facts.model),
         "count": count,
         "suite_table": suite_table,
         "depth_table": depth_table,
+        "scored_on": describe_data(results) if results is not None else None,
+        "chance": is_at_chance(results) if results is not None else False,
         "fact_table": fact_table,
     }
 
@@ -136,7 +142,7 @@ def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     results = facts.source.cut or facts.source.results
     datasets = hub_datasets(facts.run.corpus if facts.run else None)
     if results is not None:
-        front = classifier_front(results.task, scores, name)
+        front = classifier_front(results, scores, name)
         front.datasets = [*(front.datasets or []), *datasets] or None
     else:
         front = ModelCardData(
@@ -162,31 +168,36 @@ def _scores(facts: CardFacts, only: CutModel | None) -> list[EvalResult]:
     """The scores for `model-index`: of the model itself, and of the cut ones that are published with it."""
     cut, results, run = facts.source.cut, facts.source.results, facts.run
     if cut is not None:
-        return [score_entry(cut.task, cut.metric, cut.score)]
+        return [score_entry(cut, cut.score)]
     if results is not None:
         layers = len(results.depth_scores) - 1
         depths = [only.depth] if only else [layers, *(cut.depth for cut in facts.cuts)]
         return [
-            score_entry(
-                results.task, results.metric, results.depth_scores[depth],
-                f"{results.metric}, {depth} of {layers} layers",
-            )
+            score_entry(results, results.depth_scores[depth], f"{results.metric}, {depth} of {layers} layers")
             for depth in depths
-        ]  # fmt: skip
+        ]
     if run is None or not run.whole or facts.pipeline != "fill-mask" or not run.by_depth():
         return []
-    corpus = Path(run.config["data"]).name  # with a slash it would look like a data set on the Hub
+    kind, split = _held_out(run)
     return [
         EvalResult(
             task_type="fill-mask",
-            dataset_type=(hub_datasets(run.corpus) or [corpus])[0],
-            dataset_name=f"held-out text of {corpus}",
-            dataset_split="validation",
+            dataset_type=kind,
+            dataset_name=f"held-out text of {Path(run.config['data']).name}",
+            dataset_split=split,
             metric_type="accuracy",
             metric_name="accuracy on masked tokens" + (f", {only.depth} layers" if only else ""),
             metric_value=round(run.by_depth()[only.depth if only else -1], 4),
         )
     ]
+
+
+def _held_out(run: Pretraining) -> tuple[str, str]:
+    """The data set and split that a pretraining was validated on, as the Hub knows them."""
+    sources = find_sources(run.corpus, "validation")
+    if len(sources) == 1 and sources[0].files is None and sources[0].split is not None:
+        return sources[0].path, f"part of {sources[0].split}"
+    return LOCAL, "validation"
 
 
 def _cut_body(facts: CardFacts) -> Markdown:
@@ -224,8 +235,8 @@ def _finetuning_data(results: TaskResults) -> Markdown | None:
     settings = results.settings
     if settings is None:
         return None
-    if settings["dataset"] is not None:
-        where: str = code(public_path(settings["dataset"]["path"]))
+    if (dataset := settings["dataset"]) is not None:
+        where: str = code(public_path(dataset["path"] or dataset["train_file"]))
     elif settings["glue_dir"] is None:
         known = TASKS.get(results.task)  # another version of acn-lm may know more tasks
         path = known.hub_dataset if known is not None else None

@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Manifest, hide_credentials, parse_record
-from eval.compress import Markdown, code, escape, link, markdown_table
+from data_pipeline import Manifest, parse_record
+from eval.compress import Markdown, code, escape, link, markdown_table, public_path
 
 from ..errors import LaunchError
 from .config import PublishConfig
@@ -16,11 +16,6 @@ from .training import Pretraining
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNKNOWN = "not recorded"
-
-
-def public_path(name: str) -> str:
-    """A path as others may see it: of an absolute one the last two names, and no credentials."""
-    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else hide_credentials(name)
 
 
 def without_places(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 import modeling
-from data_pipeline import hide_credentials, write_json
-from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, quiet_transformers, read_json
+from data_pipeline import drop_local_fields, file_sha256, hide_credentials, write_json
+from eval import CUT_FILE, FIGURE_FILE, RESULTS_FILE, is_at_chance, quiet_transformers, read_json
 from modeling import AcnConfig, divergence
 from pretrain.checkpoints import export_checkpoint, find_checkpoint, find_tokenizer, step_name
 
@@ -41,6 +42,8 @@ def write_model_publication(folder: Path, config: PublishConfig, source: Source)
     facts = CardFacts(config, source, model.config, _parameters(model), run)
     facts.figures = _write_figures(folder, source)
     published = Publication([Target(folder, config.repo_id)], list(source.notes))
+    if config.wanted_depths is None and _is_left_whole(source):
+        published.notes.append("the model is at chance, so it is published whole (--depths cuts it all the same)")
     cut_targets = list(_write_cuts(folder, model, facts))
     step_targets = list(_write_steps(folder, config, source))
     facts.steps = [target.revision for target in step_targets]
@@ -103,6 +106,7 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
     for name in _TOKENIZER:
         if (source / name).is_file():
             place(source, name, folder / name)
+    drop_local_fields(folder)
 
 
 def _write_figures(folder: Path, source: Source) -> dict[str, str]:
@@ -122,7 +126,8 @@ def _write_figures(folder: Path, source: Source) -> dict[str, str]:
 def _write_records(folder: Path, source: Source, run: Pretraining | None) -> None:
     """The numbers behind the card: results of every task and seed, and the recipe of the run."""
     if source.cut is not None:
-        write_json(folder / CUT_FILE, without_places(source.cut.to_json()))
+        digests = {name: file_sha256(path) for name in source.cut.files or {} if (path := folder / name).is_file()}
+        write_json(folder / CUT_FILE, without_places(replace(source.cut, files=digests or None).to_json()))
     for task in source.suite:
         write_json(folder / "results" / f"{task.name}.json", without_places(read_json(task / RESULTS_FILE)))
     if run is not None:
@@ -139,10 +144,17 @@ def _add_shared(main: Path, folder: Path) -> None:
             place(main, name, folder / name)
 
 
+def _is_left_whole(source: Source) -> bool:
+    """Whether a fine-tuned model has learned too little to be cut."""
+    return source.kind == "finetuned" and source.results is not None and is_at_chance(source.results)
+
+
 def _depths(facts: CardFacts) -> list[int]:
-    """The depths to cut at where none are given: where the sweep of a fine-tuned model says."""
-    results = facts.source.results
-    if results is None or facts.source.kind != "finetuned" or results.cut_depth == facts.model.num_hidden_layers:
+    """The depths to cut at where none are given: where the sweep of a fine-tuned model says, if it has learned."""
+    results, source = facts.source.results, facts.source
+    if results is None or source.kind != "finetuned" or _is_left_whole(source):
+        return []
+    if results.cut_depth == facts.model.num_hidden_layers:
         return []
     return [results.cut_depth]
 

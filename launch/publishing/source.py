@@ -12,6 +12,7 @@ from eval import (
     EvalError,
     TaskResults,
     find_cut,
+    find_recorded,
     find_results,
     load_tokenizer,
     read_json,
@@ -221,11 +222,9 @@ def _as_typed(path: Path) -> Path:
 
 
 def _recorded(name: str, near: Path) -> Path | None:
-    """A folder that a results.json names: relative to the folder of that command, which is here or above `near`."""
-    for root in (Path.cwd(), *near.resolve().parents):
-        if (root / name).is_dir():
-            return _as_typed(root / name)
-    return None
+    """A folder that a record in the folder `near` names."""
+    found = find_recorded(name, near)
+    return _as_typed(found) if found is not None and found.is_dir() else None
 
 
 def _find_run(source: Source, config: PublishConfig) -> None:

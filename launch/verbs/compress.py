@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "config", "model", "output", "tolerance", "depth", "one_standard_error", "max_params", "max_mb",
-    "max_gflops", "max_latency_ms", "glue_dir", "onnx", "int8",
+    "max_gflops", "max_latency_ms", "glue_dir", "dataset.path", "force", "int8",
 )  # fmt: skip
 EXAMPLE = "acn compress --model runs/glue-acn/sst2 --tolerance 0.01 --output runs/small"
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..tracking import Tracker
 
 COMMON = (
-    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "seeds", "epochs", "learning_rate",
-    "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+    "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs",
+    "learning_rate", "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
 )  # fmt: skip
 EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
 
@@ -58,7 +58,7 @@ def _run_rank(args: Args) -> int:
 
 def _run_suite(args: Args) -> int:
     with large_imports():
-        from eval import leave_ranks
+        from eval import is_at_chance, leave_ranks
         from eval.glue import TRACKING_FOLDER, run_suite
 
         from ..tracking import open_tracker
@@ -78,11 +78,12 @@ def _run_suite(args: Args) -> int:
             return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
 
         stack.callback(leave_ranks)
-        run_suite(args, start, start_trial)
+        results = run_suite(args, start, start_trial)
         for tracker in trackers:  # of the first rank
             for task in args.task_names:
                 tracker.log_model(output / task)
             print(f"results: {output}/TASK/results.json   pictures: {output}/TASK/depth.png")
-            small = f"acn compress --model {output}/{args.task_names[0]} --output SMALL"
-            print(f"next: {small};  acn report {output} --output REPORT")
+            able = [one.task for one in results if not is_at_chance(one)]
+            small = f"acn compress --model {output}/{able[0]} --output SMALL;  " if able else ""
+            print(f"next: {small}acn report {output} --output REPORT")
     return 0

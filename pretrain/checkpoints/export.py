@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from data_pipeline import copy_files, new_folder
+from data_pipeline import copy_files, drop_local_fields, new_folder
 from modeling import AcnConfig, AcnForMaskedLM, divergence, non_finite_weights
 
 from ..errors import PretrainError
@@ -60,6 +60,7 @@ def export_checkpoint(
     disable_progress_bar()
     with new_folder(output, replace=True) as aside:
         copy_files(tokenizer, aside)
+        drop_local_fields(aside)
         model.save_pretrained(aside)
     return output
 

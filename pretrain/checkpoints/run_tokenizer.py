@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from data_pipeline import TOKENIZER_FOLDER, Manifest, Problem, copy_files, fingerprint_of_folder, new_folder, read_yaml
+from data_pipeline import (
+    TOKENIZER_FOLDER,
+    Manifest,
+    Problem,
+    copy_files,
+    drop_local_fields,
+    fingerprint_of_folder,
+    new_folder,
+    read_yaml,
+)
 from data_pipeline.stream import PreparedFolder, RemoteConfig
 
 from ..errors import PretrainError
@@ -23,6 +32,7 @@ def keep_tokenizer(run: Path, data: Path) -> None:
     """Copy the corpus's tokenizer into RUN/tokenizer: the corpus may move, or be on another machine."""
     with new_folder(run / TOKENIZER_FOLDER, replace=True) as aside:  # a run that starts over may have another corpus
         copy_files(data / TOKENIZER_FOLDER, aside)
+        drop_local_fields(aside)
 
 
 def find_tokenizer(checkpoint: Checkpoint) -> Path:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from data_pipeline import CorpusConfig, DataError, PrepareConfig, fingerprint, prepare_corpus
+from data_pipeline import (
+    CorpusConfig,
+    DataError,
+    PrepareConfig,
+    drop_local_fields,
+    fingerprint,
+    prepare_corpus,
+    save_tokenizer,
+)
 from data_pipeline.corpus.merge import longest_tokens
 from data_pipeline.tokenizer import load_tokenizer, train_tokenizer, vocabulary_faults, vocabulary_of
 
@@ -183,3 +192,19 @@ def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
     assert report["characters_per_token"] == pytest.approx(sum(map(len, documents)) / tokens, abs=1e-4)
     assert report["sample"]["documents"] < 60, "about 5 kB of 30 kB"
     assert 0.005 <= report["sample"]["megabytes"] < 0.007
+
+
+def test_a_saved_tokenizer_says_nothing_of_where_it_was(tokenizer_folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tokenizer_folder, old)
+    config = json.loads((old / "tokenizer_config.json").read_text())
+    local = {"name_or_path": "/home/me/old", "special_tokens_map_file": "/home/me/map.json", "is_local": True}
+    (old / "tokenizer_config.json").write_text(json.dumps(config | local))
+    for save in (lambda: save_tokenizer(load_tokenizer(str(old)), tmp_path / "new"), lambda: drop_local_fields(old)):
+        save()
+    for folder in (tmp_path / "new", old):
+        written = json.loads((folder / "tokenizer_config.json").read_text())
+        assert not written.keys() & {*local, "local_files_only"}
+        assert written["mask_token"] == config["mask_token"]
+        assert str(tmp_path) not in (folder / "tokenizer_config.json").read_text()
+        assert fingerprint(AutoTokenizer.from_pretrained(folder)) == fingerprint(load_tokenizer(str(tokenizer_folder)))

@@ -13,7 +13,7 @@ from tests.pretrain.test_faults import flip
 
 LOCAL = ("--tracking.mlflow", "null")
 VERBS = {
-    "compress": ("compress", "--model", "tuned/cats", "--output", "out", "--check", "false"),
+    "compress": ("compress", "--model", "tuned/cats", "--output", "out", "--check", "false", "--force"),
     "study": ("study", "lesion", "--model", "tuned/cats", "--glue_dir", "glue", "--output", "out", *LOCAL),
     "report": ("report", "tuned", "--output", "out"),
     "publish": ("publish", "tuned/cats", "--repo_id", "tester/cats", "--dry_run", "--output", "out"),
@@ -55,7 +55,12 @@ def test_a_report_needs_no_weights_and_the_others_say_what_is_missing(acn, tuned
 
 
 def test_a_cut_model_has_hashes_of_its_own(acn, tuned, tmp_path):
-    assert acn("compress", "--model", "tuned/cats", "--output", "small", "--depth", "1", "--glue_dir", "glue")[0] == 0
+    assert (
+        acn("compress", "--model", "tuned/cats", "--output", "small", "--depth", "1", "--glue_dir", "glue", "--force")[
+            0
+        ]
+        == 0
+    )
     publish = ("publish", "small", "--repo_id", "tester/cats", "--dry_run", "--output", "out")
     assert acn(*publish)[0] == 0
     shutil.rmtree(tmp_path / "out")

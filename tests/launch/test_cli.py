@@ -26,7 +26,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store
            "--tracking.log_model", "true"]
           for twin in ("acn", "res")),
         ["study", "lesion,similarity", "--model", "glue-acn/cats", "--glue_dir", "glue", "--output", "study"],
-        ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small"],
+        ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small", "--force"],
         ["report", "glue-acn", "glue-res", "--output", "report"],
         ["publish", "small", "--repo_id", "tester/acn-small", "--dry_run", "--output", "hub"],
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def test_an_unknown_task_and_a_depth_outside_the_model_are_named(acn, tmp_path, 
     assert "cats" in err, "the message lists what there is"
     assert not (tmp_path / "tuned").exists()
     for command in (
-        ["compress", "--model", str(trained / "tuned/cats"), "--output", "small", "--depth", "3"],
+        ["compress", "--model", str(trained / "tuned/cats"), "--output", "small", "--depth", "3", "--force"],
         ["export", str(trained / "run"), "small", "--depth", "3"],
     ):
         code, _, err = acn(*command)

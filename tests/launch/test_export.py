@@ -95,7 +95,7 @@ def test_nothing_is_written_into_checkpoints(acn, run, trained, tmp_path, verb, 
     words = {
         "export": ("export", "run", output),
         "publish": (*PUBLISH[:-1], output),
-        "compress": ("compress", "--model", str(trained / "tuned" / "cats"), "--output", output),
+        "compress": ("compress", "--model", str(trained / "tuned" / "cats"), "--output", output, "--force"),
     }
     before = sorted(tmp_path.rglob("*"))
     code, _, err = acn(*words[verb])

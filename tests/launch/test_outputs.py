@@ -38,7 +38,7 @@ VERBS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "glue": lambda output: (
         "glue", "--model", "run/model", "--glue_dir", "glue", "--tasks", "cats", "--output", output, *LOCAL,
     ),
-    "compress": lambda output: ("compress", "--model", "tuned/cats", "--output", output, *LOCAL),
+    "compress": lambda output: ("compress", "--model", "tuned/cats", "--output", output, "--force", *LOCAL),
     "study": lambda output: (
         "study", "lesion", "--model", "tuned/cats", "--glue_dir", "glue", "--output", output, *LOCAL,
     ),

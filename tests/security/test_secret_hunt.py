@@ -163,7 +163,7 @@ def test_every_verb_from_the_text_to_the_published_model(hunt, server, monkeypat
     hunt.run("pretrain", "--config", "run/config.yaml", "--stop_after_hours", "null", *LOCAL, ACN_PRETRAIN__DATA=data)
     hunt.run("glue", "--model", "run/model", "--glue_dir", "glue", "--tasks", "cats", "--output", "tuned", *LOCAL)
     hunt.run("study", "lesion", "--model", "tuned/cats", "--glue_dir", "glue", "--output", "studies", *LOCAL)
-    hunt.run("compress", "--model", "tuned/cats", "--depth", "1", "--output", "small", *LOCAL)
+    hunt.run("compress", "--model", "tuned/cats", "--depth", "1", "--output", "small", "--force", *LOCAL)
     hunt.run("report", "tuned", "studies", "--output", "report")
     hunt.run("track", "sync", "run", "small", "--tracking.mlflow", "sqlite:///other.db")
     licence = (

@@ -141,11 +141,13 @@ def test_a_left_out_learning_rate_is_the_papers_scaled_to_the_width(
     assert results.train["learning_rate"] == pytest.approx(2e-5 * 768 / 32)
 
 
-def test_a_max_length_beyond_the_models_positions_is_clamped_and_said(
+def test_a_max_length_beyond_the_models_positions_is_a_mistake_and_the_tables_is_lowered(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = replace(config, max_length=512, epochs=0.1, max_train_samples=32, output=str(tmp_path))
-    (results,) = run_suite(short, tracker.open)
+    short = replace(config, epochs=0.1, max_train_samples=32, output=str(tmp_path))
+    with pytest.raises(EvalError, match=r"max_length=512 is more than the 24 positions.*max_position_embeddings.*24"):
+        run_suite(replace(short, max_length=512), tracker.open)
+    (results,) = run_suite(replace(short, max_length=None), tracker.open)
     assert results.seq_length == 24
     assert "using 24" in capsys.readouterr().out
 

@@ -71,7 +71,7 @@ def run(pretrained: Path, tmp_path: Path, tracker: Any, asked: set) -> Callable[
 
 
 def _card(suite: Path, task: str, output: Path) -> tuple[str, Any]:
-    compress_model(CompressConfig(str(suite / task), str(output), depth=1))
+    compress_model(CompressConfig(str(suite / task), str(output), depth=1, force=True))
     text = (output / "README.md").read_text()
     return re.sub(r"(?m)^\| (latency|sequences/s).*\n", "", text), ModelCard(text).data
 

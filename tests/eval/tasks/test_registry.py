@@ -182,7 +182,10 @@ def test_regression_labels_must_be_finite_numbers(tmp_path: Path, save_split: Sa
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["a"], "label": [0]}, "has the columns text, label"),
+        (
+            {"review": ["a"], "title": ["b"], "label": [0]},
+            "has the columns review, title, label, of which several may be its text: name them with --dataset",
+        ),
         (
             {"sentence": ["a"], "label": [0.5]},
             r"row 0.*label is 0\.5, which is neither.*give integers 0\.\.n-1 or names",

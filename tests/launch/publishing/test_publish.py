@@ -123,10 +123,11 @@ def test_the_table_of_results_has_every_seed(written):
     deviation = (sum((score - mean) ** 2 for score in scores) / 1) ** 0.5
     for model in ("runs/acn", f"runs/glue/{TASK}", "runs/small"):
         text = (written(model) / "README.md").read_text()
-        metric, full, seeds, _, majority = row(text, TASK)
+        metric, full, seeds, _, constant, scored_on = row(text, TASK)
         assert (metric, full) == ("accuracy", f"{mean:.4f} ± {deviation:.4f}")
         assert seeds == ", ".join(f"{seed}: {by_depth[-1]:.4f}" for seed, by_depth in SEEDS.items())
-        assert majority == "0.5125"
+        assert constant == "0.5125"
+        assert "[nyu-mll/glue](https://huggingface.co/datasets/nyu-mll/glue) sst2, split validation" in scored_on
         assert "figures/depth-sst2.png" in text
 
 
@@ -238,6 +239,21 @@ def test_a_task_folder_is_cut_at_its_cut_depth_unless_none_is_wanted(written):
     assert [path.name for path in (folder / "revisions").iterdir()] == [f"depth-{CUT_DEPTH:02d}"]
     assert not (written(f"runs/glue/{TASK}", "--depths", "none") / "revisions").exists()
     assert not (written("runs/acn") / "revisions").exists()
+
+
+def test_a_model_at_chance_is_published_whole_and_called_that(written, lab, tmp_path):
+    shutil.copytree(lab / "runs/glue", tmp_path / "glue")
+    path = tmp_path / "glue" / TASK / "results.json"
+    results = json.loads(path.read_text())
+    results["aggregate"] |= {"standard_error": 0.2}
+    path.write_text(json.dumps(results | {"standard_error": 0.2}))
+    folder = written(str(path.parent))
+    assert not (folder / "revisions").exists()
+    text = (folder / "README.md").read_text()
+    assert "**At chance**: this model does not answer better than a constant answer." in text
+    _, full, _, cut, *_ = row(text, TASK)
+    assert full.endswith(", at chance")
+    assert cut == "not cut"
 
 
 def test_siblings_are_repositories_of_their_own_that_name_the_whole_one(written):
