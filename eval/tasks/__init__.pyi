@@ -15,7 +15,7 @@ from .hyperparameters import (
 from .labels import use_classes
 from .metrics import compute_metrics
 from .own_data import load_custom
-from .reading import load_task, load_test_splits
+from .reading import load_task, load_test_splits, load_texts
 from .registry import TASKS, find_task
 from .task import LABEL, Task
 
@@ -40,6 +40,7 @@ __all__ = [
     "load_custom",
     "load_task",
     "load_test_splits",
+    "load_texts",
     "point_name",
     "read_table",
     "use_classes",

@@ -309,6 +309,30 @@ def load_test_splits(task: Task, glue_dir: str | None = None) -> dict[str, datas
     return splits
 
 
+def load_texts(task: Task, file: Path, kind: str) -> dict[str, list[str]]:
+    """The texts of a file without labels, by column.
+
+    Args:
+        task: its columns are read; where it has none, "sentence" or "sentence1" and "sentence2", as the file has them,
+            and "text" is what lines of text are called.
+        kind: one of `SUFFIXES`, or "lines": a text a line.
+
+    Raises:
+        EvalError: the file cannot be read, is empty, lacks a column, or a text is empty or no text.
+    """
+    if kind == "lines":
+        if len(task.columns) > 1:
+            wrong = f": {task.name} is a task of pairs, a line has one text"
+            fix = f"give a .csv, .tsv or .jsonl with the columns {', '.join(task.columns)}"
+            raise EvalError(Problem(f"{file}", wrong=wrong, fix=fix))
+        task = task if task.columns else replace(task, columns=("text",))
+    rows = read_rows(file, task.columns or ("sentence", *PAIR), kind=kind)
+    if not task.columns:
+        task = replace(task, columns=PAIR if {*PAIR} <= {*rows.columns} else ("sentence",))
+    check_columns([rows], task.columns, f"{file}", "name its columns with --text_columns")
+    return _text_columns(task, rows, f"{file}")
+
+
 def _index(parts: Sequence[Rows]) -> list[int]:
     """What a submission calls each row."""
     if not all(INDEX in rows.columns for rows in parts):
