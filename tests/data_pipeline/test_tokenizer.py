@@ -183,3 +183,16 @@ def test_the_report_is_about_the_whole_corpus(tmp_path, texts, kind):
     assert report["characters_per_token"] == pytest.approx(sum(map(len, documents)) / tokens, abs=1e-4)
     assert report["sample"]["documents"] < 60, "about 5 kB of 30 kB"
     assert 0.005 <= report["sample"]["megabytes"] < 0.007
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_training_tells_its_stages_and_learns_the_same(texts, kind):
+    heard: list[tuple[str, float | None]] = []
+    told = train_tokenizer(texts(2500), 600, 16, kind, lambda doing, share: heard.append((doing, share)))
+    assert told.get_vocab() == train_tokenizer(texts(2500), 600, 16, kind).get_vocab()
+    stages = list(dict.fromkeys(doing for doing, _ in heard))
+    before = ["counting characters"] if kind == "wordpiece" else []
+    assert stages == [*before, "counting words", "joining pieces to the vocabulary"]
+    for stage in stages[:-1]:
+        assert [share for doing, share in heard if doing == stage] == [0.0, 0.4, 0.8, 1.0]
+    assert heard[-1] == (stages[-1], None)

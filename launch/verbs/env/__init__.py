@@ -23,6 +23,6 @@ def run(args: Args) -> int:
     if args.json:
         print(json.dumps(facts, indent=2))
     else:
-        print(as_block(facts))
+        print(as_block(facts), flush=True)
         print("paste this into the bug report, with the command and its whole output", file=sys.stderr)
     return 0
