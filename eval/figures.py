@@ -96,13 +96,14 @@ def _add_parameter_axis(axes: "Axes", curves: Sequence[DepthCurve]) -> None:
         return
     params = shapes.pop()
     top = axes.secondary_xaxis("top")
-    step = (len(params) + 12) // 13
+    room = max(3, round(2.15 * axes.get_figure().get_figwidth() - 2.5))  # as many as stand beside each other
+    step = -(-len(params) // room)
     depths = range(0, len(params), step)
     top.set_xticks(list(depths), [_params(params[depth]) for depth in depths], fontsize=8)
     top.set_xlabel("parameters", fontsize=9)
 
 
-def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> bool:
+def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str, width: float = 7.2) -> bool:
     """Write a PNG (or SVG, by the suffix) with the score of each curve against depth. They must share one metric.
 
     Runs of the same connectivity share its colour and differ in line style and marker. Returns whether it is there.
@@ -112,7 +113,7 @@ def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> b
         raise ValueError(f"a depth figure shows one metric, not {sorted(metrics)}")
     metric = metrics.pop()
     # the legend is below the axes, a line per curve: it must not squeeze them
-    size = (7.2, 4.2 + 0.22 * len(curves))
+    size = (width, 4.2 + (0.22 if width > 5 else 0.45) * len(curves))
     return save_picture(path, lambda figure: _draw_depths(figure, curves, metric, title), size)
 
 

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -109,3 +110,29 @@ def test_a_failure_is_one_warning(tmp_path, caplog, path, fill):
         assert not save_picture(tmp_path / path, fill)
     assert len([record for record in caplog.records if "no picture" in record.message]) == 1
     assert [found.name for found in tmp_path.iterdir()] == ["file"], "nothing is left aside"
+
+
+@pytest.mark.parametrize("width", [3.8, 7.2])
+def test_a_long_name_is_broken_into_lines_and_nothing_is_cut_off(tmp_path, width):
+    outside: list[str] = []
+
+    def fill(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot([1, 2], [1, 2], label="suite/of-a-run/" * 6 + " (acn), mean of 3 seeds: 0.123, cut at 3 of 12: 0.122")
+        axes.set(title="the title of this panel " * 4, xlabel="share of all that was measured " * 4, ylabel="y " * 60)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        figure.suptitle("name_of_a_task_without_a_space" * 4)
+        drawn = figure.savefig
+
+        def look(*args: Any, **options: Any) -> None:
+            drawn(*args, **options)
+            page, renderer = figure.bbox.padded(1), figure.canvas.get_renderer()  # type: ignore[attr-defined]
+            for text in figure.findobj(Text):
+                box = text.get_window_extent(renderer)
+                if text.get_visible() and text.get_text() and not (page.x0 <= box.x0 and box.x1 <= page.x1):
+                    outside.append(text.get_text())
+
+        figure.savefig = look  # type: ignore[method-assign]
+
+    assert save_picture(tmp_path / "a.png", fill, (width, 6.0))
+    assert outside == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,15 @@ def test_the_shell_is_offered_verbs_options_recipes_and_choices(tmp_path, line, 
         assert set(words) <= set(found)
     else:
         assert sorted(found) == sorted(words)
+
+
+def test_a_report_says_how_its_numbers_were_made_and_opens_only_where_somebody_looks(acn, trained, tmp_path):
+    code, out, err = acn("report", str(trained / "tuned"), "--output", "report", "--open")
+    assert code == 0, err
+    assert out == "report: report/index.html\n"
+    page = tmp_path / "report" / "index.html"
+    assert f"not opened, standard output is no terminal: open {page} in a browser" in err
+    text = " ".join(page.read_text().split())
+    assert re.search(r"measured \d{4}-\d\d-\d\d; (commit \w{10}( with changes)?; )?seeds 42; on .*core", text)
+    assert "This page: " in text
+    assert "cats</b></a>: " in text

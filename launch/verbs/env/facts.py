@@ -5,12 +5,11 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from data_pipeline import hide_credentials
 
-from ...provenance import provenance_tags
+from ...provenance import processor, provenance_tags, usable_cores
 
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "datasets", "pyarrow", "deepspeed", "accelerate", "safetensors",
@@ -74,18 +73,10 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "C++ compiler": any(shutil.which(name) for name in ("c++", "g++", "clang++")),
     }
-
-
-def processor() -> str:
-    """The processor's model, where Linux tells, else its kind."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _version(package: str) -> str | None:
