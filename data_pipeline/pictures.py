@@ -76,6 +76,7 @@ def _wrap_texts(figure: "Figure") -> None:
     """Break what is longer than its place into lines: entries of legends, titles, names of axes."""
     grids = [spec.get_gridspec() for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
     across = figure.get_figwidth() / max((grid.ncols for grid in grids), default=1)
+    beside = across - 1.2  # in the middle of the axes, which the numbers at their left push out of the page's
     down = figure.get_figheight() / max((grid.nrows for grid in grids), default=1)
     for text in (text for legend in figure.legends for text in legend.get_texts()):
         _wrap(text, figure.get_figwidth() - 0.6)
@@ -86,16 +87,20 @@ def _wrap_texts(figure: "Figure") -> None:
         for text in legend.get_texts() if legend is not None else ():
             _wrap(text, across - 0.6)
         for text, inches in (
-            (axes.title, across - 0.3),
-            (axes.xaxis.label, across - 0.5),
+            (axes.title, beside),
+            (axes.xaxis.label, beside),
             (axes.yaxis.label, down - 0.5),
         ):
             _wrap(text, inches)
 
 
 def _wrap(text: Any, inches: float) -> None:
-    """Break a text of a figure into lines of so many inches, by the average width of letters."""
-    letters = max(10, int(inches * 72 / (0.52 * text.get_fontsize())))
+    """Break a text of a figure, which may stand upright, into lines that are no longer than so many inches."""
+    if not text.get_text().strip():
+        return
+    box = text.get_window_extent(text.figure.canvas.get_renderer())
+    length = max(box.width, box.height) / text.figure.dpi
     lines = text.get_text().split("\n")
-    if any(len(line) > letters for line in lines):
+    if length > inches:
+        letters = max(8, int(max(map(len, lines)) * 0.93 * inches / length))  # letters are not all of one width
         text.set_text("\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in lines))

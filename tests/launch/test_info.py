@@ -151,4 +151,4 @@ def test_a_report_says_how_its_numbers_were_made_and_opens_only_where_somebody_l
     text = " ".join(page.read_text().split())
     assert re.search(r"measured \d{4}-\d\d-\d\d; (commit \w{10}( with changes)?; )?seeds 42; on .*core", text)
     assert "This page: " in text
-    assert "cats</b></a>: " in text
+    assert "cats</strong></a>: " in text
