@@ -96,7 +96,8 @@ def _add_parameter_axis(axes: "Axes", curves: Sequence[DepthCurve]) -> None:
         return
     params = shapes.pop()
     top = axes.secondary_xaxis("top")
-    room = max(3, round(2.15 * axes.get_figure().get_figwidth() - 2.5))  # as many as stand beside each other
+    inches = axes.figure.bbox.width / axes.figure.dpi
+    room = max(3, round(2.15 * inches - 2.5))  # as many as stand beside each other
     step = -(-len(params) // room)
     depths = range(0, len(params), step)
     top.set_xticks(list(depths), [_params(params[depth]) for depth in depths], fontsize=8)

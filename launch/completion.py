@@ -7,7 +7,7 @@ environment (argcomplete's protocol). Nothing heavy is imported, and jsonargpars
 import argparse
 import os
 from argparse import Action
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from .recipes import recipe_names
@@ -46,7 +46,7 @@ def completion_parser(
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser, verb: str, positionals: Iterable[str], module: Any) -> None:
+def _add_options(parser: argparse.ArgumentParser, verb: str, positionals: Collection[str], module: Any) -> None:
     from .options import build_parser
 
     parser.add_argument("--help", action="store_true", help="what the verb does, and its options")
