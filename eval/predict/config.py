@@ -60,13 +60,13 @@ class PredictConfig:
 
     def problems(self) -> list[Problem]:
         found = number_problems(self)
-        if self.file != STDIN and not self.source.is_file():
+        if self.file != STDIN and (self.source.is_dir() or not self.source.exists()):  # a pipe will do
             wrong = "is a folder" if self.source.is_dir() else "does not exist"
             found.append(Problem("file", self.file, wrong, "give a file of texts, or - for standard input"))
         if self.file == STDIN and self.kind == "parquet":
             found.append(Problem("input_format", "parquet", "cannot be read from standard input", "give a file"))
-        if self.columns is not None and not 1 <= len(self.columns) <= 2:
-            fix = "name one column, or two with a comma between"
+        if (named := self.columns) is not None and not 1 <= len({*named}) == len(named) <= 2:
+            fix = "name one column, or two different ones with a comma between"
             found.append(Problem("text_columns", self.text_columns, fix=fix))
         if self.kind == "lines" and len(self.columns or ()) > 1:
             wrong = "names two columns, a line has one text"

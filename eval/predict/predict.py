@@ -91,9 +91,10 @@ def _predict(config: PredictConfig) -> tuple[Predictions, str]:
     regression = shape.problem_type == "regression" or shape.num_labels == 1
     names = [] if regression else class_names(shape)
     _check_columns(texts, names)
-    encoded, cut = _encode(load_tokenizer(config.model, shape), texts, max_length)
+    tokenizer = load_tokenizer(config.model, shape)
+    encoded, cut = _encode(tokenizer, texts, max_length)
     model = load_finetuned(config.model).to(best_device())
-    logits = _logits(model, load_tokenizer(config.model, shape), encoded, depth, config.batch_size)
+    logits = _logits(model, tokenizer, encoded, depth, config.batch_size)
     scores = logits if regression else torch.from_numpy(logits).double().softmax(-1).numpy()
     said = f"{len(encoded):,} texts at depth {depth} of {shape.num_hidden_layers}"
     return Predictions(texts, names, scores), said + (f", {cut:,} cut at {max_length} tokens" if cut else "")

@@ -17,12 +17,15 @@ class Args(PredictConfig):
 
 
 def run(args: Args) -> int:
-    """Write a label and scores for each text; the rest is said on stderr."""
+    """Write a label and scores for each text; where they go to stdout, nothing else does."""
     if problems := args.problems():
         raise EvalError(*problems)
     with large_imports():
         from eval.predict import predict_file
 
     said = predict_file(args)
-    print(said if args.output is None else f"predictions: {args.output} ({said})", file=sys.stderr)
+    if args.output is None:
+        print(said, file=sys.stderr)
+    else:
+        print(f"predictions: {args.output} ({said})")
     return 0

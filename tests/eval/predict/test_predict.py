@@ -144,6 +144,7 @@ def test_what_is_too_long_is_cut_and_said(tmp_path, sorter, tokenizer, capsys):
         ("a.tsv", 'review\nsays "good"\n', {"text_columns": "review", "depth": 4}, "depth=4 is more than the model"),
         ("a.txt", "good\n", {"max_length": 25}, "max_length=25 is above the model's 24 positions"),
         ("a.txt", "good\n", {"text_columns": "a,b"}, "names two columns, a line has one text"),
+        ("a.csv", "a\ngood\n", {"text_columns": "a,a"}, "name one column, or two different ones"),
         ("a.txt", "good\n", {"output": "a.xlsx"}, "says neither .csv nor .jsonl"),
         ("a.txt", "good\n", {"output": "a.txt"}, "exists: choose another file"),
         ("a.txt", "good\n", {"output": "b.csv", "output_format": "jsonl"}, "is not what b.csv says"),
