@@ -313,8 +313,8 @@ def load_texts(task: Task, file: Path, kind: str) -> dict[str, list[str]]:
     """The texts of a file without labels, by column.
 
     Args:
-        task: its columns are read; where it has none, "sentence" or "sentence1" and "sentence2", as the file has them,
-            and "text" is what lines of text are called.
+        task: its columns are read; where it has none, "sentence1" and "sentence2", or "sentence", or "text", whichever
+            the file has; "text" is what lines of text are called.
         kind: one of `SUFFIXES`, or "lines": a text a line.
 
     Raises:
@@ -326,9 +326,10 @@ def load_texts(task: Task, file: Path, kind: str) -> dict[str, list[str]]:
             fix = f"give a .csv, .tsv or .jsonl with the columns {', '.join(task.columns)}"
             raise EvalError(Problem(f"{file}", wrong=wrong, fix=fix))
         task = task if task.columns else replace(task, columns=("text",))
-    rows = read_rows(file, task.columns or ("sentence", *PAIR), kind=kind)
+    rows = read_rows(file, task.columns or (*PAIR, "sentence", "text"), kind=kind)  # once: it may be a pipe
     if not task.columns:
-        task = replace(task, columns=PAIR if {*PAIR} <= {*rows.columns} else ("sentence",))
+        single = [name for name in ("sentence", "text") if name in rows.columns]
+        task = replace(task, columns=PAIR if {*PAIR} <= {*rows.columns} else tuple(single[:1]) or ("sentence",))
     check_columns([rows], task.columns, f"{file}", "name its columns with --text_columns")
     return _text_columns(task, rows, f"{file}")
 
