@@ -1,6 +1,7 @@
 """Pictures: drawn and written in one place, where names are text and no failure ends the work that is shown."""
 
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ def save_picture(
             FigureCanvasAgg(figure)
             draw(figure)
             _label_plainly(figure)
+            _wrap_texts(figure)
             with new_file(path) as aside:
                 figure.savefig(aside, format=path.suffix[1:], dpi=dpi, metadata=_METADATA[path.suffix])
     except Exception as error:  # matplotlib, its fonts, its settings, the numbers, the disk
@@ -74,3 +76,37 @@ def _label_plainly(figure: "Figure") -> None:
             if axis.get_scale() == "log":
                 axis.set_major_formatter(PlainFormatter())
                 axis.set_minor_formatter(PlainFormatter())
+
+
+def _wrap_texts(figure: "Figure") -> None:
+    """Break what is longer than its place into lines: entries of legends, titles, names of axes."""
+    grids = [spec.get_gridspec() for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
+    across = figure.get_figwidth() / max((grid.ncols for grid in grids), default=1)
+    beside = across - 1.2  # in the middle of the axes, which the numbers at their left push out of the page's
+    down = figure.get_figheight() / max((grid.nrows for grid in grids), default=1)
+    for text in (text for legend in figure.legends for text in legend.get_texts()):
+        _wrap(text, figure.get_figwidth() - 0.6)
+    if figure.get_suptitle():
+        _wrap(figure._suptitle, figure.get_figwidth() - 0.3)  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        for text in legend.get_texts() if legend is not None else ():
+            _wrap(text, across - 0.6)
+        for text, inches in (
+            (axes.title, beside),
+            (axes.xaxis.label, beside),
+            (axes.yaxis.label, down - 0.5),
+        ):
+            _wrap(text, inches)
+
+
+def _wrap(text: Any, inches: float) -> None:
+    """Break a text of a figure, which may stand upright, into lines that are no longer than so many inches."""
+    if not text.get_text().strip():
+        return
+    box = text.get_window_extent(text.figure.canvas.get_renderer())
+    length = max(box.width, box.height) / text.figure.dpi
+    lines = text.get_text().split("\n")
+    if length > inches:
+        letters = max(8, int(max(map(len, lines)) * 0.93 * inches / length))  # letters are not all of one width
+        text.set_text("\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in lines))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,8 @@ SPACE_MARK = "\u0120"
 _CONTROL = ("\u0100", "\u0121")  # and the other characters that show nothing, line ends among them
 _MAX_ALPHABET = 1000  # as in BERT's own vocabulary
 _CHARACTER_COVERAGE = 0.9999  # rarer characters become [UNK] rather than take two entries each
+_WORDS, _MERGES = "counting words", "joining pieces to the vocabulary"
+_TOLD_TEXTS = 1000
 _ID_PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")  # what decides text -> ids
 
 
@@ -78,18 +80,41 @@ class Vocabulary:
         return np.flatnonzero(self.is_ordinary)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, seq_length: int, kind: TokenizerKind = "wordpiece") -> Any:
+Tell = Callable[[str, float | None], None]
+"""Hears what training does, and what share of the texts it has done; None where that cannot be known."""
+
+
+def train_tokenizer(
+    texts: Sequence[str],
+    vocab_size: int,
+    seq_length: int,
+    kind: TokenizerKind = "wordpiece",
+    tell: Tell = lambda doing, share: None,
+) -> Any:
     """Train a tokenizer and return it as a transformers tokenizer.
 
     "wordpiece" is the paper's: lower-cased, accents stripped. "bpe" is byte-level, keeps case and accents and spells
     any text without an unknown token. The same texts give the same vocabulary, byte for byte, in any process; a small
-    corpus gives fewer than `vocab_size` entries. `seq_length` becomes model_max_length.
+    corpus gives fewer than `vocab_size` entries. `seq_length` becomes model_max_length. `tell` is called as it goes on,
+    also from the library's threads.
     """
-    backend = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size)
+    train = _train_bpe if kind == "bpe" else _train_wordpiece
+    backend = train(texts, vocab_size, tell)
     return _as_transformers(backend, seq_length)
 
 
-def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _told(texts: Sequence[str], doing: str, tell: Tell, then: str | None = None) -> Iterator[str]:
+    """The texts, one after the other; tells how many have been taken, and at the end what comes `then`."""
+    for number, text in enumerate(texts):
+        if number % _TOLD_TEXTS == 0:
+            tell(doing, number / len(texts))
+        yield text
+    tell(doing, 1.0)
+    if then is not None:
+        tell(then, None)
+
+
+def _train_bpe(texts: Sequence[str], vocab_size: int, tell: Tell) -> Tokenizer:
     """GPT-2's byte-level BPE over NFC text, without an unknown token: every byte has an entry."""
     backend = Tokenizer(BPE())
     backend.normalizer = NFC()
@@ -102,15 +127,16 @@ def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(ByteLevel.alphabet()),  # listed in the order of a hash table otherwise
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer=trainer)
+    backend.train_from_iterator(_told(texts, _WORDS, tell, then=_MERGES), trainer=trainer)
     return backend
 
 
-def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _train_wordpiece(texts: Sequence[str], vocab_size: int, tell: Tell) -> Tokenizer:
     trained = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     trained.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
     trained.pre_tokenizer = BertPreTokenizer()
-    alphabet = _alphabet(texts, trained.normalizer, most=min(_MAX_ALPHABET, vocab_size // 4))
+    told = _told(texts, "counting characters", tell)
+    alphabet = _alphabet(told, trained.normalizer, most=min(_MAX_ALPHABET, vocab_size // 4))
     # The library numbers word-internal characters in the order of a hash table, and that numbering decides ties
     # between merges (huggingface/tokenizers issue 1794). Given as special tokens they are numbered here instead.
     pieces = [*SPECIAL_TOKENS.values(), *alphabet, *(CONTINUATION_MARK + character for character in alphabet)]
@@ -123,11 +149,11 @@ def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         continuing_subword_prefix=CONTINUATION_MARK,
         show_progress=False,
     )
-    trained.train_from_iterator(texts, trainer=trainer)
+    trained.train_from_iterator(_told(texts, _WORDS, tell, then=_MERGES), trainer=trainer)
     return _wordpiece(trained.get_vocab())
 
 
-def _alphabet(texts: Sequence[str], normalizer: BertNormalizer, most: int) -> list[str]:
+def _alphabet(texts: Iterable[str], normalizer: BertNormalizer, most: int) -> list[str]:
     """The commonest characters, at most `most`, that cover almost all of the text; sorted by code point."""
     counts: Counter[str] = Counter()
     for text in texts:

@@ -146,13 +146,15 @@ def _add_parameter_axis(axes: "Axes", curves: Sequence[DepthCurve]) -> None:
         return
     params = shapes.pop()
     top = axes.secondary_xaxis("top")
-    step = (len(params) + 12) // 13
+    inches = axes.figure.bbox.width / axes.figure.dpi
+    room = max(3, round(2.15 * inches - 2.5))  # as many as stand beside each other
+    step = -(-len(params) // room)
     depths = range(0, len(params), step)
     top.set_xticks(list(depths), [_params(params[depth]) for depth in depths], fontsize=8)
     top.set_xlabel("parameters", fontsize=9)
 
 
-def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> bool:
+def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str, width: float = 7.2) -> bool:
     """Write a PNG (or SVG, by the suffix) with the score of each curve against depth. They must share one metric.
 
     Runs of the same connectivity share its colour; all differ in line style and marker. Bars are the standard error of
@@ -163,7 +165,7 @@ def save_depth_figure(path: Path, curves: Sequence[DepthCurve], title: str) -> b
         raise ValueError(f"a depth figure shows one metric, not {sorted(metrics)}")
     metric = metrics.pop()
     # the legend is below the axes, a line per curve: it must not squeeze them
-    size = (7.2, 4.4 + 0.22 * len(curves))
+    size = (width, 4.4 + (0.22 if width > 5 else 0.45) * len(curves))
     return save_picture(path, lambda figure: _draw_depths(figure, curves, metric, title), size)
 
 

@@ -76,3 +76,22 @@ class NoTracker:
 
     def log_figure(self, path: Path, artifact_path: str) -> None:
         """Nothing to do."""
+
+
+class Progress:
+    """Counts the steps of some work and says about every `interval` seconds how long it will take."""
+
+    def __init__(self, work: str, total: int, interval: float = 5.0):
+        self.work, self.total, self.interval = work, total, interval
+        self.done = 0
+        self.started = self.printed = time.monotonic()
+
+    def step(self, name: str) -> None:
+        """The step `name` is done."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self.printed < self.interval and self.done < self.total:
+            return
+        self.printed = now
+        left = (now - self.started) / self.done * (self.total - self.done)
+        print(f"{self.work}: {self.done}/{self.total} ({name}), {duration(left)} left", flush=True)

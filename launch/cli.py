@@ -62,6 +62,7 @@ VERBS = {
     "study": Verb(
         "noise, lesions, pruning, early exit, forgetting and other studies of a model", positionals=("studies",)
     ),
+    "predict": Verb("label texts with a fine-tuned model, at any depth", positionals=("model", "file")),
     "report": Verb("tables and figures from one or several result folders", positionals=("results",)),
     "launch": Verb(
         "write, and submit, the script of an engine: slurm, torchrun, deepspeed, kubernetes or skypilot",
@@ -70,6 +71,11 @@ VERBS = {
     "publish": Verb("publish a model or a corpus on the Hugging Face Hub, with its card", positionals=("model",)),
     "plan": Verb("memory, time, disk and price of a recipe on a cluster, before paying for it"),
     "track": Verb("send the records of runs to an MLflow server: `track sync RUN`", positionals=("action", "runs")),
+    "recipes": Verb(
+        "the recipes that come with acn-lm: `recipes`, `recipes show NAME`, `recipes copy NAME`",
+        positionals=("action", "name", "file"),
+    ),
+    "env": Verb("versions, devices and backends of this machine, to paste into a bug report"),
     "demo": Verb("the whole chain in minutes on this machine, offline"),
 }
 
@@ -81,6 +87,10 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: after help (0), and for a mistake in the words themselves (2).
     """
     argv = sys.argv[1:] if argv is None else argv
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        from .completion import complete
+
+        complete(VERBS, _module)
     guard_streams()
     try:
         code = _main(argv)

@@ -26,7 +26,7 @@ class _Formatter(DefaultHelpFormatter):
 
     def _format_action_invocation(self, action: Action) -> str:
         if not action.option_strings:
-            return self._format_args(action, action.dest.upper())
+            return action.dest.upper() if action.nargs == "?" else self._format_args(action, action.dest.upper())
         return f"{action.option_strings[0]} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
 
     def _split_lines(self, text: str, width: int) -> list[str]:
@@ -65,7 +65,7 @@ def _usage(command: str, actions: Iterable[Action]) -> str:
     for action in actions:
         name = action.dest.upper()
         if not action.option_strings:
-            words.append(f"{name} [{name} ...]" if action.nargs == "+" else name)
+            words.append({"+": f"{name} [{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name))
         elif action.required:
             words.append(f"{action.option_strings[0]} {name}")
     return " ".join(["usage:", *words, "[options]"])

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -117,7 +117,7 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
 
     Args:
         command: the words before the options.
-        positionals: fields that are given without a flag; a list takes one or more.
+        positionals: fields that are given without a flag; a list takes one or more, one with a default may be left out.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     _guard_yaml()
@@ -126,12 +126,14 @@ def build_parser(command: str, args_class: type, positionals: Collection[str] = 
         allow_abbrev=False,
     )  # fmt: skip
     types = {field.name: str(field.type) for field in fields(args_class)}
+    defaults = {field.name: field.default for field in fields(args_class) if field.default is not MISSING}
     if "config" not in types:  # a verb whose --config is another verb's has it as a field
         help = "YAML file with any of these options, or the name of a recipe that comes with acn-lm: acn-mini."
         parser.add_argument("--config", action=ConfigFile, help=help)
     for name in positionals:
-        many = types[name].startswith("list")
-        parser.add_argument(name, nargs="+" if many else None, type=str, help=_docs(args_class).get(name))
+        about: dict[str, Any] = {"nargs": "+"} if types[name].startswith("list") else {}
+        about |= {"nargs": "?", "default": defaults[name]} if name in defaults else {}
+        parser.add_argument(name, type=str, help=_docs(args_class).get(name), **about)
     parser.add_class_arguments(args_class, skip=set(positionals))
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # `--dry_run` alone says true

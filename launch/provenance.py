@@ -1,8 +1,10 @@
-"""What a run was made with: versions and the commit, as tags of its record."""
+"""What a run was made with: versions, the commit, the machine."""
 
 import functools
+import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,6 +27,29 @@ def provenance_tags() -> dict[str, str]:
         changes = _git("status", "--porcelain", "--untracked-files=no")
         tags["git.dirty"] = str(changes != "").lower()
     return tags
+
+
+def machine_name() -> str:
+    """The processor or, where torch has found them, the GPUs, and how many."""
+    torch = sys.modules.get("torch")  # nothing that computes runs without having imported it
+    if torch is not None and torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    cores = usable_cores()
+    return f"{processor()}, {cores} core{'' if cores == 1 else 's'}"
+
+
+def processor() -> str:
+    """The processor's model, where Linux tells, else its kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _git(*arguments: str) -> str | None:

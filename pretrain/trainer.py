@@ -289,8 +289,12 @@ class Training:
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
         with self.phase("validation", "validating"):
-            metrics = validate_depths(self.engine.module, held_out_batches(self.config), self.device)
+            metrics = validate_depths(self.engine.module, self.held_out(), self.device)
             if self.ema is not None:
-                metrics |= validate_depths(self.ema.model, held_out_batches(self.config), self.device, "validation_ema")
+                metrics |= validate_depths(self.ema.model, self.held_out(), self.device, "validation_ema")
             self.observer.log(metrics, self.progress.step)
             self.observer.draw()
+
+    def held_out(self) -> Iterator[MaskedBatch]:
+        """This rank's validation batches; the first rank says how far a long validation is."""
+        return held_out_batches(self.config, self.stream.manifest.split("validation").blocks, self.observer.say)

@@ -1,12 +1,14 @@
 """Held-out loss and masked accuracy at every depth, from one forward pass of the encoder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline.stream import MaskedBatch, validation_batches
+from data_pipeline import duration
+from data_pipeline.stream import MaskedBatch, validation_batch_count, validation_batches
 from modeling import AcnForMaskedLM
 
 from .config import PretrainConfig
@@ -16,9 +18,17 @@ CUT_TOLERANCE = 0.01
 """Accuracy that the best cut may lose against the full model."""
 
 
-def held_out_batches(config: PretrainConfig) -> Iterator[MaskedBatch]:
-    """This rank's batches of the validation split, the same in every validation."""
-    return validation_batches(
+_SPOKEN_SECONDS = 10.0
+
+
+def held_out_batches(config: PretrainConfig, blocks: int, say: Callable[[str], None]) -> Iterator[MaskedBatch]:
+    """This rank's batches of the validation split, the same in every validation.
+
+    Args:
+        blocks: what the split has.
+        say: hears how far a validation is that takes long.
+    """
+    batches = validation_batches(
         config.data,
         config.masking,
         batch_size=config.micro_batch_size,
@@ -27,6 +37,24 @@ def held_out_batches(config: PretrainConfig) -> Iterator[MaskedBatch]:
         world_size=dist.get_world_size(),
         remote=config.stream.remote,
     )
+    used = min(blocks, config.validation.blocks)
+    return spoken(batches, validation_batch_count(used, config.micro_batch_size, dist.get_world_size()), say)
+
+
+def spoken(
+    batches: Iterable[MaskedBatch],
+    total: int,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[MaskedBatch]:
+    """The batches, and a line about every ten seconds of how many are done and how long the rest will take."""
+    began = said = clock()
+    for done, batch in enumerate(batches):
+        now = clock()
+        if done and now - said >= _SPOKEN_SECONDS:
+            said = now
+            say(f"validating: {done:,} of {total:,} batches, {duration((now - began) / done * (total - done))} left")
+        yield batch
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from .config import PrepareConfig
 from .job import SPLITS, Job, finished_units
 from .merge import merge_units, report_lines
 from .pool import do_units
-from .progress import Progress, Say
+from .progress import Progress, Say, Stages
 from .selection import unit_duplicates, used_documents, write_duplicates
 from .sources import CorpusConfig, no_documents
 from .store import Store, write_json
@@ -156,7 +156,10 @@ def _tokenizer(
         kind = "WordPiece" if config.tokenizer_kind == "wordpiece" else "byte-level BPE"
         megabytes = f"{about['sample']['megabytes']:.1f}"
         say(f"tokenizer: training a {kind} of at most {config.vocab_size:,} entries on {megabytes} MB of text")
-        tokenizer = train_tokenizer(sample, config.vocab_size, config.seq_length, config.tokenizer_kind)
+        with Stages("tokenizer", say) as stages:
+            tokenizer = train_tokenizer(
+                sample, config.vocab_size, config.seq_length, config.tokenizer_kind, stages.tell
+            )
     vocabulary = vocabulary_of(tokenizer)
     with store.scratch() as folder:
         save_tokenizer(tokenizer, folder)

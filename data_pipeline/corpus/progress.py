@@ -1,5 +1,6 @@
 """How far `acn prepare` is: a live line on a terminal, else a line now and then."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,52 @@ class Step:
     tokens: int
     share: float
     """Share of the unit's stored bytes, 0 to 1."""
+
+
+class Stages:
+    """Says, of work that a library does, in what stage it is and for how long: a thread speaks while it is silent.
+
+    A live line on a terminal, else a line every `seconds`.
+    """
+
+    def __init__(self, verb: str, say: Say, seconds: float = _REPORT_SECONDS) -> None:
+        self._verb, self._say, self._seconds = verb, say, seconds
+        self._stage: tuple[str, float | None] = ("beginning", None)
+        self._began = time.monotonic()
+        self._done = threading.Event()
+        console = Console(stderr=True)
+        self._status = Status(verb, console=console) if say is print and console.is_terminal else None
+        self._thread = threading.Thread(target=self._speak, daemon=True)
+
+    def __enter__(self) -> "Stages":
+        if self._status:
+            self._status.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._status:
+            self._status.stop()
+
+    def tell(self, doing: str, share: float | None) -> None:
+        """Take note of the stage, and of its share that is done where that is known."""
+        self._stage = (doing, share)
+
+    def _speak(self) -> None:
+        while not self._done.wait(0.5 if self._status else self._seconds):
+            if self._status:
+                self._status.update(self._line())
+            else:
+                self._say(self._line())
+
+    def _line(self) -> str:
+        doing, share = self._stage
+        done = "" if share is None else f", {share:.0%} of the text"
+        return f"{self._verb}: {doing}{done}, {duration(time.monotonic() - self._began)} so far"
 
 
 class Progress:

@@ -5,7 +5,7 @@ from .lanes import plan_windows
 from .masking import IGNORED_LABEL, MaskedBatch
 from .order import Order
 from .shard_files import PreparedFolder
-from .stream import TokenStream, validation_batches, world_problems
+from .stream import TokenStream, validation_batch_count, validation_batches, world_problems
 from .summary import SplitSummary, summarize
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "TokenStream",
     "plan_windows",
     "summarize",
+    "validation_batch_count",
     "validation_batches",
     "world_problems",
 ]

@@ -186,10 +186,16 @@ def validation_batches(
     reader = BlockReader(prepared.path, "validation", manifest, files=prepared.files())
     masker = Masker(prepared.path, manifest, masking, seed)
     blocks = min(max_blocks, reader.blocks)
-    rows = -(-blocks // world_size)  # of the rank with the most
-    ids = rank + world_size * np.arange(-(-rows // batch_size) * batch_size, dtype=np.int64)
+    count = validation_batch_count(blocks, batch_size, world_size)
+    ids = rank + world_size * np.arange(count * batch_size, dtype=np.int64)
     batches = np.where(ids < blocks, ids, -1).reshape(-1, batch_size)
     return _masked_validation(reader, masker, batches)
+
+
+def validation_batch_count(blocks: int, batch_size: int, world_size: int) -> int:
+    """How many batches of `validation_batches` every rank gets of so many blocks."""
+    rows = -(-blocks // world_size)  # of the rank with the most
+    return -(-rows // batch_size)
 
 
 def _masked_validation(reader: BlockReader, masker: Masker, batches: Int64Array) -> Iterator[MaskedBatch]:

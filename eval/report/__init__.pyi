@@ -1,4 +1,5 @@
 from .config import ReportConfig
+from .origin import Origin, day
 from .report import write_report
 from .sections import Run, depth_table, paper_table, study_table
 from .study_figures import save_comparison
@@ -7,6 +8,7 @@ from .tables import Table, format_cell, mean_and_std
 
 __all__ = [
     "STUDY_FILE",
+    "Origin",
     "ReportConfig",
     "Run",
     "StudyCurve",
@@ -14,6 +16,7 @@ __all__ = [
     "StudyResults",
     "StudyTable",
     "Table",
+    "day",
     "depth_table",
     "format_cell",
     "mean_and_std",

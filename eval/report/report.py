@@ -1,8 +1,9 @@
 """One page, tables and figures from any number of fine-tunings and studies of any number of models."""
 
-import base64
 import re
 from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from data_pipeline import OutputLock, hide_credentials, new_folder
 
 from ..errors import EvalError
-from ..figures import COLOURS, OTHER_COLOUR, save_depth_figure, seeds_curve
+from ..figures import COLOURS, OTHER_COLOUR, DepthCurve, save_depth_figure, seeds_curve
 from ..files import read_json
 from ..results import RESULTS_FILE, TaskResults, check_files, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig
+from .headline import headline
+from .images import save_image
+from .origin import Origin, OriginOf, origin_of_file, summary
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
 from .study_figures import NamedStudy, save_comparison
 from .study_file import STUDY_FILE, StudyResults, read_study
-from .tables import Table, write_csv, write_tables
+from .tables import write_csv, write_tables
 
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
@@ -113,11 +117,12 @@ def _check_output(output: Path) -> None:
         raise EvalError(f"output: {output} {reason}: {fix}")
 
 
-def _inline(figure: Path) -> str | None:
-    """A picture for the page; None where it could not be drawn."""
-    if not figure.is_file():
-        return None
-    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
+def _save_depths(curves: list[DepthCurve], task: str, path: Path, width: float) -> bool:
+    return save_depth_figure(path, curves, task, width)
+
+
+def _save_study(group: list[NamedStudy], title: str, path: Path, width: float) -> bool:
+    return save_comparison(path, group, title, width)
 
 
 def _task_sections(folder: Path, found: dict[Path, TaskResults], labels: dict[Path, str]) -> list[dict[str, Any]]:
@@ -125,14 +130,13 @@ def _task_sections(folder: Path, found: dict[Path, TaskResults], labels: dict[Pa
     sections = []
     for task, folders in _by_task(found).items():
         curves = [seeds_curve(found[f], f"{labels[f]} ({found[f].connectivity})") for f in folders]
-        for suffix in ("png", "svg"):
-            save_depth_figure(folder / FIGURES / f"{task}.{suffix}", curves, task)
+        image = save_image(folder / FIGURES, task, partial(_save_depths, curves, task))
         runs = [Run(f, labels[f], found[f]) for f in folders]
         rows = [_row(f, labels[f], found[f]) for f in folders]
         tables = [table for table in (depth_table(task, runs), recut_table(task, runs)) if table is not None]
         sections.append(
-            {"name": task, "metric": rows[0]["metric"], "image": _inline(folder / FIGURES / f"{task}.png"),
-             "rows": rows, "runs": runs, "tables": tables}
+            {"name": task, "metric": rows[0]["metric"], "headline": headline(runs), "image": image, "rows": rows,
+             "runs": runs, "tables": tables}
         )  # fmt: skip
     return sections
 
@@ -149,52 +153,70 @@ def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, A
         stem = re.sub(r"[^\w.-]+", "-", f"{name}-{task}" if sum(key[0] == name for key in groups) > 1 else name)
         section: dict[str, Any] = {"name": name, "stem": stem, "task": task, "image": None, "studies": group}
         if any(study.curves for study, _ in group):
-            for suffix in ("png", "svg"):
-                save_comparison(folder / FIGURES / f"study-{stem}.{suffix}", group, f"{name}: {task}")
-            section["image"] = _inline(folder / FIGURES / f"study-{stem}.png")
+            draw = partial(_save_study, group, f"{name}: {task}")
+            section["image"] = save_image(folder / FIGURES, f"study-{stem}", draw)
         table = study_table(stem, group)
         section["tables"] = [table] if table is not None else []
         sections.append(section)
     return sections
 
 
-def _render_page(tasks: list[dict], studies: list[dict], overview: list[Table], runs: int) -> str:
-    """The page, one file that needs nothing else, from page.html beside this module.
+@dataclass(frozen=True)
+class _Found:
+    """What a report is made of, and where it comes from."""
 
-    Args:
-        tasks, studies: their sections, as `_task_sections` and `_study_sections` make them.
-        overview: the tables over all tasks.
-        runs: how many fine-tuned models there are in all.
-    """
+    results: dict[Path, TaskResults]
+    studies: list[StudyResults]
+    origins: dict[Path, Origin]
+    """By the folder of the results or of the study."""
+
+    def origin(self) -> str:
+        """Dates, commits, seeds and machines of all of it, in a line."""
+        seeds = {seed for one in self.results.values() for seed in one.all_seeds}
+        return summary(list(self.origins.values()), seeds.union(*(study.seeds for study in self.studies)))
+
+
+def _render_page(**values: Any) -> str:
+    """The page, one file that needs nothing else, from page.html beside this module."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("page.html").render(
-        tasks=tasks, studies=studies, overview=overview, runs=runs, palette=COLOURS, other_colour=OTHER_COLOUR
-    )
+    page = environment.get_template("page.html").render(palette=COLOURS, other_colour=OTHER_COLOUR, **values)
     return hide_credentials(page)
 
 
-def _write_report(folder: Path, found: dict[Path, TaskResults], studies: list[StudyResults]) -> None:
+def _write_report(folder: Path, found: _Found, made: Origin) -> None:
     (folder / FIGURES).mkdir()
-    tasks = _task_sections(folder, found, _run_labels(list(found)))
-    study_labels = _run_labels([study.path for study in studies])
-    shown = _study_sections(folder, [(study, study_labels[study.path]) for study in studies])
+    tasks = _task_sections(folder, found.results, _run_labels(list(found.results)))
+    study_labels = _run_labels([study.path for study in found.studies])
+    shown = _study_sections(folder, [(study, study_labels[study.path]) for study in found.studies])
     runs = [run for task in tasks for run in task["runs"]]
     overview = [table for table in (glue_table(runs), paper_table(runs)) if table is not None]
     tables = [*overview, *(table for section in (*tasks, *shown) for table in section["tables"])]
-    (folder / PAGE_FILE).write_text(_render_page(tasks, shown, overview, len(found)), encoding="utf-8")
+    page = _render_page(
+        tasks=tasks, studies=shown, overview=overview, runs=len(found.results), made=made, origins=found.origins,
+        origin=found.origin(),
+    )  # fmt: skip
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
     rows = [row for task in tasks for row in task["rows"]]
     if rows:
         write_csv(folder / TABLE_FILE, list(rows[0]), [list(row.values()) for row in rows])
     write_tables(folder / TABLES, tables)
 
 
-def write_report(config: ReportConfig) -> Path:
+def write_report(
+    config: ReportConfig,
+    made: Origin | None = None,
+    recorded: OriginOf = lambda folder: None,
+) -> Path:
     """Write OUTPUT/index.html (self-contained), results.csv, figures/ (PNG and SVG) and tables/ (CSV and LaTeX).
 
     Everything below the folders is merged: fine-tunings (their seeds together) and studies of any number of models.
     Models that `compress` cut are left out: their curve is their source's.
+
+    Args:
+        made: when and with what the report itself is made, as far as the page is to say it.
+        recorded: what is known of how the numbers in a run's folder were made.
 
     Returns:
         The page.
@@ -208,19 +230,21 @@ def write_report(config: ReportConfig) -> Path:
         raise EvalError(*problems)
     output = Path(config.output)
     with OutputLock(output, beside=True):
-        _report(config, output)
+        _report(config, output, made or Origin(), recorded)
     return output / PAGE_FILE
 
 
-def _report(config: ReportConfig, output: Path) -> None:
+def _report(config: ReportConfig, output: Path, made: Origin, recorded: OriginOf) -> None:
     _check_output(output)
-    found = _find_results(config.results)
+    results = _find_results(config.results)
     studies = [read_study(path) for path in _found(config.results, STUDY_FILE)]
-    if not found and not studies:
+    if not results and not studies:
         where = ", ".join(config.results)
         raise EvalError(
             f"results: no {RESULTS_FILE} of a fine-tuning and no {STUDY_FILE} below {where}: run `acn glue` first"
         )
+    files = {folder: folder / RESULTS_FILE for folder in results} | {one.path: one.path / STUDY_FILE for one in studies}
+    origins = {folder: origin_of_file(file, recorded) for folder, file in files.items()}
     with new_folder(output, replace=True) as aside:
-        _write_report(aside, found, studies)
+        _write_report(aside, _Found(results, studies, origins), made)
         _check_output(output)  # again, for it is replaced now

@@ -116,7 +116,7 @@ def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
         *(f"depth {k}" for k in range(depths)),
     ]
     caption = f"{task}: score at every depth; the cut depths are those of the means"
-    return Table(f"depths-{task}", caption, columns, rows)
+    return Table(f"depths-{task}", caption, columns, rows, names=2)
 
 
 def recut_table(task: str, runs: Sequence[Run]) -> Table | None:

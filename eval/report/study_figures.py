@@ -2,86 +2,183 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline import as_label, save_picture
 
 from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR
-from .study_file import StudyCurve, StudyResults
+from ..frontier import frontier
+from .images import WIDE
+from .study_file import StudyCurve, StudyPoint, StudyResults
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS = 3
+_COLUMNS = 2
+_MOST_LINES = 8
+"""In one panel; with more of them each name has a panel of its own."""
+_TRADE_OFFS = ("early_exit",)
+"""Studies whose curves are costs and scores: their frontier is drawn, and what is not on it as faint dots."""
 
 # a study and the name of its run
 NamedStudy = tuple[StudyResults, str]
 
 
-def _styles(studies: Sequence[NamedStudy]) -> list[tuple[str, str, str]]:
-    """Colour by connectivity; runs of one connectivity differ in line and marker."""
-    seen: Counter[str] = Counter()
-    styles = []
-    for study, _ in studies:
-        turn = seen[study.connectivity]
-        seen[study.connectivity] += 1
-        colour = COLOURS.get(study.connectivity, OTHER_COLOUR)
-        styles.append((colour, LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)]))
-    return styles
+@dataclass(frozen=True)
+class _Line:
+    """A curve of one model, and how it looks."""
+
+    curve: StudyCurve
+    colour: str
+    dashes: str
+    marker: str
 
 
-def _draw(axes: "Axes", curve: StudyCurve, style: tuple[str, str, str], label: str) -> None:
-    colour, line, marker = style
-    x, y = [point.x for point in curve.points], [point.mean for point in curve.points]
-    axes.plot(x, y, line, marker=marker, color=colour, linewidth=1.6, markersize=3.5, label=label)
-    if all(point.std is not None for point in curve.points):
-        low, high = ([p.mean + sign * (p.std or 0.0) for p in curve.points] for sign in (-1, 1))
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    if curve.reference is not None:
-        axes.axhline(curve.reference, color=colour, linestyle=(0, (1, 2)), linewidth=1, alpha=0.7, zorder=0)
+@dataclass(frozen=True)
+class _Panel:
+    """Curves with the same axes that belong together."""
+
+    title: str
+    y_label: str
+    lines: list[_Line]
 
 
-_Panels = dict[tuple[str, str, str], list[tuple[StudyCurve, int]]]
-"""By the labels of a panel, its curves and the number of each one's study."""
+@dataclass(frozen=True)
+class _Key:
+    """An entry of the legend."""
+
+    label: str
+    colour: str
+    dashes: str
+    marker: str
 
 
-def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str) -> bool:
-    """Write a PNG or SVG: a panel for each curve of the study, in it a line for each model; dots: its reference.
+def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str, width: float = WIDE) -> bool:
+    """Write a PNG or SVG: curves that belong together in a panel, colours for models, line styles for kinds of curve.
 
-    Returns whether it is there.
+    Curves belong together that have the same axes and the same name but for the part after its last comma; where that
+    would be too many lines, those of the same name. Dots show the reference of a curve. Returns whether the picture is
+    there.
+
+    Args:
+        width: in inches; a narrow picture has one column.
     """
-    panels: _Panels = {}
-    for i, (study, _) in enumerate(studies):
-        for curve in study.curves:
-            panels.setdefault((curve.x_label, curve.y_label, curve.label), []).append((curve, i))
-    columns = min(_COLUMNS, len(panels))
+    panels, keys = _panels(studies)
+    columns = min(_COLUMNS if width >= WIDE else 1, len(panels))
     rows = math.ceil(len(panels) / columns)
-    size = (max(5.2, 3.4 * columns), 2.9 * rows + 0.5 + 0.2 * len(studies))
-    return save_picture(path, lambda figure: _draw_panels(figure, studies, panels, title), size)
+    size = (width, 3.0 * rows + 0.5 + 0.22 * len(keys))
+    trade_off = all(study.study in _TRADE_OFFS for study, _ in studies)
+    return save_picture(path, lambda figure: _draw(figure, panels, keys, title, columns, trade_off), size)
 
 
-def _draw_panels(figure: "Figure", studies: Sequence[NamedStudy], panels: _Panels, title: str) -> None:
-    columns = min(_COLUMNS, len(panels))
+def _panels(studies: Sequence[NamedStudy]) -> tuple[list[_Panel], list[_Key]]:
+    """What is drawn, and the legend.
+
+    Line styles tell the kinds of curve in a panel from each other. Where several models have one connectivity, and so
+    one colour, they tell the models, and each kind has its panel.
+    """
+    repeated = max(Counter(study.connectivity for study, _ in studies).values()) > 1
+    split = _split_alone if repeated else _split_together if _fit_together(studies) else _split_by_name
+    kinds = list(dict.fromkeys(split(curve)[1] for study, _ in studies for curve in study.curves))
+    panels: dict[tuple[str, str, str], list[_Line]] = {}
+    keys: list[_Key] = []
+    turns: Counter[str] = Counter()
+    for study, run in studies:
+        colour, turn = COLOURS.get(study.connectivity, OTHER_COLOUR), turns[study.connectivity]
+        turns[study.connectivity] += 1
+        keys.append(_key(f"{as_label(run)} ({study.connectivity})", colour, turn, with_marker=repeated))
+        for curve in study.curves:
+            title, kind = split(curve)
+            look = _key("", colour, turn if repeated else kinds.index(kind))
+            group = panels.setdefault((title, curve.x_label, _axis(curve)[0]), [])
+            group.append(_Line(curve, colour, look.dashes, look.marker))
+    if len(kinds) > 1:
+        keys += [_key(as_label(kind or "whole model"), "#555555", number) for number, kind in enumerate(kinds)]
+    return [_Panel(title, axis, lines) for (title, _, axis), lines in panels.items()], keys
+
+
+def _key(label: str, colour: str, number: int, with_marker: bool = True) -> _Key:
+    marker = MARKERS[number % len(MARKERS)] if with_marker else ""
+    return _Key(label, colour, LINES[number % len(LINES)], marker)
+
+
+def _axis(curve: StudyCurve) -> tuple[str, str]:
+    """What stands at the y axis, and "cut" for the curve of a cut model: twins are cut at different depths."""
+    name, _, depth = curve.y_label.partition(", cut at depth ")
+    return (name, "cut model") if depth.isdigit() else (curve.y_label, "")
+
+
+_Split = Callable[[StudyCurve], tuple[str, str]]
+"""Gives the title of a curve's panel, and what kind of curve it is in there."""
+
+
+def _split_together(curve: StudyCurve) -> tuple[str, str]:
+    title, _, kind = curve.label.rpartition(", ")
+    return title, ", ".join(filter(None, (kind, _axis(curve)[1])))
+
+
+def _split_by_name(curve: StudyCurve) -> tuple[str, str]:
+    return curve.label, _axis(curve)[1]
+
+
+def _split_alone(curve: StudyCurve) -> tuple[str, str]:
+    return ", ".join(filter(None, (curve.label, _axis(curve)[1]))), ""
+
+
+def _fit_together(studies: Sequence[NamedStudy]) -> bool:
+    """Whether no panel has too many lines if all that may belong together does."""
+    lines = Counter(
+        (_split_together(curve)[0], curve.x_label, _axis(curve)[0]) for study, _ in studies for curve in study.curves
+    )
+    return max(lines.values()) <= _MOST_LINES
+
+
+def _draw_line(axes: "Axes", line: _Line, trade_off: bool) -> None:
+    points = sorted(line.curve.points, key=lambda point: point.x)
+    if trade_off:
+        axes.plot(_xs(points), _means(points), line.marker, color=line.colour, markersize=2.5, alpha=0.3, linewidth=0)
+        points = frontier([(point.x, point.mean, point) for point in points])
+    x = _xs(points)
+    axes.plot(x, _means(points), line.dashes, marker=line.marker, color=line.colour, linewidth=1.6, markersize=4)
+    if all(point.std is not None for point in points):
+        low, high = ([p.mean + sign * (p.std or 0.0) for p in points] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
+    if line.curve.reference is not None:
+        axes.axhline(line.curve.reference, color=line.colour, linestyle=(0, (1, 2)), linewidth=1, alpha=0.7, zorder=0)
+
+
+def _xs(points: Sequence[StudyPoint]) -> list[float]:
+    return [point.x for point in points]
+
+
+def _means(points: Sequence[StudyPoint]) -> list[float]:
+    return [point.mean for point in points]
+
+
+def _draw(
+    figure: "Figure", panels: Sequence[_Panel], keys: Sequence[_Key], title: str, columns: int, trade_off: bool
+) -> None:
+    from matplotlib.lines import Line2D
+
     grid = list(figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
-    styles = _styles(studies)
-    handles: dict[str, Artist] = {}
-    for axes, ((x_label, y_label, label), group) in zip(grid, panels.items(), strict=False):
-        for curve, i in group:
-            _draw(axes, curve, styles[i], f"{as_label(studies[i][1])} ({studies[i][0].connectivity})")
-        axes.set_title(label, fontsize=9)
-        axes.set_xlabel(x_label, fontsize=8)
-        axes.set_ylabel(y_label, fontsize=8)
-        axes.tick_params(labelsize=7)
+    for axes, panel in zip(grid, panels, strict=False):
+        for line in panel.lines:
+            _draw_line(axes, line, trade_off)
+        axes.set_title(panel.title, fontsize=9)
+        axes.set_xlabel(panel.lines[0].curve.x_label, fontsize=9)
+        axes.set_ylabel(panel.y_label, fontsize=9)
+        axes.tick_params(labelsize=8)
         axes.grid(axis="y", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["right", "top"]].set_visible(False)
-        found, names = axes.get_legend_handles_labels()
-        handles.update(zip(names, found, strict=True))
     for axes in grid[len(panels) :]:
         axes.remove()
     figure.suptitle(title, fontsize=11)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False, fontsize=8)
+    handles = [Line2D([], [], color=key.colour, marker=key.marker, markersize=4, label=key.label) for key in keys]
+    for handle, key in zip(handles, keys, strict=True):
+        handle.set_linestyle(key.dashes)
+    figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=8.5)

@@ -26,10 +26,18 @@ class Table:
     caption: str
     columns: list[str]
     rows: list[list[Any]]
+    names: int = 0
+    """How many of the first cells say what a row is, in a table that the page shows turned: a column for each row."""
 
     def shown(self) -> list[list[str]]:
         """The cells as the page and LaTeX show them: about four significant digits, no exponents above 1."""
         return [[format_cell(cell) for cell in row] for row in self.rows]
+
+    def turned(self) -> "Table":
+        """The same with a column for each row, of which the first cells together are the name."""
+        names = [", ".join(format_cell(cell) for cell in row[: self.names] if cell is not None) for row in self.rows]
+        rows = [[column, *cells] for column, *cells in zip(self.columns, *self.rows, strict=True)][self.names :]
+        return Table(self.name, self.caption, ["", *names], rows)
 
 
 def format_cell(cell: Any) -> str:

@@ -1,10 +1,11 @@
 from .base import Context, Curve, Point, Study
-from .config import StudyConfig
+from .config import STUDIES, StudyConfig
 from .early_exit import Leave, exit_early, exit_flops
 from .registry import KINDS, STUDY_FILE, run_studies
 
 __all__ = [
     "KINDS",
+    "STUDIES",
     "STUDY_FILE",
     "Context",
     "Curve",

@@ -1,6 +1,5 @@
 """What every study has in common: its options, the data and model it is given, and the result it hands back."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 
-from data_pipeline import duration
 from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..depth import DepthSweep, depth_sweep
@@ -99,25 +97,6 @@ def draw_samples(task: Task, data: datasets.Dataset, size: int | None, seed: int
             place[members] = (np.arange(len(members)) + 0.5) / len(members)
         order = order[np.argsort(place, kind="stable")]
     return data.select(np.sort(order[:size]))
-
-
-class Progress:
-    """Counts the steps of a study and says about every `interval` seconds how long it will take."""
-
-    def __init__(self, study: str, total: int, interval: float = 5.0):
-        self.study, self.total, self.interval = study, total, interval
-        self.done = 0
-        self.started = self.printed = time.monotonic()
-
-    def step(self, name: str) -> None:
-        """The step `name` is done."""
-        self.done += 1
-        now = time.monotonic()
-        if now - self.printed < self.interval and self.done < self.total:
-            return
-        self.printed = now
-        left = (now - self.started) / self.done * (self.total - self.done)
-        print(f"{self.study}: {self.done}/{self.total} ({name}), {duration(left)} left", flush=True)
 
 
 @dataclass(frozen=True)

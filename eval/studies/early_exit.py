@@ -21,8 +21,9 @@ from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
 
 from ..depth import DepthSweep, predict
 from ..models import load_finetuned
+from ..progress import Progress
 from ..tasks import Task, compute_metrics
-from .base import Context, Curve, Point, Progress, Study
+from .base import Context, Curve, Point, Study
 from .config import EarlyExitOptions, numbers
 from .training import Loss, fit
 

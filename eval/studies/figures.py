@@ -25,7 +25,8 @@ def _draw_panel(axes: "Axes", curves: Sequence[Curve], styles: dict[str, int]) -
 
     for curve in curves:
         i = styles[curve.label]
-        points = [point.as_json() for point in curve.points]
+        # along the axis: a measured time need not grow with what it is measured at, and the line would run in loops
+        points = sorted((point.as_json() for point in curve.points), key=lambda point: point["x"])
         colour = _PALETTE[i % len(_PALETTE)]
         # lines overlap where scores are equal: each is thinner, with smaller marks and other dashes than those below it
         axes.errorbar(

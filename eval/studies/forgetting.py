@@ -19,7 +19,8 @@ import torch
 from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
-from .base import Context, Curve, Point, Progress, Study
+from ..progress import Progress
+from .base import Context, Curve, Point, Study
 from .config import ForgettingOptions
 from .consolidation import Consolidation, ElasticWeights, SynapticIntelligence
 from .training import fit

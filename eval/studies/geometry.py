@@ -20,7 +20,8 @@ from torch import nn
 from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
-from .base import Context, Curve, Point, Progress, Study
+from ..progress import Progress
+from .base import Context, Curve, Point, Study
 from .config import RANKS, GeometryOptions
 
 Map = Callable[[torch.Tensor], torch.Tensor]

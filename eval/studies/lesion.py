@@ -13,7 +13,8 @@ from torch import nn
 from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
-from .base import Context, Curve, Point, Progress, Study
+from ..progress import Progress
+from .base import Context, Curve, Point, Study
 from .config import LesionOptions
 
 

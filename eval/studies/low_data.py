@@ -3,7 +3,8 @@
 import torch
 
 from ..models import load_for_task
-from .base import Context, Curve, Point, Progress, Study, draw_samples
+from ..progress import Progress
+from .base import Context, Curve, Point, Study, draw_samples
 from .config import LowDataOptions, numbers
 from .training import fit
 

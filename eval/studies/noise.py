@@ -18,8 +18,9 @@ import torch
 from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
+from ..progress import Progress
 from ..tasks import Task
-from .base import Context, Curve, Point, Progress, Study
+from .base import Context, Curve, Point, Study
 from .config import NoiseOptions, numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -22,7 +22,8 @@ from modeling import AcnForSequenceClassification
 
 from ..errors import EvalError
 from ..models import load_finetuned
-from .base import Context, Curve, Point, Progress, Study
+from ..progress import Progress
+from .base import Context, Curve, Point, Study
 from .config import PruningOptions, numbers
 from .structured import gradient_importance, magnitude_importance, shrink
 from .training import fit

@@ -14,7 +14,8 @@ import torch
 from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
 from ..models import load_for_task
-from .base import Context, Curve, Point, Progress, Study
+from ..progress import Progress
+from .base import Context, Curve, Point, Study
 from .config import SimilarityOptions
 
 if TYPE_CHECKING:

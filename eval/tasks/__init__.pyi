@@ -15,7 +15,7 @@ from .hyperparameters import (
 from .labels import use_classes
 from .metrics import compute_metrics
 from .own_data import load_custom, load_custom_tests, resolve_dataset, validation_name
-from .reading import load_task, load_test_splits
+from .reading import load_task, load_test_splits, load_texts
 from .registry import TASKS, find_task
 from .task import LABEL, Task
 
@@ -42,6 +42,7 @@ __all__ = [
     "load_custom_tests",
     "load_task",
     "load_test_splits",
+    "load_texts",
     "point_name",
     "read_table",
     "resolve_dataset",

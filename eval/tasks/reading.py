@@ -14,6 +14,7 @@ from eval import ranks
 
 from ..errors import EvalError
 from .columns import choose_columns
+from .columns import TEXT_NAMES, choose_texts
 from .config import FILE_SUFFIXES
 from .glue import DIAGNOSTIC, GLUE_TASKS
 from .labels import find_classes, label_ids, label_numbers
@@ -307,6 +308,31 @@ def checked_test(task: Task, parts: Sequence[Rows], where: str) -> datasets.Data
         if None not in labels:
             table = table.append_column(LABEL, pa.array(labels, pa.int64()))
     return datasets.Dataset(table)
+
+
+def load_texts(task: Task, file: Path, kind: str) -> dict[str, list[str]]:
+    """The texts of a file without labels, by column.
+
+    Args:
+        task: its columns are read; where it has none, those of a name that says so (`choose_texts`); "text" is what
+            lines of text are called.
+        kind: one of `config.FILE_SUFFIXES`, or "lines": a text a line.
+
+    Raises:
+        EvalError: the file cannot be read, is empty, lacks a column, or a text is empty or no text.
+    """
+    if kind == "lines":
+        if len(task.columns) > 1:
+            wrong = f": {task.name} is a task of pairs, a line has one text"
+            fix = f"give a .csv, .tsv or .jsonl with the columns {', '.join(task.columns)}"
+            raise EvalError(Problem(f"{file}", wrong=wrong, fix=fix))
+        task = task if task.columns else replace(task, columns=("text",))
+    rows = read_rows(file, task.columns or TEXT_NAMES, kind=kind)  # once: it may be a pipe
+    fix = "name its columns with --text_columns"
+    if not task.columns:
+        task = replace(task, columns=choose_texts(rows.columns, f"{file}", fix))
+    check_columns([rows], task.columns, f"{file}", fix)
+    return _text_columns(task, rows, f"{file}")
 
 
 def _index(parts: Sequence[Rows]) -> list[int]:

@@ -16,6 +16,9 @@ from data_pipeline import Problem
 from ..errors import EvalError
 from .delimited import Table, decode_text, read_csv, read_tsv
 
+_KINDS = {
+    "parquet": "Parquet", "tsv": "TSV", "csv": "CSV", "json": "JSON", "jsonl": "JSON lines", "lines": "lines of text",
+}  # fmt: skip
 # U+FFFD stands for half of a surrogate pair, as cutting a text between the two halves leaves it
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,29 +52,31 @@ class Rows:
         return self.place(row).removeprefix(self.source.removesuffix(Path(self.source).name))
 
 
-def read_rows(path: Path, wanted: Sequence[str], quoted_tsv: bool | None = None) -> Rows:
-    """The rows of a .parquet, .tsv, .csv, .json or .jsonl file.
+def read_rows(path: Path, wanted: Sequence[str], quoted_tsv: bool | None = None, kind: str | None = None) -> Rows:
+    """The rows of a file: Parquet, TSV, CSV, JSON, JSON lines, or lines of text.
 
     Args:
-        wanted: the columns to read.
+        wanted: the columns to read; of lines of text, what the one column is called.
         quoted_tsv: see `read_tsv`.
+        kind: one of `config.FILE_SUFFIXES`, or "lines"; None where the name's ending says it.
 
     Raises:
         EvalError: the file cannot be read, is malformed, or has a wanted column twice.
     """
-    suffix = path.suffix.lower()[1:]
+    kind = kind or path.suffix.lower()[1:]
     try:
-        if suffix == "parquet":
+        if kind == "parquet":
             return _read_parquet(path, wanted)
-        if suffix in ("json", "jsonl"):
-            return _read_json(path, wanted)
-        table = read_csv(path) if suffix == "csv" else read_tsv(path, quoted_tsv)
+        if kind in ("json", "jsonl"):
+            return _read_json(path, wanted, may_be_list=kind == "json")
+        if kind == "lines":
+            return _read_lines(path, wanted[0])
+        table = read_csv(path) if kind == "csv" else read_tsv(path, quoted_tsv)
         return _of_table(path, table, wanted)
     except EvalError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        kind = {"parquet": "Parquet", "tsv": "TSV", "csv": "CSV", "json": "JSON", "jsonl": "JSON lines"}[suffix]
-        raise EvalError(f"{path} cannot be read as {kind} ({error}): write it again") from error
+        raise EvalError(f"{path} cannot be read as {_KINDS[kind]} ({error}): write it again") from error
 
 
 def _there(source: str, columns: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -124,10 +129,17 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value) and len({*value}) == len(value)
 
 
-def _read_json(path: Path, wanted: Sequence[str]) -> Rows:
+def _read_lines(path: Path, column: str) -> Rows:
+    """A text a line, without its line end; a line end after the last text begins no other."""
+    lines = decode_text(path).split("\n")
+    texts = [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+    return Rows(str(path), [column], {column: list(texts)}, len(texts), list(range(1, len(texts) + 1)))
+
+
+def _read_json(path: Path, wanted: Sequence[str], may_be_list: bool) -> Rows:
     """JSON lines, or one list of objects."""
     text = decode_text(path)
-    is_list = path.suffix.lower() == ".json" and text.lstrip().startswith("[")
+    is_list = may_be_list and text.lstrip().startswith("[")
     columns: dict[str, None] = {}
     lines: list[int] = []
     values: dict[str, list[Any]] = {name: [] for name in wanted}

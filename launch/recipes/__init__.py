@@ -13,6 +13,25 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.yaml"))
 
 
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, given with or without `.yaml`.
+
+    Raises:
+        LaunchError: there is none of this name; the message lists the recipes.
+    """
+    name = name.removesuffix(".yaml")
+    if name not in recipe_names():
+        recipes = ", ".join(recipe_names())
+        raise LaunchError(f"there is no recipe {name}{did_you_mean(name, recipe_names())} (the recipes: {recipes})")
+    return HERE / f"{name}.yaml"
+
+
+def recipe_summary(name: str) -> str:
+    """What a recipe is for: the first line of its file, a comment."""
+    with recipe_file(name).open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()
+
+
 def find_recipe(config: str) -> str:
     """What a value of `--config` stands for: a file of this name, or else the recipe, with or without `.yaml`.
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from data_pipeline import path_inside, take_credentials
 
-from ..provenance import provenance_tags
+from ..provenance import machine_name, provenance_tags
 from .config import TrackingConfig
 from .mlflow_mirror import MirrorThread, MlflowMirror
 from .record import METRICS, RECORD, MetricsFile, Record, RunStatus, read_record
@@ -161,7 +161,7 @@ def open_tracker(
     record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
     record.status, record.ended = "RUNNING", None
     record.add_params(params)
-    record.tags |= {**provenance_tags(), **tags}
+    record.tags |= {**provenance_tags(), "machine": machine_name(), **tags}
     if parent_run_id is not None:
         record.tags["mlflow.parentRunId"] = parent_run_id
     return Tracker(config, run_dir, record)

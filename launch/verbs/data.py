@@ -19,6 +19,7 @@ COMMON = (
     "config", "action", "data", "output", "split", "blocks", "seed", "workers", "masking.probability",
     "masking.unit",
 )  # fmt: skip
+CHOICES = {"action": ("show", "stats", "verify")}
 EXAMPLE = "acn data show runs/tokens --blocks 2"
 
 

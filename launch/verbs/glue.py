@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from data_pipeline import Problem
 from eval import EvalError
 from eval.glue import FinetuneConfig
+from eval.tasks import TASKS
 
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks, server_of_ranks
@@ -22,6 +23,7 @@ COMMON = (
     "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs",
     "learning_rate", "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
 )  # fmt: skip
+CHOICES = {"tasks": tuple(TASKS)}
 EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from data_pipeline import Problem, write_text
 
-from ..cluster.engines import LaunchConfig
+from ..cluster.engines import ENGINES, LaunchConfig
 from ..errors import LaunchError
 
 COMMON = (
     "engine", "config", "data", "output", "options", "nodes", "gpus_per_node", "name", "setup", "interface",
     "preflight", "dry_run", "script",
 )  # fmt: skip
+CHOICES = {"engine": ENGINES}
 EXAMPLE = "acn launch slurm --config acn-base --data /shared/tokens --output /shared/runs/acn --nodes 4 --dry_run"
 
 

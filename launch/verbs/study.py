@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from data_pipeline import Problem
 from eval import EvalError
-from eval.studies import StudyConfig
+from eval.studies import STUDIES, StudyConfig
+from eval.tasks import TASKS
 
 from ..tracking import TrackingConfig
 from . import large_imports
@@ -19,6 +20,7 @@ COMMON = (
     "config", "studies", "model", "output", "tasks", "glue_dir", "seeds", "max_train_samples",
     "max_eval_samples", "epochs", "learning_rate", "tracking.mlflow",
 )  # fmt: skip
+CHOICES = {"studies": STUDIES, "tasks": tuple(TASKS)}
 EXAMPLE = "acn study noise,early_exit --model runs/glue-acn/sst2 --output runs/studies"
 
 

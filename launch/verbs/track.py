@@ -8,6 +8,7 @@ from data_pipeline import Problem
 from ..errors import LaunchError
 from ..tracking import SyncConfig
 
+CHOICES = {"action": ("sync",)}
 EXAMPLE = "acn track sync runs/acn --tracking.mlflow http://server:5000"
 
 

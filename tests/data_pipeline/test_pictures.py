@@ -4,7 +4,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-import matplotlib
+import matplotlib.image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,3 +108,20 @@ def test_a_failure_is_one_warning(tmp_path, caplog, path, fill):
         assert not save_picture(tmp_path / path, fill)
     assert len([record for record in caplog.records if "no picture" in record.message]) == 1
     assert [found.name for found in tmp_path.iterdir()] == ["file"], "nothing is left aside"
+
+
+@pytest.mark.parametrize("width", [3.8, 7.2])
+def test_a_long_name_is_broken_into_lines_and_nothing_touches_the_edge(tmp_path, width):
+    def fill(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot([1, 2], [1, 2], label="suite/of-a-run/" * 6 + " (acn), mean of 3 seeds: 0.123, cut at 3 of 12: 0.122")
+        axes.set(
+            title="the title of this panel " * 4, xlabel="share of all that was measured " * 4, ylabel="words " * 20
+        )
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        figure.suptitle("NAME_OF_A_TASK_WITHOUT_A_SPACE" * 4)
+
+    assert save_picture(tmp_path / "a.png", fill, (width, 6.0))
+    pixels = matplotlib.image.imread(tmp_path / "a.png")[..., :3]
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 1).all()

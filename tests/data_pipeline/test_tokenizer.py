@@ -208,3 +208,16 @@ def test_a_saved_tokenizer_says_nothing_of_where_it_was(tokenizer_folder, tmp_pa
         assert written["mask_token"] == config["mask_token"]
         assert str(tmp_path) not in (folder / "tokenizer_config.json").read_text()
         assert fingerprint(AutoTokenizer.from_pretrained(folder)) == fingerprint(load_tokenizer(str(tokenizer_folder)))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_training_tells_its_stages_and_learns_the_same(texts, kind):
+    heard: list[tuple[str, float | None]] = []
+    told = train_tokenizer(texts(2500), 600, 16, kind, lambda doing, share: heard.append((doing, share)))
+    assert told.get_vocab() == train_tokenizer(texts(2500), 600, 16, kind).get_vocab()
+    stages = list(dict.fromkeys(doing for doing, _ in heard))
+    before = ["counting characters"] if kind == "wordpiece" else []
+    assert stages == [*before, "counting words", "joining pieces to the vocabulary"]
+    for stage in stages[:-1]:
+        assert [share for doing, share in heard if doing == stage] == [0.0, 0.4, 0.8, 1.0]
+    assert heard[-1] == (stages[-1], None)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
+from scipy.stats import spearmanr
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 
@@ -182,9 +184,40 @@ def test_an_unreachable_confidence_is_the_whole_model(chain, script):
     assert [float(line.split()[3]) for line in lines[:-1]] == pytest.approx(whole.tolist(), abs=1e-4)
 
 
+def similar_sentences(folder: Path) -> None:
+    """Pairs as STS-B has them: the same animal is 5, another one 0."""
+    for split, seed in (("train", 5), ("validation", 6)):
+        first, second = (sentences(64, seed=seed + add).splitlines() for add in (0, 10))
+        labels = [5.0 * (a.split()[1] == b.split()[1]) for a, b in zip(first, second, strict=True)]
+        table = pa.table({"sentence1": first, "sentence2": second, "label": labels, "idx": range(64)})
+        pq.write_table(table, folder / f"{split}.parquet")
+
+
+def test_embeddings_are_trained_and_the_written_embedder_scores_what_is_printed_for_its_depth(
+    pretrained, script, tmp_path
+):
+    package = pytest.importorskip("sentence_transformers", reason="needs the extra: pip install 'acn-lm[embed]'")
+    similar_sentences(tmp_path)
+    options = ("--epochs", 2, "--learning_rate", 5e-3, "--depth", 2)
+    printed = script("embeddings.py", pretrained, tmp_path, "--output", tmp_path / "out", *options)
+    lines = [line.split() for line in printed.splitlines() if line.startswith("depth ")]
+    assert [int(line[1]) for line in lines] == list(range(LAYERS + 1))
+    assert printed.splitlines()[-1] == f"embedder with 2 layers: {tmp_path / 'out'}"
+    embedder = package.SentenceTransformer(str(tmp_path / "out"))
+    rows = pq.read_table(tmp_path / "validation.parquet").to_pydict()
+    first, second = (torch.tensor(embedder.encode(rows[f"sentence{i}"])) for i in (1, 2))
+    expected = spearmanr(F.cosine_similarity(first, second), rows["label"]).statistic
+    assert float(lines[2][3]) == pytest.approx(expected, abs=1e-3)
+    assert float(lines[LAYERS][3]) > float(lines[LAYERS][6]), "training helped"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("embeddings.py", "no/such", "CSV", "--output", "x"), "no/such is not a model folder"),
+        (("embeddings.py", "MODEL", "no/such", "--output", "x"), "train.parquet is missing: give a folder with both"),
+        (("embeddings.py", "MODEL", "SPLITS", "--output", "x"), "train.parquet has no column sentence1, sentence2"),
+        (("embeddings.py", "MODEL", "SPLITS", "--output", "x", "--depth", "5"), "--depth 5 is outside 0..4"),
         (("load_at_depth.py", "MODEL", 5, "a text"), "is not a fine-tuned classifier"),
         (("load_at_depth.py", "CLASSIFIER", 5, "a text"), "depth=5 is outside 0..4"),
         (("early_exit.py", "MODEL", "a text"), "is not a fine-tuned classifier"),
@@ -199,7 +232,8 @@ def test_a_mistake_is_named_before_any_work(
     arguments, message, chain, pretrained, script, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    places = {"MODEL": pretrained, "CLASSIFIER": chain.finetuned, "CSV": chain.output.parent / "animals.csv"}
+    places = {"MODEL": pretrained, "CLASSIFIER": chain.finetuned, "CSV": chain.output.parent / "animals.csv",
+              "SPLITS": chain.output / "data"}  # fmt: skip
     with pytest.raises(SystemExit) as caught:
         script(*[places.get(argument, argument) for argument in arguments])
     assert caught.value.code == 2

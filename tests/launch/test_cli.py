@@ -16,6 +16,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store
     shutil.copy(store, tmp_path / "mlruns.db")
     (tmp_path / "train.txt").write_text(sentences(300, seed=1).replace("\n", "\n\n"))  # a document a line
     write_task(tmp_path / "glue" / "cats")
+    (tmp_path / "texts.txt").write_text("the cat sat on the mat\nthe dog sat on the log\n")
     chain = [
         ["prepare", "--corpus.train", "train.txt", "--corpus.validation_fraction", "0.2", "--vocab_size", "100",
          "--seq_length", "16", "--output", "tokens"],
@@ -27,6 +28,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store
           for twin in ("acn", "res")),
         ["study", "lesion,similarity", "--model", "glue-acn/cats", "--glue_dir", "glue", "--output", "study"],
         ["compress", "--model", "glue-acn/cats", "--tolerance", "0.01", "--output", "small", "--force"],
+        ["predict", "small", "texts.txt", "--depth", "0", "--output", "labels.csv"],
         ["report", "glue-acn", "glue-res", "--output", "report"],
         ["publish", "small", "--repo_id", "tester/acn-small", "--dry_run", "--output", "hub"],
     ]  # fmt: skip
@@ -39,6 +41,7 @@ def test_text_goes_in_and_a_compressed_classifier_comes_out(acn, tmp_path, store
     assert len(results["depth_scores"]) == len(results["params_by_depth"]) == len(results["flops_by_depth"]) == 3
     small = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small")
     assert small.config.num_hidden_layers == results["cut_depth"]
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
     page = (tmp_path / "report" / "index.html").read_text()
     assert "cats" in page
     assert "residual" in page

@@ -32,6 +32,17 @@ for verb in VERBS:
     found[verb]["imported"] = [name for name in sys.argv[1:] if name in sys.modules]
 print(json.dumps(found))
 """
+COMPLETION = """
+import json, sys
+from launch.cli import VERBS, _module
+from launch.completion import completion_parser
+
+completion_parser(VERBS, _module, [])
+found = [name for name in [*sys.argv[1:], "jsonargparse"] if name in sys.modules]
+for verb in VERBS:
+    completion_parser(VERBS, _module, [verb])
+print(json.dumps(found + [name for name in sys.argv[1:] if name in sys.modules]))
+"""
 RUN = """
 import json, sys
 from launch.cli import main
@@ -68,6 +79,10 @@ def test_no_verb_imports_anything_heavy_for_its_help():
         assert outcome["code"] == 0, verb
         assert f"usage: acn {verb}" in outcome["help"], verb
         assert outcome["imported"] == [], verb
+
+
+def test_completing_words_imports_nothing_heavy_and_verbs_not_even_what_reads_options():
+    assert json.loads(python(COMPLETION, *HEAVY).stdout) == []
 
 
 def test_mistakes_in_plain_fields_are_all_named_without_torch(tmp_path):

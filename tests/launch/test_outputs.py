@@ -52,6 +52,8 @@ FILES: dict[str, Callable[[str], tuple[str, ...]]] = {
         "launch", "torchrun", "--data", "tokens", "--output", "runs", "--preflight", "false", "--dry_run",
         "--script", file,
     ),
+    "predict": lambda file: ("predict", "tuned/cats", "text.txt", "--output", file, "--output_format", "csv"),
+    "recipes": lambda file: ("recipes", "copy", "acn-tiny", file),
     "preflight": lambda file: ("preflight", "--data", "tokens", "--json", file, *TINY, *LOCAL),
 }  # fmt: skip
 PLACES = ["file", "file/below", "dangling", "dangling/below", "circle/below", "x" * 300, "/proc/acn"]

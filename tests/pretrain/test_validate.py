@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from data_pipeline import CorpusConfig, Manifest, MaskingConfig, PrepareConfig, prepare_corpus, validation_batches
+from data_pipeline.stream import validation_batch_count
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain.validate import validate_depths
+from pretrain.validate import spoken, validate_depths
 from tests.conftest import sentences
 
 
@@ -89,3 +90,21 @@ def test_validation_equals_the_naive_evaluation_of_each_depth(prepared, one_rank
         assert metrics[f"validation/accuracy_depth_{depth:02d}"] == pytest.approx(correct / count)
     assert metrics["validation/accuracy"] == pytest.approx(correct / count)
     assert metrics["validation/loss"] == pytest.approx(loss / count, rel=1e-5)
+
+
+def test_a_long_validation_says_how_far_it_is_and_a_short_one_nothing():
+    lines: list[str] = []
+    ticks = itertools.count(0, 4)  # a batch takes four seconds
+    passed = list(spoken(["a", "b", "c", "d", "e", "f", "g"], 7, lines.append, clock=lambda: next(ticks)))
+    assert passed == ["a", "b", "c", "d", "e", "f", "g"]
+    assert lines == ["validating: 2 of 7 batches, 30s left", "validating: 5 of 7 batches, 10s left"]
+    lines.clear()
+    assert list(spoken(["a", "b"], 2, lines.append, clock=lambda: 1.0)) == ["a", "b"]
+    assert lines == []
+
+
+@pytest.mark.parametrize(("size", "world"), [(4, 1), (5, 2), (13, 3), (1, 4)])
+def test_every_rank_gets_as_many_batches_as_are_counted(prepared, size, world):
+    for rank in range(world):
+        found = list(validation_batches(prepared, MaskingConfig(), size, 13, rank, world))
+        assert len(found) == validation_batch_count(13, size, world)

@@ -1,9 +1,10 @@
-from .config import LaunchConfig
+from .config import ENGINES, LaunchConfig
 from .fit import fit_micro_batch, recipe_problems
 from .render import header_problems, render_job
 from .submit import SubmitError
 
 __all__ = [
+    "ENGINES",
     "LaunchConfig",
     "SubmitError",
     "fit_micro_batch",

@@ -1,7 +1,9 @@
 """The report: every task and run is in it, it stands alone, and it overwrites nothing but itself."""
 
 import csv
+import itertools
 import json
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -9,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval import DepthCurve, EvalError, ReportConfig, save_depth_figure, write_report
+from eval.frontier import frontier
+from eval.report import Origin
+from eval.report.study_figures import _panels
+from eval.report.study_file import read_study
 from eval.report.tables import Table, latex, write_tables
 
 Save = Callable[..., Path]
@@ -56,14 +64,16 @@ class _Page(HTMLParser):
         super().__init__()
         self.cells: list[str] = []
         self.sources: list[str] = []
+        self.labels: list[str | None] = []
         self.open = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.open = "td" if self.open == "td" else tag  # a cell may hold markup
-        self.sources += [value for name, value in attributes if name in ("src", "href") and value]
+        self.sources += [value for name, value in attributes if name in ("src", "srcset", "href") and value]
         if tag == "td":
             self.cells.append("")
+            self.labels.append(dict(attributes).get("data-label"))
 
     def handle_endtag(self, tag: str) -> None:
         self.open = "" if tag == "td" else self.open
@@ -108,7 +118,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path, save: Save) -> None:
     text = _report(tmp_path, "glue").read_text()
     sources = _Page(text).sources
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
-    assert sum(source.startswith("data:") for source in sources) == 1
+    assert sum(source.startswith("data:") for source in sources) == 2, "the picture for a screen and for a phone"
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
 
@@ -117,7 +127,7 @@ def test_names_from_the_results_are_escaped(tmp_path: Path, save: Save) -> None:
     save("<b>run", "sst2")
     text = write_report(ReportConfig([str(tmp_path)], str(tmp_path / "report"))).read_text()
     assert "<b>" not in text
-    assert "<td>&lt;b&gt;run</td>" in text
+    assert '<td data-label="run">&lt;b&gt;run</td>' in text
 
 
 def test_overlapping_folders_count_a_run_once_and_equal_names_are_told_apart(tmp_path: Path, save: Save) -> None:
@@ -224,7 +234,7 @@ def test_a_study_of_several_models_is_one_section_with_one_figure_and_one_table(
     _study(tmp_path / "res" / "noise", connectivity="residual")
     page = _report(tmp_path, "acn", "res")
     text = page.read_text()
-    assert text.count("data:image/png") == 1
+    assert text.count("data:image/png") == 2
     assert text.count("noise: sst2") == 1
     cells = _Page(text).cells
     assert (cells.count("acn"), cells.count("res"), cells.count("residual")) == (4, 2, 2)
@@ -270,7 +280,9 @@ def test_seeds_stand_together_with_means_deviations_speed_and_glues_average(tmp_
         save(f"suite/{task}", "seed-1")  # a cell is part of its task
     text = _report(tmp_path, "suite").read_text()
     cells = _Page(text).cells
-    assert cells[:6] == ["suite", "acn", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071", "0.8175 ± 0.0071"]
+    overview = cells[cells.index("0.8175 ± 0.0071") - 2 :]
+    assert overview[:2] == ["suite", "acn"]
+    assert overview[2:6] == ["0.8175 ± 0.0071"] * 4
     assert cells[cells.index("cut, 1 s.e.") :][:4] == ["cut, 1 s.e.", "1", "accuracy", "0.8050 ± 0.0200"]
     assert "5.0000" in cells
     assert cells[cells.index("0.7500") - 3 :][:5] == ["1", "1", "1.0000", "0.7500", "0.7000"]
@@ -300,3 +312,87 @@ def test_csv_tables_keep_all_digits_integers_beside_gaps_and_columns_without_row
         ]
     assert (tmp_path / "tables" / "empty.csv").read_text().split() == ["run,n"]
     assert "run & n" in (tmp_path / "tables" / "empty.tex").read_text()
+
+
+def test_the_first_thing_said_is_how_much_of_a_model_is_enough(tmp_path: Path, save: Save) -> None:
+    for task in ("sst2", "rte"):
+        save("a", task, **_seeds([[0.5, 0.80, 0.8125], [0.5, 0.814, 0.8225]]))
+    save("b", "sst2", connectivity="residual", depth_scores=[0.5, 0.6, 0.9], full_score=0.9, cut_depth=2)
+    save("c", "mrpc", connectivity="residual", standard_error=0.02)
+    save("d", "mrpc", connectivity="residual", cut_depth=2)
+    text = _report(tmp_path, "a", "b", "c", "d").read_text()
+    said = [re.sub(r"<.*?>", "", item) for item in re.findall(r"<li>(.*?)</li>", text)]
+    assert said == [
+        "sst2: acn needs all 2 layers for 0.818 (± 0.020), residual 0.900",
+        "mrpc: with 1 of 2 layers c (residual) keeps 0.811 of 0.812 (± 0.020), d (residual) 0.811 of 0.812",
+        "rte: acn needs all 2 layers for 0.818 (± 0.020)",
+    ]
+    assert text.index("<li>") < text.index("<img") < text.index("<table"), "sentence, picture, table"
+
+
+def test_every_cell_says_what_it_is_for_those_who_see_cards(tmp_path: Path, save: Save) -> None:
+    save("suite", "sst2", **_seeds([[0.5, 0.80, 0.8125], [0.5, 0.81, 0.8225]]))
+    _study(tmp_path / "acn" / "noise")
+    page = _Page(_report(tmp_path, "suite", "acn").read_text())
+    named = {label for label in page.labels if label}
+    assert {"run", "cut depth", "GFLOPs", "strength", "M parameters"} <= named
+    scores = [cell for cell, label in zip(page.cells, page.labels, strict=True) if label is None]
+    assert scores == ["1 2", "2", "1", "0.0200", "0.5000 ± 0.0100", "0.8050 ± 0.0200", "0.8175 ± 0.0300"]
+
+
+def test_date_commit_seeds_and_machine_are_said_as_far_as_they_are_known(tmp_path: Path, save: Save) -> None:
+    save("one", "sst2")
+    save("two", "rte", seed=7)
+    _study(tmp_path / "two" / "noise")
+
+    def recorded(folder: Path) -> Origin | None:
+        return Origin("2026-01-02", "abc1234", "a machine") if folder.name == "two" else None
+
+    os.utime(tmp_path / "one" / "sst2" / "results.json", (0, 86400 * 365))
+    config = ReportConfig([str(tmp_path / name) for name in ("one", "two")], str(tmp_path / "report"))
+    text = " ".join(write_report(config, Origin("2026-03-04", "def5678"), recorded).read_text().split())
+    assert "measured 1971-01-01, 2026-01-02; commit abc1234; seeds 1, 2, 7; on a machine." in text
+    assert "This page: 2026-03-04, commit def5678." in text
+    assert "(seed 7; 2026-01-02, commit abc1234, a machine)" in text
+    assert "(seed 1; 1971-01-01)" in text
+
+
+def _points(*xs: float) -> list[dict[str, Any]]:
+    return [{"x": x, "mean": 0.5, "std": None, "values": [0.5]} for x in xs]
+
+
+def _panel_lines(tmp_path: Path, labels: list[tuple[str, str]], models: tuple[str, ...]) -> dict[str, int]:
+    """How many lines each panel of a study has, by its title and axis."""
+    studies = []
+    for i, kind in enumerate(models):
+        curves = [
+            {"label": label, "x_label": "x", "y_label": y, "points": _points(0, 1), "reference": None}
+            for label, y in labels
+        ]
+        _study(tmp_path / str(i), connectivity=kind, curves=curves)
+        studies.append((read_study(tmp_path / str(i) / "study.json"), f"run{i}"))
+    panels, _ = _panels(studies)
+    return {f"{panel.title}|{panel.y_label}": len(panel.lines) for panel in panels}
+
+
+def test_curves_that_belong_together_stand_in_one_panel(tmp_path: Path) -> None:
+    twins = ("acn", "residual")
+    few = [("swap", "accuracy"), ("drop", "accuracy")]
+    assert _panel_lines(tmp_path / "few", few, twins) == {"|accuracy": 4}
+    exits = [("plain, cut", "accuracy"), ("plain, entropy", "accuracy"), ("trained, entropy", "accuracy")]
+    assert _panel_lines(tmp_path / "exits", exits, twins) == {"plain|accuracy": 4, "trained|accuracy": 2}
+    many = [(name, y) for name in "abc" for y in ("accuracy", "accuracy, cut at depth 3")]
+    assert _panel_lines(tmp_path / "many", many, twins) == {f"{name}|accuracy": 4 for name in "abc"}
+    same = _panel_lines(tmp_path / "same", few, ("acn", "acn"))
+    assert same == {"swap|accuracy": 2, "drop|accuracy": 2}, "one colour: styles tell the models"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))
+def test_a_frontier_is_what_nothing_beats_and_runs_one_way(points: list[tuple[float, float]]) -> None:
+    kept = frontier([(x, y, (x, y)) for x, y in points])
+    assert kept == sorted(kept)
+    assert all(a[1] < b[1] for a, b in itertools.pairwise(kept))
+    for x, y in points:
+        assert any(cost <= x and score >= y for cost, score in kept)
+    for cost, score in kept:
+        assert not any((x <= cost and y > score) or (x < cost and y >= score) for x, y in points)

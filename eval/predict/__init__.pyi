@@ -1,0 +1,4 @@
+from .config import PredictConfig
+from .predict import predict_file
+
+__all__ = ["PredictConfig", "predict_file"]

@@ -1,0 +1,53 @@
+"""What a report says first: how much of a model is enough, a sentence for each task."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from .sections import Run
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """The first run at its cut depth, and the others at the same depth, all by the means of their seeds.
+
+    "with 3 of 12 layers acn keeps 0.867 of 0.866 (± 0.012), residual 0.510 of 0.871": ± is one standard error of the
+    whole model's score, over the examples and over the seeds.
+    """
+    first, *others = runs
+    scores, error = _scores(first), _standard_error(first)
+    depth, layers = _cut_depth(first), len(scores) - 1
+    spread = f" (± {error:.3f})" if error is not None else ""
+    name = _name(first, runs)
+    if depth == layers:
+        text = f"{name} needs all {layers} layers for {scores[-1]:.3f}{spread}"
+    else:
+        text = f"with {depth} of {layers} layers {name} keeps {scores[depth]:.3f} of {scores[-1]:.3f}{spread}"
+    return ", ".join([text, *(_beside(run, depth, runs) for run in others)])
+
+
+def _beside(run: Run, depth: int, runs: Sequence[Run]) -> str:
+    scores = _scores(run)
+    at = scores[min(depth, len(scores) - 1)]
+    whole = "" if depth >= len(scores) - 1 else f" of {scores[-1]:.3f}"
+    return f"{_name(run, runs)} {at:.3f}{whole}"
+
+
+def _name(run: Run, runs: Sequence[Run]) -> str:
+    """The connectivity, and the run's name too where several have it."""
+    kinds = Counter(one.results.connectivity for one in runs)
+    kind = run.results.connectivity
+    return kind if kinds[kind] == 1 else f"{run.name} ({kind})"
+
+
+def _scores(run: Run) -> list[float]:
+    together = run.results.aggregate
+    return together.depth_mean if together is not None else run.results.depth_scores
+
+
+def _cut_depth(run: Run) -> int:
+    together = run.results.aggregate
+    return together.cut_depth_tolerance if together is not None else run.results.cut_depth
+
+
+def _standard_error(run: Run) -> float | None:
+    together = run.results.aggregate
+    return together.standard_error if together is not None else run.results.standard_error
