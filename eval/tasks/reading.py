@@ -13,8 +13,7 @@ from data_pipeline import Problem
 from eval import ranks
 
 from ..errors import EvalError
-from .columns import choose_columns
-from .columns import TEXT_NAMES, choose_texts
+from .columns import TEXT_NAMES, choose_columns, choose_texts
 from .config import FILE_SUFFIXES
 from .glue import DIAGNOSTIC, GLUE_TASKS
 from .labels import find_classes, label_ids, label_numbers
