@@ -11,6 +11,8 @@ from matplotlib.image import imread
 
 from eval import DepthCurve, save_depth_figure
 from eval.figures import COLOURS, _draw_depths
+from eval.studies.base import Curve, Point
+from eval.studies.figures import _draw_curves
 from tests.eval.test_chance import results
 
 CURVE = DepthCurve("one", "acn", "accuracy", [0.5, 0.7, 0.8], 2, [1, 2, 3], 0.5, errors=[0.02, 0.02, 0.01])
@@ -56,3 +58,14 @@ def test_of_two_equal_curves_both_are_seen(tmp_path: Path) -> None:
     for connectivity in ("acn", "residual"):
         near = np.abs(pixels - to_rgb(COLOURS[connectivity])).max(-1) < 0.05
         assert near.sum() > 400, connectivity
+
+
+def test_lesions_of_two_models_are_drawn_to_the_same_scale_and_equal_lines_are_both_seen() -> None:
+    points = [Point(x, [0.7]) for x in (1, 2)]
+    figure = Figure()
+    _draw_curves(figure, [Curve(name, "layer", "accuracy", points) for name in ("delete", "swap")], (0.0, 1.0))
+    (axes,) = figure.axes
+    assert axes.get_ylim() == (-0.02, 1.02)
+    below, above = (line.lines[0] for line in axes.containers)
+    assert below.get_linewidth() > above.get_linewidth()
+    assert below.get_linestyle() != above.get_linestyle()
