@@ -160,3 +160,16 @@ class Context:
     def score(self, model: AcnForSequenceClassification, task: Task, encoded: datasets.Dataset) -> float:
         """The task's metric at full depth."""
         return self.sweep(model, task, encoded).scores(task.metric)[-1]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a study is run, and what model it is of."""
+
+    run: Callable[[Context, Any], Study]
+    model: str
+    """fine-tuned, pretrained or either."""
+    classes: bool = False
+    """Needs a classification task."""
+    tasks: int = 1
+    """Tasks it takes at least."""

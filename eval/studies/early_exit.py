@@ -23,7 +23,7 @@ from ..depth import DepthSweep, predict
 from ..models import load_finetuned
 from ..progress import Progress
 from ..tasks import Task, compute_metrics
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import EarlyExitOptions, numbers
 from .training import Loss, fit
 
@@ -290,3 +290,6 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
                 rows.append([variant, criterion, seed, *map(float, row)])
             progress.step(f"{variant}, {criterion}")
     return Study(collector.curves(reference), COLUMNS, rows, NOTES.format(options), seeds)
+
+
+KIND = Kind(run, "fine-tuned", classes=True)

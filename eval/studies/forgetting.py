@@ -20,7 +20,7 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
 from ..progress import Progress
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import ForgettingOptions
 from .consolidation import Consolidation, ElasticWeights, SynapticIntelligence
 from .training import fit
@@ -113,3 +113,6 @@ def run(context: Context, options: ForgettingOptions) -> Study:
         "the order.",
         seeds,
     )
+
+
+KIND = Kind(run, "pretrained", tasks=2)

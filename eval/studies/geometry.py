@@ -21,7 +21,7 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_for_task
 from ..progress import Progress
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import RANKS, GeometryOptions
 
 Map = Callable[[torch.Tensor], torch.Tensor]
@@ -191,3 +191,6 @@ def run(context: Context, options: GeometryOptions) -> Study:
         "rank, the first are the closest.",
         seeds,
     )
+
+
+KIND = Kind(run, "either")

@@ -14,7 +14,7 @@ from modeling import AcnForSequenceClassification
 
 from ..models import load_finetuned
 from ..progress import Progress
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import LesionOptions
 
 
@@ -70,3 +70,6 @@ def run(context: Context, options: LesionOptions) -> Study:
         "deleted layer is missing from the read-out too, and a repeated one is in it twice. Nothing is random: no "
         "seeds.",
     )
+
+
+KIND = Kind(run, "fine-tuned")

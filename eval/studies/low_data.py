@@ -4,7 +4,7 @@ import torch
 
 from ..models import load_for_task
 from ..progress import Progress
-from .base import Context, Curve, Point, Study, draw_samples
+from .base import Context, Curve, Kind, Point, Study, draw_samples
 from .config import LowDataOptions, numbers
 from .training import fit
 
@@ -53,3 +53,6 @@ def run(context: Context, options: LowDataOptions) -> Study:
         "subset, the new head and the order.",
         seeds,
     )
+
+
+KIND = Kind(run, "pretrained")

@@ -20,7 +20,7 @@ from modeling import AcnForSequenceClassification
 from ..models import load_finetuned
 from ..progress import Progress
 from ..tasks import Task
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import NoiseOptions, numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -200,3 +200,6 @@ def run(context: Context, options: NoiseOptions) -> Study:
         "larger ones.",
         seeds=seeds,
     )
+
+
+KIND = Kind(run, "fine-tuned")

@@ -23,7 +23,7 @@ from modeling import AcnForSequenceClassification
 from ..errors import EvalError
 from ..models import load_finetuned
 from ..progress import Progress
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import PruningOptions, numbers
 from .structured import gradient_importance, magnitude_importance, shrink
 from .training import fit
@@ -246,3 +246,6 @@ def run(context: Context, options: PruningOptions) -> Study:
     return Study(
         curves, ["method", "layers", "remaining weights", "share", task.metric], rows, NOTES, context.options.seed_list
     )
+
+
+KIND = Kind(run, "fine-tuned")

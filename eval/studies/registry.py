@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +18,15 @@ from ..models import class_names, load_tokenizer, read_model_config
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TaskResults, find_results
 from ..tasks import Task, find_task, load_task, use_classes
-from . import early_exit, forgetting, geometry, lesion, low_data, noise, pruning, similarity
-from .base import Context, Curve, Study, TaskData, draw_samples
-from .config import StudyConfig
+from .base import Context, Curve, Kind, Study, TaskData, draw_samples
+from .config import STUDIES, StudyConfig
 from .figures import save_study_figure
 
 STUDY_FILE = "study.json"
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How a study is run, and what model it is of."""
-
-    run: Callable[[Context, Any], Study]
-    model: str
-    """fine-tuned, pretrained or either."""
-    classes: bool = False
-    """Needs a classification task."""
-    tasks: int = 1
-    """Tasks it takes at least."""
-
-
-KINDS = {
-    "early_exit": Kind(early_exit.run, "fine-tuned", classes=True),
-    "pruning": Kind(pruning.run, "fine-tuned"),
-    "noise": Kind(noise.run, "fine-tuned"),
-    "lesion": Kind(lesion.run, "fine-tuned"),
-    "low_data": Kind(low_data.run, "pretrained"),
-    "forgetting": Kind(forgetting.run, "pretrained", tasks=2),
-    "geometry": Kind(geometry.run, "either"),
-    "similarity": Kind(similarity.run, "either"),
-}
+KINDS: dict[str, Kind] = {name: import_module(f".{name}", __package__).KIND for name in STUDIES}
+"""Every study by its name, which is that of its module and of its options."""
 
 
 def _find_names(config: StudyConfig, trained_on: str | None) -> list[str]:

@@ -15,7 +15,7 @@ from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
 from ..models import load_for_task
 from ..progress import Progress
-from .base import Context, Curve, Point, Study
+from .base import Context, Curve, Kind, Point, Study
 from .config import SimilarityOptions
 
 if TYPE_CHECKING:
@@ -121,3 +121,6 @@ def run(context: Context, options: SimilarityOptions) -> Study:
         "is x_k itself the two are the same). Nothing is random: no seeds.",
         draw=draw,
     )
+
+
+KIND = Kind(run, "either")

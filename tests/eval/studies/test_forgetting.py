@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from eval import TASKS
-from eval.studies.base import Context, Progress
+from eval.progress import Progress
+from eval.studies.base import Context
 from eval.studies.consolidation import ElasticWeights, SynapticIntelligence
 from eval.studies.forgetting import ForgettingOptions, _models, average_accuracy, average_forgetting, learn_in_sequence
 from modeling import AcnForSequenceClassification

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from data_pipeline import Problem
 from eval import TASKS, EvalError
+from eval.progress import Progress
 from eval.studies import KINDS, StudyConfig, run_studies
-from eval.studies.base import Point, Progress, draw_samples
+from eval.studies.base import Point, draw_samples
 from eval.studies.config import list_problems, numbers
 
 
