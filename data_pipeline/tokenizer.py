@@ -239,7 +239,10 @@ def drop_local_fields(folder: Path) -> None:
     file = folder / _CONFIG_FILE
     if not file.is_file():
         return
-    content = json.loads(file.read_bytes())
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return  # damaged: whoever loads the tokenizer says so
     if isinstance(content, dict) and content.keys() & _LOCAL_FIELDS:
         kept = {name: value for name, value in content.items() if name not in _LOCAL_FIELDS}
         write_text(file, json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

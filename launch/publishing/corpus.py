@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_pipeline import Manifest, Problem, files_inside, parse_record, path_inside
+from data_pipeline import Manifest, Problem, drop_local_fields, files_inside, parse_record, path_inside
 from eval.compress import Markdown, read_templates
 
 from ..errors import LaunchError
@@ -42,6 +42,7 @@ def write_corpus_publication(folder: Path, config: PublishConfig, source: Source
     tokenizer = [f"tokenizer/{name}" for name in files_inside(path_inside(source.folder, "tokenizer"))]
     for name in [MANIFEST, *tokenizer, *shards]:
         place(source.folder, name, path_inside(folder, name))
+    drop_local_fields(folder / "tokenizer")
     (folder / "README.md").write_text(corpus_card(config, corpus), encoding="utf-8")
     return Publication([Target(folder, config.repo_id)])
 

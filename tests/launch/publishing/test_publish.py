@@ -256,6 +256,21 @@ def test_a_model_at_chance_is_published_whole_and_called_that(written, lab, tmp_
     assert cut == "not cut"
 
 
+def test_the_metadata_name_what_was_scored(written, lab, tmp_path):
+    shutil.copytree(lab / "runs/glue", tmp_path / "glue")
+    path = tmp_path / "glue" / TASK / "results.json"
+    scored_on = {"split": "validation", "examples": 200, "of": 872, "place": "/home/me/glue/sst2"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scored_on": scored_on}))
+    folder = written(str(path.parent))
+    data = ModelCard.load(folder / "README.md").data
+    entries = {(score.dataset_type, score.dataset_split, score.dataset_config) for score in data.eval_results}
+    assert entries == {("local", "validation (200 of 872 examples)", None)}
+    assert data.datasets is None
+    text = (folder / "README.md").read_text()
+    assert "Scored on 200 of 872 examples of the local `glue/sst2`, split validation." in text
+    assert "/home/me" not in text + (folder / "results" / f"{TASK}.json").read_text()
+
+
 def test_siblings_are_repositories_of_their_own_that_name_the_whole_one(written):
     folder = written("runs/acn", "--depths", "1", "--cuts", "siblings")
     card = ModelCard.load(folder / "siblings" / "depth-01" / "README.md")
