@@ -140,8 +140,25 @@ def test_the_documentation_leads_to_every_example(path):
     assert any(f"(../examples/{path.name})" in page.read_text() for page in (ROOT / "docs").glob("*.md"))
 
 
-def test_links_to_files_lead_somewhere():
+def anchors(page: Path) -> set[str]:
+    """What a link may name on a page: its headings, as GitHub makes anchors of them, and anchors that it sets itself."""
+    text = page.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings} | set(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
+
+
+def test_links_lead_somewhere():
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/**/*.md")]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())]
-    broken = [(page.name, link) for page, link in links if "://" not in link and not (page.parent / link).exists()]
-    assert broken == []
+    links = [(page, *link) for page in pages for link in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)", page.read_text())]
+    inside = [(page, page.parent / name if name else page, anchor) for page, name, anchor in links if "://" not in name]
+    assert [(page.name, target.name) for page, target, _ in inside if not target.exists()] == []
+    to_places = [(page, target, anchor) for page, target, anchor in inside if anchor and target.suffix == ".md"]
+    assert [(page.name, anchor) for page, target, anchor in to_places if anchor not in anchors(target)] == []
+
+
+def test_every_word_of_the_glossary_is_led_to():
+    words = re.findall(r'<a id="([^"]+)">', (ROOT / "docs" / "glossary.md").read_text())
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
+    assert [word for word in words if f"glossary.md#{word})" not in pages] == []
