@@ -40,7 +40,7 @@ ROUNDS = {
     ),
     "names of the model": (
         ["pretrain", *D, "--model.hidden_act", "gelo", "--model.position_embedding_type", "rop", "--seed", "-1"],
-        ["model.hidden_act=gelo must be one of", "position_embedding_type=rop must be one of", "seed=-1 must",
+        ["model.hidden_act='gelo' is unknown: use one of", "position_embedding_type=rop must be one of", "seed=-1 must",
          "d does not exist"],
     ),
     "widths of the model": (
