@@ -77,7 +77,8 @@ class Setting:
     def config(self, output: str, connectivity: str = "acn", **fields: Any) -> PretrainConfig:
         """`acn pretrain`'s configuration: the paper's optimizer at a constant rate, no dropout, nothing saved."""
         model = ModelConfig(
-            connectivity=connectivity, hidden_size=self.hidden, num_hidden_layers=self.layers,
+            connectivity=connectivity,  # type: ignore[arg-type]
+            hidden_size=self.hidden, num_hidden_layers=self.layers,
             num_attention_heads=self.heads, intermediate_size=4 * self.hidden,
         )  # fmt: skip
         config = PretrainConfig(

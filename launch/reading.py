@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import yaml
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile, Namespace
 
 from data_pipeline import Problem, hide_credentials
 
@@ -90,7 +90,7 @@ class Reading:
                     return None
         for key in self._unknown_keys:
             values.pop(key, None)
-        for group in (group for group in self._groups if not _is_group(values.get(group))):
+        for group in (group for group in self._groups if group in values and not _is_group(values[group])):
             self._note_no_group(group, str(values[group]))
             values[group] = self.parser.get_defaults()[group]
         for key in self._unsure - {*self._groups}:
@@ -104,7 +104,10 @@ class Reading:
 
     def others(self, problems: Sequence[Problem]) -> list[Problem]:
         """Those of `problems` that are not a consequence of the mistakes: they say nothing about an option of these."""
-        unsure = [re.compile(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)") for key in self._unsure]
+        unsure = [
+            re.compile(rf"(?<![\w.]){re.escape(key)}(?!\w)" + ("" if key in self._groups else r"(?!\.\w)"))
+            for key in self._unsure
+        ]  # of a group all that is in it
         known = [problem for problem in problems if _ABSENT not in str(problem)]
         return [problem for problem in known if not any(key.search(_subject(problem)) for key in unsure)]
 
@@ -123,7 +126,7 @@ class Reading:
             self.words = _without_option(self.words, f"--{match['key']}")
         elif match := _WRONG_VALUE.match(message):
             inner = _UNKNOWN_KEY.search(message)
-            self._note_wrong_value(match["key"], match["given"], inner and inner["key"])
+            self._note_wrong_value(match["key"], match["given"], None if inner is None else inner["key"])
         elif match := _UNKNOWN_KEY.search(message):
             key = ".".join(filter(None, match.groups()))
             self.found.append(f"there is no option {key}{did_you_mean(key, self._names)}")
@@ -147,9 +150,9 @@ class Reading:
         kept: list[str] = []
         dropping = False
         for word in self.words:
-            dropping = word in options or (word in words and not options) or (
-                dropping and not word.startswith("--") and word in words
-            )  # fmt: skip
+            said_too = set(word.split()) <= set(words)  # one word may have spaces
+            is_option = any(word == option or word.startswith(f"{option} ") for option in options)
+            dropping = is_option or (said_too and (not options or (dropping and not word.startswith("--"))))
             if not dropping:
                 kept.append(word)
         self.words = kept
@@ -224,7 +227,7 @@ def _subject(problem: Problem) -> str:
 
 
 def _is_group(value: Any) -> bool:
-    return value is None or hasattr(value, "__dict__")
+    return isinstance(value, Namespace)
 
 
 def _without_option(words: list[str], option: str) -> list[str]:
@@ -254,7 +257,7 @@ def _in_order(parser: "OptionParser", words: Sequence[str]) -> Iterator[str]:
     positionals = {}
     for action in parser._actions:
         value = os.environ.get(parser.variable(action.dest))
-        if value is None or action is config:
+        if value is None or action is config or action.dest.endswith(("print_config", ".help")):
             continue
         if action.option_strings:
             yield f"{action.option_strings[0]}={value}"

@@ -94,7 +94,7 @@ class ModelConfig:
 
             choices["hidden_act"] = tuple(sorted(ACT2FN))
         return [
-            Problem(f"model.{name}", getattr(self, name), f"must be one of: {', '.join(known)}")
+            Problem(f"model.{name}", repr(getattr(self, name)), "is unknown", f"use one of {', '.join(known)}")
             for name, known in choices.items()
             if getattr(self, name) not in known
         ]

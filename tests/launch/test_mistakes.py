@@ -34,9 +34,13 @@ ROUNDS = {
         ["optim=3 must be the options of optim", "stream=4 must be", "deepspeed=5 must be", "steps=0 must be",
          "d does not exist"],
     ),
+    "groups that are empty, and values of words that are unknown": (
+        ["prepare", "--config", "{corpus: null}", "--output", "o", "--seq_length", "x", "--foo=a b", "--bar", "c d"],
+        ["corpus=None must be the options of corpus", "seq_length=x must be int", "no option --foo", "no option --bar"],
+    ),
     "names of the model": (
         ["pretrain", *D, "--model.hidden_act", "gelo", "--model.position_embedding_type", "rop", "--seed", "-1"],
-        ["model.hidden_act=gelo must be one of", "position_embedding_type=rop must be one of", "seed=-1 must",
+        ["model.hidden_act='gelo' is unknown: use one of", "position_embedding_type=rop must be one of", "seed=-1 must",
          "d does not exist"],
     ),
     "widths of the model": (

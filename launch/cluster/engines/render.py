@@ -100,10 +100,13 @@ def _has_effect(config: LaunchConfig, dotted: str) -> bool:
     values = [getattr(getattr(default, name) if inner else default, field)]
     if get_type_hints(type(part))[field] in (str, str | None):
         values.append("another-value")
-    scripts = {
-        render_job(replace(config, **{name: replace(part, **{field: value}) if inner else value})) for value in values
-    }
+    others = [_altered(part, field, value) for value in values]
+    scripts = {render_job(_altered(config, name, other) if inner else other) for other in others}
     return scripts != {render_job(config)}
+
+
+def _altered(config: Any, name: str, value: Any) -> Any:
+    return replace(config, **{name: value})
 
 
 def committed() -> Iterator[tuple[Path, str]]:
