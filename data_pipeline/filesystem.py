@@ -101,6 +101,21 @@ def os_problem(error: OSError, field: str = "", path: Path | None = None) -> Pro
     return Problem(str(place), wrong=f"cannot be used ({reason})", fix=fix)
 
 
+def place_problem(path: Path, field: str) -> Problem | None:
+    """Why a file that is not there cannot be written to `path`, before any work for it; None where it can.
+
+    Args:
+        field: the option that names the file.
+    """
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return Problem(field, str(path), f"cannot be written: {folder} takes no files", "choose another file")
+    except OSError as error:  # too long a name, for instance
+        return os_problem(error, field, path)
+    return None
+
+
 def _name_aside(path: Path, kind: str, ending: str = "") -> Path:
     """A name next to `path` that nobody else has, of a length that fits wherever the name of `path` does."""
     stem = os.fsdecode(os.fsencode(path.name)[:100])

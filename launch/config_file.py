@@ -1,14 +1,22 @@
 """Files that commands write and read again: the configuration of a run, and reports in JSON."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_pipeline import DataError, Problem, os_problem, read_json, read_yaml, take_credentials, write_text
+from data_pipeline import (
+    DataError,
+    Problem,
+    os_problem,
+    place_problem,
+    read_json,
+    read_yaml,
+    take_credentials,
+    write_text,
+)
 
 from .errors import LaunchError
 from .options import TRUST
@@ -57,12 +65,10 @@ def report_problems(field: str, file: str | None, mark: str, what: str) -> list[
             return [] if _has_mark(path, mark) else [
                 Problem(field, file, f"exists and is no {what}", "choose another file")
             ]  # fmt: skip
-        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            return [Problem(field, file, f"cannot be written: {folder} takes no files", "choose another file")]
     except OSError as error:  # too long a name, for instance
         return [os_problem(error, field, path)]
-    return []
+    problem = place_problem(path, field)
+    return [] if problem is None else [problem]
 
 
 def _has_mark(path: Path, mark: str) -> bool:

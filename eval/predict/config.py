@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_pipeline import Problem, number_problems
+from data_pipeline import Problem, number_problems, os_problem, place_problem
 
 STDIN = "-"
 INPUTS = ("lines", "csv", "tsv", "jsonl", "parquet")
@@ -84,11 +84,15 @@ class PredictConfig:
         if self.output is None:
             return []
         path = Path(self.output)
-        if path.is_symlink() or path.exists():
-            return [Problem("output", self.output, "exists", "choose another file")]
+        try:
+            if path.is_symlink() or path.exists():
+                return [Problem("output", self.output, "exists", "choose another file")]
+        except OSError as error:  # too long a name, for instance
+            return [os_problem(error, "output", path)]
+        found = [problem] if (problem := place_problem(path, "output")) is not None else []
         suffix = path.suffix[1:]
         if suffix not in _FORMATS and self.output_format is None:
-            return [Problem("output", self.output, "says neither .csv nor .jsonl", "choose one, or --output_format")]
+            found.append(Problem("output", self.output, "says neither .csv nor .jsonl", "or give --output_format"))
         if suffix in _FORMATS and self.output_format not in (None, suffix):
-            return [Problem("output_format", self.output_format, f"is not what {path.name} says", "leave it out")]
-        return []
+            found.append(Problem("output_format", self.output_format, f"is not what {path.name} says", "leave it out"))
+        return found

@@ -180,5 +180,5 @@ def _draw(
     figure.suptitle(title, fontsize=11)
     handles = [Line2D([], [], color=key.colour, marker=key.marker, markersize=4, label=key.label) for key in keys]
     for handle, key in zip(handles, keys, strict=True):
-        handle.set_linestyle(key.dashes)
+        handle.set(linestyle=key.dashes)
     figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=8.5)

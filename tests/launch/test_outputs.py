@@ -21,6 +21,7 @@ def place(trained: Path, prepared: Path, tmp_path_factory) -> Path:
     for name in ("run", "tuned", "glue"):
         shutil.copytree(trained / name, folder / name)
     (folder / "text.txt").write_text("the cat sat on the mat\n\n" * 200)
+    (folder / "lines.txt").write_text("the cat sat on the mat\n" * 9)
     (folder / "tokens").symlink_to(prepared)
     (folder / "file").write_text("mine")
     (folder / "dangling").symlink_to(folder / "nowhere")
@@ -52,7 +53,7 @@ FILES: dict[str, Callable[[str], tuple[str, ...]]] = {
         "launch", "torchrun", "--data", "tokens", "--output", "runs", "--preflight", "false", "--dry_run",
         "--script", file,
     ),
-    "predict": lambda file: ("predict", "tuned/cats", "text.txt", "--output", file, "--output_format", "csv"),
+    "predict": lambda file: ("predict", "tuned/cats", "lines.txt", "--output", file, "--output_format", "csv"),
     "recipes": lambda file: ("recipes", "copy", "acn-tiny", file),
     "preflight": lambda file: ("preflight", "--data", "tokens", "--json", file, *TINY, *LOCAL),
 }  # fmt: skip

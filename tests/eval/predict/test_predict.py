@@ -136,7 +136,7 @@ def test_what_is_too_long_is_cut_and_said(tmp_path, sorter, tokenizer, capsys):
     [
         ("a.txt", "good\n\nbad\n", {}, "a.txt: column text has 1 empty value (a.txt, line 2)"),
         ("a.txt", "", {}, "it is empty"),
-        ("a.csv", "review\ngood\n", {}, "no column sentence; it has review: name its columns with --text_columns"),
+        ("a.csv", "review\ngood\n", {}, "has the columns review, of which none is known to be its text"),
         ("a.csv", "review\ngood\n", {"text_columns": "revew"}, "no column revew; it has review"),
         ("a.csv", "review,n\ngood\n", {"text_columns": "review"}, "a.csv, line 2 has 1 field, the header has 2"),
         ("a.csv", "label\ngood\n", {"text_columns": "label"}, "label is a column of the answers"),
