@@ -17,7 +17,7 @@ from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority
 from ..models import load_for_task, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TrialResults
-from ..tasks import Hyperparameters, Task
+from ..tasks import Hyperparameters, Task, as_dict
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .encoding import Cut, count_cut, encode, say_cut
@@ -176,6 +176,8 @@ def run_trial(
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
+    settings = as_dict(work.values) | {"connectivity": trial.model.config.connectivity}
+    tracker.log_settings({"seed": seed} | settings)
     say_cut(task.name, trial.seq_length, trial.model.config.max_position_embeddings, trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)
