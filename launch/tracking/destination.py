@@ -1,6 +1,7 @@
 """Where in MLflow a run goes, who said so, and where to look at it."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def way_to_all(uri: str) -> str:
     """What to open, or to run, to see all runs of a store, for those who need no page of one."""
     if uri.startswith(("http://", "https://")):
         return f"{without_credentials(uri).rstrip('/')}/#/experiments?{_TRAINING}"
-    return f"mlflow ui --backend-store-uri {shown_uri(uri)}   (in it: Model training)"
+    return f"mlflow ui --backend-store-uri {shlex.quote(shown_uri(uri))}   (in it: Model training)"
 
 
 def ways_to_look(uri: str, experiment_id: str, run_id: str) -> list[str]:
@@ -103,12 +104,12 @@ def ways_to_look(uri: str, experiment_id: str, run_id: str) -> list[str]:
     if uri.startswith("databricks"):
         return [f"MLflow: run {run_id} of experiment {experiment_id} in the Databricks workspace"]
     return [
-        f"MLflow: mlflow ui --backend-store-uri {shown_uri(uri)}",
+        f"MLflow: mlflow ui --backend-store-uri {shlex.quote(shown_uri(uri))}",
         f"        then open http://127.0.0.1:5000/{page}",
     ]
 
 
 def missing_there(uri: str, run_dir: Path) -> str:
     """What to do for a run that the store has not taken."""
-    store = shown_uri(uri)
-    return f"MLflow: {store} does not have this run yet; send it: acn track sync {run_dir} --tracking.mlflow {store}"
+    command = shlex.join(["acn", "track", "sync", str(run_dir), "--tracking.mlflow", shown_uri(uri)])
+    return f"MLflow: {shown_uri(uri)} does not have this run yet; send it: {command}"

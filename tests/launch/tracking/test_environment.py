@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.tracking.config import TrackingConfig
-from launch.tracking.destination import find_destination
+from launch.tracking.destination import find_destination, missing_there, ways_to_look
 from launch.tracking.tracker import open_tracker
 
 
@@ -125,9 +125,12 @@ def test_a_variable_that_names_no_store_is_a_problem_of_that_name(monkeypatch):
     assert TrackingConfig(mlflow=None).problems() == []
 
 
-def test_of_a_server_the_page_of_the_run_is_named(monkeypatch):
-    from launch.tracking.destination import ways_to_look
+def test_commands_can_be_pasted_whatever_the_folder_is_called():
+    assert ways_to_look("sqlite:////my runs/a.db", "1", "abc")[0].endswith("uri 'sqlite:////my runs/a.db'")
+    assert missing_there("sqlite:////a.db", Path("my run")).endswith("'my run' --tracking.mlflow sqlite:////a.db")
 
+
+def test_of_a_server_the_page_of_the_run_is_named():
     assert ways_to_look("http://bob:secret@server:5000/", "7", "abc") == [
         "MLflow: http://server:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     ]
