@@ -18,6 +18,9 @@ class Tracker(Protocol):
     def log_metrics(self, values: dict[str, float], step: int) -> None:
         """Log numbers at a step."""
 
+    def log_settings(self, values: dict[str, Any]) -> None:
+        """Record what the configuration left open, by the names of its options, and what else the run depends on."""
+
     def log_figure(self, path: Path, artifact_path: str) -> None:
         """Log a picture file under a folder of the run's artifacts."""
 
@@ -72,6 +75,9 @@ class NoTracker:
     """Hears nothing: what the ranks other than the first are given."""
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Nothing to do."""
+
+    def log_settings(self, values: dict[str, Any]) -> None:
         """Nothing to do."""
 
     def log_figure(self, path: Path, artifact_path: str) -> None:

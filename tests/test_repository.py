@@ -141,7 +141,7 @@ def test_the_documentation_leads_to_every_example(path):
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may name on a page: its headings, as GitHub makes anchors of them, and anchors that it sets itself."""
+    """What a link may name on a page: its headings, as GitHub makes anchors of them, and those that it sets itself."""
     text = page.read_text()
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings} | set(

@@ -1,7 +1,7 @@
 """A suite: tasks x seeds, resumable, each task's seeds together in OUTPUT/TASK, and GLUE's average over the tasks."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..models import best_device, load_finetuned, load_tokenizer, most_tokens, r
 from ..progress import NoTracker, Tracker
 from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
 from ..tasks import (
+    FIELDS,
     DatasetConfig,
     Hyperparameters,
     as_dict,
@@ -127,8 +128,7 @@ def _check(config: FinetuneConfig, world: int) -> _Suite:
     tokenizer = load_tokenizer(config.model, model_config)
     suite = _Suite(config, model_config, tokenizer, _load_tasks(config, model_config, world))
     for work in suite.tasks:
-        chosen_by_grid = set(config.grid.points()[0]) if config.grid.points() else set()
-        wanted = {name: value for name, value in as_dict(work.values).items() if name not in chosen_by_grid}
+        wanted = {name: value for name, value in as_dict(work.values).items() if name not in config.grid.names}
         suite.folder(work).check_settings(work.settings, wanted)
     return suite
 
@@ -236,17 +236,36 @@ def _say_trial(work: TaskWork, results: TrialResults) -> None:
 
 
 def _log_task(tracker: Tracker, folder: Path, results: TaskResults, alone: bool) -> None:
-    """What the suite's own record gets of a task: the figure, and the seeds together where there are several trials."""
+    """What the suite's own record gets of a task: the figure, and the seeds together where there are several trials.
+
+    The means have the names that their trials have: one search or chart shows suites and trials.
+    """
     name, together = results.task, results.aggregate
     if not alone and together is not None:
         for depth, mean in enumerate(together.depth_mean):
-            values = {f"{name}/depth_mean": mean}
+            values = {f"{name}/depth_score": mean}
             if together.depth_std is not None:
-                values[f"{name}/depth_std"] = together.depth_std[depth]
+                values[f"{name}/depth_score_std"] = together.depth_std[depth]
             tracker.log_metrics(values, step=depth)
-        tracker.log_metrics({f"{name}/full_mean": together.depth_mean[-1]}, step=0)
+        summary = {
+            f"{name}/full_score": together.depth_mean[-1],
+            f"{name}/cut_depth": float(together.cut_depth_tolerance),
+        }
+        if results.majority_score is not None:
+            summary[f"{name}/majority_score"] = results.majority_score
+        tracker.log_metrics(summary, step=results.train["steps"])
     if (folder / FIGURE_FILE).is_file():  # it could be drawn
         tracker.log_figure(folder / FIGURE_FILE, f"figures/{name}")
+
+
+def _suite_settings(by_task: dict[str, dict[str, Any]], but: Collection[str] = ()) -> dict[str, Any]:
+    """The hyperparameters of all tasks: by name, or by TASK.name where tasks differ in it."""
+    settings: dict[str, Any] = {}
+    for name in sorted({*FIELDS} - {*but}):
+        values = {task: found[name] for task, found in by_task.items() if name in found}
+        alike = len({*values.values()}) == 1
+        settings |= {name: next(iter(values.values()))} if alike else {f"{t}.{name}": v for t, v in values.items()}
+    return settings
 
 
 def _average(config: FinetuneConfig, done: dict[str, TaskResults], tracker: Tracker) -> None:
@@ -278,8 +297,8 @@ def run_suite(
     so an interrupted suite is resumed by the same call.
 
     A tracker gets TASK/loss and TASK/learning_rate by step and TASK/depth_score with the depth as step; the suite's
-    own gets the figures and means. The same configuration on the same machine gives the same numbers. Under a launcher
-    (WORLD_SIZE in the environment) all ranks call this and work together; the first one writes.
+    own gets the figures and, under the same names, the means. The same configuration on the same machine gives the same
+    numbers. Under a launcher (WORLD_SIZE in the environment) all ranks call this and work together; the first writes.
 
     Args:
         open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
@@ -325,6 +344,9 @@ def _run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: Op
     suite = _check(config, ranks.world_size())
     _say_lowered(suite)
     tracker = open_tracker() if ranks.is_first() else NoTracker()
+    connectivity = suite.model_config.connectivity
+    chosen = {work.task.name: as_dict(work.values) for work in suite.tasks}
+    tracker.log_settings({"connectivity": connectivity} | _suite_settings(chosen, but=config.grid.names))
     alone = suite.trials == 1
 
     def child(name: str) -> AbstractContextManager[Tracker]:
@@ -337,5 +359,6 @@ def _run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: Op
         results = done[work.task.name] = _run_task(suite, work, child)
         _log_task(tracker, suite.folder(work).path, results, alone)
     wanted = list(done.values())
+    tracker.log_settings(_suite_settings({results.task: results.train for results in wanted}))
     _average(config, done, tracker)
     return wanted

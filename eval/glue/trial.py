@@ -18,7 +18,7 @@ from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority
 from ..models import load_for_task, most_tokens, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, ScoredOn, TrialResults
-from ..tasks import DatasetConfig, Hyperparameters, Task, validation_name
+from ..tasks import DatasetConfig, Hyperparameters, Task, as_dict, validation_name
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .encoding import Cut, count_cut, encode, say_cut
@@ -197,6 +197,8 @@ def run_trial(
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
+    settings = as_dict(work.values) | {"connectivity": trial.model.config.connectivity}
+    tracker.log_settings({"seed": seed} | settings)
     say_cut(task.name, trial.seq_length, most_tokens(trial.model.config), trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)

@@ -17,8 +17,11 @@ from ..glue import count_cut, encode, say_cut
 from ..models import most_tokens
 from ..progress import Tracker
 from ..results import TaskResults
-from ..tasks import LABEL, Task
+from ..tasks import LABEL, PAPER_HIDDEN_SIZE, Task
 from .config import StudyOptions
+
+# the paper's rate for fine-tuning at PAPER_HIDDEN_SIZE
+PAPER_LEARNING_RATE = 2e-5
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,6 +119,11 @@ class Context:
         """The task of a fine-tuned model."""
         assert len(self.data) == 1
         return self.data[0]
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak of the trainings' learning rates: the options', or the paper's scaled to the model's width."""
+        return self.options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / self.config.hidden_size
 
     @property
     def collate(self) -> DataCollatorWithPadding:

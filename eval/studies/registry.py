@@ -192,6 +192,8 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
 def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
     finished, make_context = _check(config)
     context = make_context(open_tracker())
+    connectivity = context.config.connectivity
+    context.tracker.log_settings({"learning_rate": context.learning_rate, "connectivity": connectivity})
     truncation = context.truncation() if set(config.names) - finished else {}
     contents = []
     for name in config.names:

@@ -14,11 +14,8 @@ from modeling import AcnForSequenceClassification
 from ..glue import trainer_arguments
 from ..models import quiet_transformers
 from ..progress import ProgressCallback
-from ..tasks import PAPER_HIDDEN_SIZE
 from .base import Context
 
-# the paper's rate for fine-tuning at PAPER_HIDDEN_SIZE
-PAPER_LEARNING_RATE = 2e-5
 # inputs with labels -> a scalar
 Loss = Callable[[AcnForSequenceClassification, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -66,7 +63,7 @@ def fit(
         arguments = trainer_arguments(
             output_dir=scratch,
             max_steps=steps,
-            learning_rate=options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / model.config.hidden_size,
+            learning_rate=context.learning_rate,
             per_device_train_batch_size=options.batch_size,
             seed=seed,
             logging_steps=max(1, steps // 20),

@@ -142,6 +142,11 @@ class GridConfig:
                 problems.append(Problem("grid.batch_size", self.batch_size, fix="give whole numbers"))
         return problems
 
+    @property
+    def names(self) -> set[str]:
+        """The hyperparameters that are chosen from it."""
+        return {name for name in GRID_FIELDS if getattr(self, name)}
+
     def points(self) -> list[dict[str, float]]:
         """Every combination of what is given, as changes to the hyperparameters; none for an empty grid."""
         axes = {name: _numbers(getattr(self, name)) for name in GRID_FIELDS if getattr(self, name)}

@@ -20,6 +20,7 @@ from data_pipeline import LOCK_FILE, OutputLock, duration
 from launch import cli
 
 from ..errors import LaunchError
+from ..tracking import TrackingConfig, way_to_all
 from .config import DemoConfig
 from .corpus import write_demo_corpus, write_demo_tasks
 
@@ -67,7 +68,8 @@ def _run(config: DemoConfig, home: Path) -> int:
             if code := cli.main(command):
                 return code
         done += stage.share
-    _closing_screen(console, home, time.monotonic() - started)
+    store = TrackingConfig(mlflow=config.mlflow).resolved.mlflow
+    _closing_screen(console, home, store, time.monotonic() - started)
     return 0
 
 
@@ -128,7 +130,7 @@ def _clock(elapsed: float, done: float) -> str:
     return f"{duration(elapsed)} so far{left}"
 
 
-def _closing_screen(console: Console, home: Path, seconds: float) -> None:
+def _closing_screen(console: Console, home: Path, store: str | None, seconds: float) -> None:
     table = Table(title="Score of every read-out depth (validation split)", box=None, title_justify="left")
     results = {twin: _read_results(home / f"glue-{twin}") for twin in TWINS}
     depths = range(len(results["acn"][TASKS[0]]["depth_scores"]))
@@ -149,9 +151,9 @@ def _closing_screen(console: Console, home: Path, seconds: float) -> None:
                 f"look at  {home}/report/index.html: both depth curves of each task\n"
                 f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
                 f"         {home}/small: the cut classifier, a Hugging Face folder\n"
-                f"         mlflow ui --backend-store-uri sqlite:///mlruns.db\n"
-                f"next     acn prepare --help: your own corpus\n"
-                f"         acn pretrain --config acn-mini --help"
+                + (f"         {way_to_all(store)}\n" if store else "")
+                + "next     acn prepare --help: your own corpus\n"
+                "         acn pretrain --config acn-mini --help"
             ),
             title=f"done in {duration(seconds)}",
         )

@@ -21,8 +21,9 @@ class DemoConfig:
     """Training examples of each task."""
     validation_examples: int = 600
     """Validation examples of each task."""
-    mlflow: str | None = "sqlite:///mlruns.db"
-    """MLflow tracking URI of the runs; null records in their metrics.jsonl only."""
+    mlflow: str | None = "auto"
+    """MLflow tracking URI of the runs; null records in their metrics.jsonl only. auto: MLFLOW_TRACKING_URI, or without
+    it sqlite:///mlruns.db."""
 
     def problems(self) -> list[Problem]:
         counts = ("nproc_per_node", "corpus_mb", "steps", "train_examples", "validation_examples")

@@ -1,7 +1,9 @@
 from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
-from .mlflow_mirror import import_mlflow, read_state
+from .destination import way_to_all
+from .mlflow_mirror import read_state
 from .record import METRICS, flatten, read_points, read_record
-from .sync import check_run_dir, sync_run
+from .store import import_mlflow
+from .sync import check_run_dir, is_run, sync_run
 from .tracker import Tracker, open_tracker
 
 __all__ = [
@@ -13,10 +15,12 @@ __all__ = [
     "check_run_dir",
     "flatten",
     "import_mlflow",
+    "is_run",
     "open_tracker",
     "read_points",
     "read_record",
     "read_state",
     "sqlite_path",
     "sync_run",
+    "way_to_all",
 ]

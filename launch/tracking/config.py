@@ -1,11 +1,16 @@
 """Where runs are recorded."""
 
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline import Problem
 
+AUTO = "auto"
+DEFAULT_STORE, DEFAULT_EXPERIMENT = "sqlite:///mlruns.db", "acn-lm"
+URI_VARIABLE, EXPERIMENT_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
+EXPERIMENT_ID_VARIABLE = "MLFLOW_EXPERIMENT_ID"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 
@@ -13,12 +18,14 @@ _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databric
 class TrackingConfig:
     """Where a run is recorded besides its own `metrics.jsonl`."""
 
-    mlflow: str | None = "sqlite:///mlruns.db"
+    mlflow: str | None = AUTO
     """MLflow tracking URI: an SQLite file (sqlite:///mlruns.db), a server (http://host:port) or another
-    database (postgresql://...). null records in metrics.jsonl only."""
+    database (postgresql://...). null records in metrics.jsonl only. auto: MLFLOW_TRACKING_URI, or without it
+    sqlite:///mlruns.db."""
 
-    experiment: str = "acn-lm"
-    """MLflow experiment that the run belongs to; created when missing."""
+    experiment: str = AUTO
+    """MLflow experiment that the run belongs to; created when missing. auto: MLFLOW_EXPERIMENT_NAME or
+    MLFLOW_EXPERIMENT_ID, or without them acn-lm."""
 
     run_name: str | None = None
     """Name of the run in MLflow; null takes the name of the run's folder."""
@@ -35,7 +42,9 @@ class TrackingConfig:
 
     def problems(self) -> list[Problem]:
         found = []
-        if self.mlflow is not None:
+        if self.mlflow == AUTO:
+            found += _uri_problems(variable(URI_VARIABLE) or DEFAULT_STORE, URI_VARIABLE)
+        elif self.mlflow is not None:
             found += _uri_problems(self.mlflow)
         if not self.experiment.strip():
             found.append(Problem("tracking.experiment", wrong=": it is empty; give a name such as acn-lm"))
@@ -48,14 +57,28 @@ class TrackingConfig:
                 found.append(Problem(f"tracking.{name}", getattr(self, name), "must be 0 or more seconds"))
         return found
 
+    @property
+    def resolved(self) -> "TrackingConfig":
+        """The same with what `auto` stands for here; it stays for an experiment of which only the id is known."""
+        store = (variable(URI_VARIABLE) or DEFAULT_STORE) if self.mlflow == AUTO else self.mlflow
+        name = self.experiment
+        if name == AUTO and (variable(EXPERIMENT_VARIABLE) or not variable(EXPERIMENT_ID_VARIABLE)):
+            name = variable(EXPERIMENT_VARIABLE) or DEFAULT_EXPERIMENT
+        return replace(self, mlflow=store, experiment=name)
 
-def _uri_problems(uri: str) -> list[Problem]:
+
+def variable(name: str) -> str | None:
+    """An environment variable; None also where it is empty."""
+    return os.environ.get(name, "").strip() or None
+
+
+def _uri_problems(uri: str, field: str = "tracking.mlflow") -> list[Problem]:
     """What is wrong with an MLflow tracking URI."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         return [
             Problem(
-                "tracking.mlflow",
+                field,
                 wrong=f": {uri!r} is no tracking URI that MLflow accepts; use sqlite:///mlruns.db, http://host:port, a "
                 "database URI, or null to switch MLflow off",
             )
@@ -63,7 +86,7 @@ def _uri_problems(uri: str) -> list[Problem]:
     if scheme == "sqlite" and (not uri.startswith(SQLITE) or not sqlite_path(uri).name):
         return [
             Problem(
-                "tracking.mlflow",
+                field,
                 wrong=f": {uri!r} names no database file; use sqlite:///FILE.db (three slashes and a relative "
                 "path, or four and an absolute one)",
             )

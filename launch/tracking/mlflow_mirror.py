@@ -13,11 +13,9 @@ import getpass
 import logging
 import os
 import re
-import sqlite3
 import sys
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,9 @@ from data_pipeline import (
 
 from ..errors import LaunchError
 from .config import SQLITE, sqlite_path
+from .destination import Destination
 from .record import METRICS, Record, read_points, read_record
+from .store import check_database, check_experiment, check_run, import_mlflow, is_active, open_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,10 @@ class MirrorThread(threading.Thread):
         """Wait for the server's first answer, `close_seconds` at most: the MLflow run's id, or None."""
         self._tried.wait(self._close_seconds)
         return self._mirror.run_id
+
+    def place(self) -> tuple[str, str] | None:
+        """The ids of the MLflow run's experiment and of the run; None while the server has not answered."""
+        return (self._mirror.experiment_id, self._mirror.run_id) if self._mirror.run_id else None
 
     def close(self) -> None:
         """Have the thread make a last push and wait for it, `close_seconds` at most."""
@@ -131,13 +135,17 @@ class MlflowMirror:
     Args:
         uri: MLflow tracking URI.
         run_dir: folder of the run.
+        to: where a new run goes there, if not to the record's experiment; the MLflow run to go on with, if any.
         resend: compare every metric with the store instead of trusting what mlflow.json says was sent, and leave that
             file alone when it is about another store.
     """
 
-    def __init__(self, uri: str, run_dir: Path, resend: bool = False) -> None:
+    def __init__(self, uri: str, run_dir: Path, to: Destination | None = None, resend: bool = False) -> None:
         self.run_id: str | None = None
         """Id of the MLflow run once the server has answered."""
+        self.experiment_id = ""
+        """Id of its experiment, then."""
+        self._to = to
         # Absolute, so that a later change of the working folder does not open another database.
         self._database = sqlite_path(uri).absolute() if uri.startswith(SQLITE) else None
         uri = f"{SQLITE}{self._database}" if self._database else take_credentials(uri)
@@ -180,25 +188,41 @@ class MlflowMirror:
         from mlflow import MlflowClient
 
         if self._database is not None:
-            _check_database(self._database)
+            check_database(self._database)
         self._client = MlflowClient(tracking_uri=self._uri)
-        experiment = self._open_experiment(record.experiment)
         state = self._read_state()
         run_id = state.get("run_id")
-        if run_id is None or not self._is_active(run_id):
-            state, run_id = {}, self._find_run(experiment, record)
+        if self._to is not None and self._to.run_id not in (None, run_id):
+            run_id = check_run(self._client, self._to)
+            if self._to.run_name is not None:
+                self._client.update_run(run_id, name=self._to.run_name)
+        if run_id is None or not is_active(self._client, run_id):
+            run_id = self._create_run(record)
+        if run_id != state.get("run_id"):
+            state = {}
+        if not self._resend:
+            self._sent_bytes = state.get("sent_bytes", 0)
+            self._sent_files = state.get("sent_files", {})
+        run = self._client.get_run(run_id)
+        self._newest = {metric.key: metric.timestamp for metric in run.data._metric_objs}
+        self.run_id, self.experiment_id = run_id, run.info.experiment_id
+        self._save_state(record.experiment)
+
+    def _create_run(self, record: Record) -> str:
+        """The id of the record's run in the experiment where it belongs; a new one unless it is there already."""
+        wanted = self._to.experiment_id if self._to else None
+        if wanted is not None:
+            experiment = check_experiment(self._client, wanted)
+        else:
+            experiment = open_experiment(self._client, record.experiment, self._database)
+        run_id = self._find_run(experiment, record)
         if run_id is None:
             tags = {"mlflow.user": _find_user(), "mlflow.source.name": Path(sys.argv[0]).name, ID_TAG: record.id}
             start = round(record.started * 1000)
             self._client.create_run(experiment, start_time=start, tags=tags, run_name=record.name)
             run_id = self._find_run(experiment, record)
             assert run_id is not None, "MLflow has just created it"
-        if not self._resend:
-            self._sent_bytes = state.get("sent_bytes", 0)
-            self._sent_files = state.get("sent_files", {})
-        self._newest = {metric.key: metric.timestamp for metric in self._client.get_run(run_id).data._metric_objs}
-        self.run_id = run_id
-        self._save_state(record.experiment)
+        return run_id
 
     def _find_run(self, experiment: str, record: Record) -> str | None:
         """The record's run in the experiment. A server that hung may have created several: the first one is kept."""
@@ -207,38 +231,6 @@ class MlflowMirror:
         for run in others:
             self._client.delete_run(run.info.run_id)
         return first.info.run_id if first else None
-
-    def _is_active(self, run_id: str) -> bool:
-        """Whether the store has the run, and it is not deleted."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.get_run(run_id).info.lifecycle_stage == "active"
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-
-    def _open_experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            # Without a location a local store would put its artifacts into the working folder.
-            location = (self._database.parent / "mlruns").as_uri() if self._database else None
-            try:
-                return self._client.create_experiment(name, artifact_location=location)
-            except MlflowException:  # another process was faster
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            raise LaunchError(
-                f"experiment {name} was deleted there: bring it back with `MLFLOW_TRACKING_URI={self.store} mlflow "
-                f"experiments restore --experiment-id {found.experiment_id}`; a new run may have another one, "
-                "--tracking.experiment"
-            )
-        return found.experiment_id
 
     def _read_state(self) -> dict[str, Any]:
         """What mlflow.json says, if it is about this store."""
@@ -349,38 +341,6 @@ def read_state(run_dir: Path) -> dict[str, Any]:
         return vars(data_pipeline.read_record(_State, run_dir / STATE))
     except DataError:
         return {}
-
-
-def import_mlflow() -> None:
-    """Import MLflow, which takes seconds, here and now: in a thread it could meet a half-imported module of another.
-
-    MLflow's defaults block one call on a dead server for minutes; the user's own settings win over ours.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow.entities
-    import mlflow.store.tracking.rest_store  # noqa: F401
-
-    # Creating the tables of a new database is not news to the user (50 lines otherwise).
-    for chatty in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _check_database(path: Path) -> None:
-    """Raise `LaunchError` if an SQLite file cannot be written: MLflow would try to open it for minutes."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, isolation_level=None)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("CREATE TABLE acn_can_write (x)")
-            database.execute("ROLLBACK")
-    except (OSError, sqlite3.Error) as error:
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:  # somebody else is writing
-            raise LaunchError(
-                f"{path} cannot be written ({error}): choose another --tracking.mlflow, or make it writable"
-            ) from error
 
 
 def _describe_content(path: Path) -> str | None:

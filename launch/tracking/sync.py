@@ -8,12 +8,28 @@ from data_pipeline import DataError, take_credentials, without_credentials
 
 from ..config_file import RUN_CONFIG, read_config
 from ..errors import LaunchError
-from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
+from .config import (
+    AUTO,
+    DEFAULT_EXPERIMENT,
+    DEFAULT_STORE,
+    SQLITE,
+    URI_VARIABLE,
+    SyncConfig,
+    TrackingConfig,
+    sqlite_path,
+    variable,
+)
+from .destination import ways_to_look
 from .mlflow_mirror import MlflowMirror, file_to_send, read_state
-from .record import METRICS, Record, flatten, read_record
+from .record import METRICS, RECORD, Record, flatten, read_record
 
 
-def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
+def is_run(folder: Path) -> bool:
+    """Whether there is a record of a run, and not a file, a report or any other folder."""
+    return (folder / METRICS).is_file() or (folder / RECORD).is_file()
+
+
+def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, list[str]]:
     """Bring parameters, tags, every metric, the files and the status of the run in `run_dir` to the server.
 
     Can be repeated: what the server has is not doubled. A run of before record.json existed gets a record from its
@@ -21,7 +37,7 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
     name is sent that lies outside of them, and nothing to a server that only they name.
 
     Returns:
-        The server, without credentials, and the id of its MLflow run.
+        The id of its MLflow run, and the lines that say where to look at it.
 
     Raises:
         LaunchError: as `check_run_dir`, or the server failed; the message has its reason.
@@ -37,7 +53,7 @@ def sync_run(run_dir: Path, config: SyncConfig) -> tuple[str, str]:
         reason = mirror.explain(error)
         raise LaunchError(f"MLflow at {mirror.store} failed ({reason}); what it has is kept, sync again") from error
     assert mirror.run_id is not None
-    return mirror.store, mirror.run_id
+    return mirror.run_id, ways_to_look(mirror.store, mirror.experiment_id, mirror.run_id)
 
 
 def check_run_dir(run_dir: Path, config: SyncConfig) -> str:
@@ -64,10 +80,12 @@ def check_run_dir(run_dir: Path, config: SyncConfig) -> str:
 def _find_server(run_dir: Path) -> str:
     """The server that the run recorded to, where that is what every run of this folder or environment records to."""
     recorded = _recorded_server(run_dir)
+    here = TrackingConfig().resolved.mlflow or ""
+    if not recorded and variable(URI_VARIABLE):
+        return here
     if not recorded:
         raise LaunchError(f"{run_dir} was recorded without MLflow: say which server, --tracking.mlflow URI")
-    known = [os.environ.get("MLFLOW_TRACKING_URI", ""), TrackingConfig().mlflow or ""]
-    if _plain(recorded) not in map(_plain, known):
+    if _plain(recorded) not in map(_plain, (here, DEFAULT_STORE)):
         raise LaunchError(
             f"{run_dir} says that it was recorded to {recorded}, which only its own files name: if you want it sent "
             f"there, say so, --tracking.mlflow {recorded}"
@@ -78,6 +96,8 @@ def _find_server(run_dir: Path) -> str:
 def _recorded_server(run_dir: Path) -> str:
     """What the files of the run say, without credentials; "" for none."""
     configured = _tracking(_read_config(run_dir)).get("mlflow") or ""
+    if configured == AUTO:
+        configured = TrackingConfig().resolved.mlflow
     return take_credentials(str(read_state(run_dir).get("tracking_uri", configured)))
 
 
@@ -89,7 +109,8 @@ def _plain(uri: str) -> str:
 def _make_record(run_dir: Path) -> Record:
     """The record of a run of before record.json existed, as far as its folder tells."""
     config = _read_config(run_dir)
-    experiment = str(_tracking(config).get("experiment", "acn-lm"))
+    experiment = str(_tracking(config).get("experiment", AUTO))
+    experiment = DEFAULT_EXPERIMENT if experiment == AUTO else experiment
     files = {path.name: "figures" for path in sorted(run_dir.glob("*.png"))}
     return Record(run_dir.resolve().name, experiment, params=flatten(config), files=files)
 

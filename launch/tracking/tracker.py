@@ -8,14 +8,17 @@ noticeably slows a run: a thread mirrors the record. `pretrain` and `eval` know 
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from data_pipeline import path_inside, take_credentials
 
+from ..config_file import RUN_CONFIG, write_config
 from ..provenance import machine_name, provenance_tags
-from .config import TrackingConfig
+from .config import AUTO, DEFAULT_EXPERIMENT, TrackingConfig
+from .destination import Destination, find_destination, missing_there, ways_to_look
 from .mlflow_mirror import MirrorThread, MlflowMirror
 from .record import METRICS, RECORD, MetricsFile, Record, RunStatus, read_record
 from .system import SystemMonitor
@@ -29,8 +32,11 @@ class Tracker:
     As a context manager it closes itself: FINISHED, FAILED after an exception, KILLED after Ctrl-C.
     """
 
-    def __init__(self, config: TrackingConfig, run_dir: Path, record: Record) -> None:
+    def __init__(self, config: TrackingConfig, to: Destination | None, run_dir: Path, record: Record) -> None:
+        self._to = to
+        """Where in MLflow; None to record in the run's folder only."""
         self._run_dir = run_dir
+        self._args: Any = None
         self._record = record
         self._metrics = MetricsFile(run_dir / METRICS)
         record.save(run_dir)
@@ -47,6 +53,17 @@ class Tracker:
         """
         mirror = self._start_mirror()
         return mirror.wait_for_run_id() if mirror else None
+
+    def start_lines(self) -> list[str]:
+        """Where the numbers go and why, for the user."""
+        return [str(self._to)] if self._to else []
+
+    def end_lines(self) -> list[str]:
+        """Where to look at the run in MLflow once it is closed, for the user."""
+        if self._to is None:
+            return []
+        found = self._mirror.place() if self._mirror else None
+        return ways_to_look(self._to.uri, *found) if found else [missing_there(self._to.uri, self._run_dir)]
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record named scalars (floats or 0-dimensional tensors) at `step`."""
@@ -78,6 +95,19 @@ class Tracker:
         if not path.is_file():
             raise FileNotFoundError(path)
         self._add_file(path, artifact_path)
+
+    def log_config(self, args: Any) -> None:
+        """Write the configuration `args`, a dataclass, as config.yaml of the run's folder, and attach that."""
+        self._args = args
+        write_config(args, self._run_dir / RUN_CONFIG)
+        self._add_file(self._run_dir / RUN_CONFIG, "config")
+
+    def log_settings(self, values: Mapping[str, Any]) -> None:
+        """Record what the configuration left open, now that it is decided: as parameters, and in its file."""
+        self.log_params(values)
+        if self._args is not None:
+            options = values.keys() & vars(self._args).keys()
+            self.log_config(replace(self._args, **{name: values[name] for name in options}))
 
     def log_model(self, path: Path) -> None:
         """Attach the exported model in the folder `path`, if `tracking.log_model` asks for it."""
@@ -112,8 +142,9 @@ class Tracker:
 
     def _start_mirror(self) -> MirrorThread | None:
         """The thread that keeps MLflow up to date; started when there is something to tell, as it takes a second."""
-        if self._mirror is None and self._config.mlflow is not None:
-            self._mirror = MirrorThread(MlflowMirror(self._config.mlflow, self._run_dir), self._config.close_seconds)
+        if self._mirror is None and self._to is not None:
+            mirror = MlflowMirror(self._to.uri, self._run_dir, self._to)
+            self._mirror = MirrorThread(mirror, self._config.close_seconds)
             self._mirror.start()
         return self._mirror
 
@@ -143,7 +174,7 @@ def open_tracker(
     """Open the record of the run in `run_dir`, or continue the one a former process left there.
 
     Args:
-        config: where to record, free of `problems()`.
+        config: where to record, free of `problems()`; `auto` follows MLflow's environment variables.
         run_dir: the run's folder, created when missing; gets metrics.jsonl, record.json and mlflow.json.
         name: name in MLflow unless `config.run_name` says otherwise.
         params: the settings, nested as they like.
@@ -154,14 +185,23 @@ def open_tracker(
         LaunchError: record.json is damaged, or names files that are not in `run_dir`.
         DataError: what should be a file of the run is a link out of its folder, or no file.
     """
-    config, params = take_credentials((config, params))
+    to = find_destination(config)
+    config, params = take_credentials((config.resolved, params))
     run_dir.mkdir(parents=True, exist_ok=True)
     for file in (METRICS, RECORD):  # a run that is continued may be of somebody else's making
         path_inside(run_dir, file)
-    record = read_record(run_dir) or Record(config.run_name or name, config.experiment)
+    before = read_record(run_dir)
+    if to is not None and before is not None and before.experiment != to.experiment:
+        to = replace(to, experiment=before.experiment, experiment_from="as the run began")
+    record = before or Record(config.run_name or name, _experiment(config))
     record.status, record.ended = "RUNNING", None
     record.add_params(params)
     record.tags |= {**provenance_tags(), "machine": machine_name(), **tags}
     if parent_run_id is not None:
         record.tags["mlflow.parentRunId"] = parent_run_id
-    return Tracker(config, run_dir, record)
+    return Tracker(config, to, run_dir, record)
+
+
+def _experiment(config: TrackingConfig) -> str:
+    """The experiment by name, which the record needs for any other store; one known by its id alone has ours there."""
+    return DEFAULT_EXPERIMENT if config.experiment == AUTO else config.experiment

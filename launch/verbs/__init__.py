@@ -5,10 +5,14 @@ large library, and what a verb does is imported when it runs (tests/launch/test_
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ..interrupt import starting
+
+if TYPE_CHECKING:
+    from ..tracking import Tracker
 
 
 @contextmanager
@@ -20,3 +24,16 @@ def large_imports() -> Iterator[None]:
             yield
     finally:
         gc.enable()
+
+
+def say_start(tracker: "Tracker") -> None:
+    """Tell the user where the numbers of a run will be, and who said so."""
+    for line in tracker.start_lines():
+        print(line, flush=True)
+
+
+def say_where(trackers: "Iterable[Tracker]") -> None:
+    """Tell the user where MLflow has these runs, which are closed, and what to open."""
+    for tracker in trackers:
+        for line in tracker.end_lines():
+            print(line, flush=True)

@@ -1,20 +1,21 @@
 """acn glue"""
 
 import os
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline import Problem
 from eval import EvalError
 from eval.glue import FinetuneConfig
-from eval.tasks import TASKS
+from eval.tasks import FIELDS, TASKS
 
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks, server_of_ranks
 from ..tracking import TrackingConfig
-from . import large_imports
+from . import large_imports, say_start, say_where
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -65,19 +66,26 @@ def _run_suite(args: Args) -> int:
 
         from ..tracking import open_tracker
 
-    output = Path(args.output)
+    output, resolved = Path(args.output), replace(args, tracking=args.tracking.resolved)
     trackers: list[Tracker] = []
     with ExitStack() as stack:
 
         def start() -> "Tracker":
-            tracker = open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "glue"})
+            tracker = open_tracker(args.tracking, output, output.name, _params(resolved), {"verb": "glue"})
             trackers.append(stack.enter_context(tracker))
+            tracker.log_config(resolved)
+            say_start(tracker)
             return tracker
 
-        def start_trial(name: str) -> "AbstractContextManager[Tracker]":
-            parent = trackers[0].mlflow_run_id
+        @contextmanager
+        def start_trial(name: str) -> "Iterator[Tracker]":
+            parent, tags = trackers[0].mlflow_run_id, {"verb": "glue", "cell": name}
+            task = name.partition("/")[0]
+            mine = replace(resolved, tasks=task, seeds=None, grid=type(args.grid)())  # what repeats this trial alone
             folder = output / TRACKING_FOLDER / name
-            return open_tracker(args.tracking, folder, name, asdict(args), {"verb": "glue", "cell": name}, parent)
+            with open_tracker(args.tracking, folder, name, _params(mine), tags, parent) as tracker:
+                tracker.log_config(mine)
+                yield tracker
 
         stack.callback(leave_ranks)
         results = run_suite(args, start, start_trial)
@@ -88,4 +96,11 @@ def _run_suite(args: Args) -> int:
             able = [one.task for one in results if not is_at_chance(one)]
             small = f"acn compress --model {output}/{able[0]} --output SMALL;  " if able else ""
             print(f"next: {small}acn report {output} --output REPORT")
+    say_where(trackers)
     return 0
+
+
+def _params(args: Args) -> dict[str, Any]:
+    """The settings as MLflow's parameters, without those that are open until the suite knows its tasks and trials."""
+    left_open = {"seed", *(name for name in FIELDS if getattr(args, name) is None)}
+    return {name: value for name, value in asdict(args).items() if name not in left_open}

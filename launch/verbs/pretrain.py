@@ -2,18 +2,17 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline import Problem
 from pretrain import EXIT_STOPPED, PretrainConfig, PretrainError, plain_problems
 
-from ..config_file import write_config
 from ..errors import reported
 from ..ranks import count_problems, run_local_ranks
 from ..tracking import TrackingConfig
-from . import large_imports
+from . import large_imports, say_where
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -73,17 +72,21 @@ def _train(args: Args) -> int:
         trackers: list[Tracker] = []
 
         def start() -> "Tracker":
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(args, folder / "config.yaml")
             tags = {"verb": "pretrain", "connectivity": args.model.connectivity}
-            trackers.append(stack.enter_context(open_tracker(args.tracking, folder, folder.name, asdict(args), tags)))
-            return trackers[0]
+            resolved = replace(args, tracking=args.tracking.resolved)
+            tracker = open_tracker(args.tracking, folder, folder.name, asdict(resolved), tags)
+            trackers.append(stack.enter_context(tracker))
+            tracker.log_config(resolved)
+            for line in tracker.start_lines():
+                console.say(line)
+            return tracker
 
         console = stack.enter_context(open_console(f"{folder.name}: {args.model.connectivity}"))
         finished = pretrain(args, start, console)
         if trackers:  # rank 0
             trackers[0].close("FINISHED" if finished else "KILLED")
             _say_end(folder, finished)
+            say_where(trackers)
     # torchrun starts ranks again that end with anything but 0, a run that was asked to stop too, and hides their code
     return 0 if finished or "TORCHELASTIC_RUN_ID" in os.environ else EXIT_STOPPED
 

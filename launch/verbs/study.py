@@ -1,9 +1,9 @@
 """acn study"""
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline import Problem
 from eval import EvalError
@@ -11,7 +11,7 @@ from eval.studies import STUDIES, StudyConfig
 from eval.tasks import TASKS
 
 from ..tracking import TrackingConfig
-from . import large_imports
+from . import large_imports, say_start, say_where
 
 if TYPE_CHECKING:
     from ..tracking import Tracker
@@ -45,13 +45,23 @@ def run(args: Args) -> int:
         from ..tracking import open_tracker
 
     output = Path(args.output)
+    trackers: list[Tracker] = []
     with ExitStack() as stack:
 
         def start() -> "Tracker":
-            return stack.enter_context(
-                open_tracker(args.tracking, output, output.name, asdict(args), {"verb": "study"})
-            )
+            resolved = replace(args, tracking=args.tracking.resolved)
+            tracker = open_tracker(args.tracking, output, output.name, _params(resolved), {"verb": "study"})
+            trackers.append(stack.enter_context(tracker))
+            tracker.log_config(resolved)
+            say_start(tracker)
+            return tracker
 
         run_studies(args, start)
     print(f"results: {output}/STUDY/{STUDY_FILE}   pictures: {output}/STUDY/STUDY.png")
+    say_where(trackers)
     return 0
+
+
+def _params(args: Args) -> dict[str, Any]:
+    """The settings as MLflow's parameters; the learning rate, if left out, is known when the model is."""
+    return {name: value for name, value in asdict(args).items() if name != "learning_rate" or value is not None}

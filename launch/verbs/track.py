@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import Problem
+from data_pipeline import Problem, UserError
 
 from ..errors import LaunchError
 from ..tracking import SyncConfig
@@ -19,7 +19,7 @@ class Args:
     action: str
     """sync: send everything of the runs that the server does not have."""
     runs: list[str]
-    """Folders of runs: each has a metrics.jsonl."""
+    """Folders of runs: each has a metrics.jsonl. Whatever else is named, as by runs/*, is passed over."""
     tracking: SyncConfig = field(default_factory=SyncConfig)
     """The server."""
 
@@ -31,14 +31,34 @@ class Args:
 
 
 def run(args: Args) -> int:
-    """Sync one run after the other, and say where each is."""
+    """Check the request, then sync one run after the other and say where each is."""
     if problems := args.problems():
         raise LaunchError(*problems)
-    from ..tracking import check_run_dir, sync_run
+    return _sync_all([Path(folder) for folder in args.runs], args.tracking)
 
-    for folder in args.runs:
-        check_run_dir(Path(folder), args.tracking)
-    for folder in args.runs:
-        store, run_id = sync_run(Path(folder), args.tracking)
-        print(f"{folder}: run {run_id} at {store}")
+
+def _sync_all(folders: list[Path], config: SyncConfig) -> int:
+    """Sync what is a run; one that cannot be sent stops none of the others, and is told of at the end."""
+    from ..tracking import is_run, sync_run
+
+    problems: list[Problem] = []
+    runs = [folder for folder in folders if is_run(folder)]
+    for folder in folders:
+        if not folder.exists():
+            problems.append(Problem(str(folder), wrong="is not there", fix="give the folder of a run"))
+        elif folder not in runs:
+            print(f"{folder}: no run, passed over")
+    if not runs and not problems:
+        problems.append(
+            Problem("runs", wrong=": none of these is a run, which has a metrics.jsonl", fix="give folders of runs")
+        )
+    for folder in runs:
+        try:
+            run_id, lines = sync_run(folder, config)
+        except UserError as error:
+            problems += error.problems
+        else:
+            print("\n".join([f"{folder}: is run {run_id}", *lines]))
+    if problems:
+        raise LaunchError(*problems)
     return 0

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from data_pipeline import os_problem
 from modeling import name_non_finite
 
 from ..engine import gather_objects, non_finite_parameters
@@ -99,6 +100,8 @@ def _universal(checkpoint: Checkpoint, scratch: Path) -> Path:
             convert(checkpoint, folder)
         except PretrainError as error:
             problem = str(error)
+        except OSError as error:  # the other ranks wait for an answer
+            problem = str(os_problem(error))
     if problem := gather_objects(problem)[0]:
         raise PretrainError(problem)
     return folder

@@ -30,6 +30,7 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
 
     Raises:
         PretrainError: DeepSpeed could not, or the checkpoint holds more than data.
+        OSError: there can be no such folder.
     """
     from .. import lean_deepspeed  # noqa: F401
 
@@ -37,7 +38,7 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     from deepspeed.checkpoint import ds_to_universal
 
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)  # a run that branches off has no folder of checkpoints yet
     settings = Namespace(
         input_folder=str(checkpoint.path),
         output_folder=str(folder / _UNIVERSAL),

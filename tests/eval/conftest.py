@@ -132,6 +132,10 @@ class RecordingTracker:
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.opened = 0
         self.figures: list[Path] = []
+        self.settings: dict[str, Any] = {}
+
+    def log_settings(self, values: dict[str, Any]) -> None:
+        self.settings |= values
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
         self.metrics.append((step, values))

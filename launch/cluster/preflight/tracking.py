@@ -16,7 +16,8 @@ _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def _mlflow(site: Site) -> Facts:
-    uri = site.tracking.mlflow
+    tracking = site.tracking.resolved
+    uri = tracking.mlflow
     if uri is None:
         return {"store": None}
     facts: Facts = {"store": without_credentials(uri)}
@@ -28,7 +29,7 @@ def _mlflow(site: Site) -> Facts:
         parts = urlsplit(uri)
         problem = reach(parts.hostname or "localhost", parts.port or _DATABASE_PORTS[scheme], until=0.0)
     else:
-        problem = _ask(uri, site.tracking.experiment)
+        problem = _ask(uri, tracking.experiment)
     return facts | {"problem": hide_credentials(problem)}
 
 

@@ -102,9 +102,18 @@ def test_each_cell_has_its_own_record_and_the_suite_the_means_and_figures(three_
     output, (sst2, _), tracker, children = three_seeds
     assert list(children) == [f"{task}/seed-{seed}" for task in ("sst2", "docpair") for seed in (1, 2, 3)]
     assert children["sst2/seed-2"].series("sst2/loss")
-    assert list(tracker.series("sst2/depth_mean").values()) == sst2.aggregate.depth_mean
+    assert list(tracker.series("sst2/depth_score").values()) == sst2.aggregate.depth_mean
+    for name in ("full_score", "cut_depth", "majority_score"):
+        assert tracker.series(f"sst2/{name}").keys() == children["sst2/seed-2"].series(f"sst2/{name}").keys()
     assert tracker.figures == [output / name / "depth.png" for name in ("sst2", "docpair")]
     assert not tracker.series("sst2/loss")
+
+
+def test_records_have_the_hyperparameters_that_were_used(three_seeds: tuple) -> None:
+    _, _, tracker, children = three_seeds
+    used = {"learning_rate": 3e-3, "batch_size": 16, "epochs": 1, "connectivity": "acn"}
+    assert tracker.settings.items() >= used.items()
+    assert children["docpair/seed-3"].settings.items() >= (used | {"seed": 3}).items()
 
 
 def test_the_average_is_over_glues_tasks_only_and_says_what_is_missing(three_seeds: tuple) -> None:

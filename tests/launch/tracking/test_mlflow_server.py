@@ -28,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow_mirror.import_mlflow()  # takes seconds, which no test means to measure
     monkeypatch.setattr(mlflow_mirror, "_FLUSH_SECONDS", 0.1)
     monkeypatch.setattr(mlflow_mirror, "_FIRST_PAUSE", 0.1)
     monkeypatch.setattr(mlflow_mirror, "_LONGEST_PAUSE", 0.5)

@@ -83,5 +83,5 @@ def test_of_a_deleted_experiment_the_warning_says_what_helps(tmp_path, database,
     with pytest.raises(LaunchError, match="experiment first was deleted there"):
         sync_run(run, SyncConfig(mlflow=uri))
     client.restore_experiment(number)  # as advised
-    _, run_id = sync_run(run, SyncConfig(mlflow=uri))
+    run_id, _ = sync_run(run, SyncConfig(mlflow=uri))
     assert client.get_run(run_id).data.metrics["loss"] == 1.0

@@ -155,7 +155,9 @@ def test_a_run_of_before_the_record_is_synced_from_its_configuration(tmp_path, s
     (run / "metrics.jsonl").write_text('{"time": 1.0, "step": 1, "loss": 2.0}\n')
     (run / "config.yaml").write_text("steps: 5\noptim: {lr: 0.1}\ntracking: {mlflow: null, experiment: older}\n")
     (run / "pretraining.png").write_bytes(b"x")
-    store, run_id = sync_run(run, SyncConfig(mlflow=f"sqlite:///{tmp_path}/store.db"))
+    store = f"sqlite:///{tmp_path}/store.db"
+    run_id, lines = sync_run(run, SyncConfig(mlflow=store))
+    assert lines[0].endswith(f"mlflow ui --backend-store-uri {store}")
     client = MlflowClient(tracking_uri=store)
     found = client.get_run(run_id)
     assert found.data.params["optim.lr"] == "0.1"

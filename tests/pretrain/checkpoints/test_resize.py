@@ -13,6 +13,10 @@ from pretrain.optim.optimizers import OptimConfig
 from tests.pretrain.conftest import continued, tiny, write_recipe
 from tests.processes import run_acn
 
+# Gradients of the queries and keys of so new a model are 1e-9 and less: with an epsilon as small, Adam makes whole
+# steps of their rounding, and runs on one and on two ranks without ZeRO differ there by 8e-5 after 16 steps, more or
+# less by processor, and by 1e-7 elsewhere. With 1e-6 it is 2e-7 everywhere. That the moments of all parameters are
+# taken over as they are is tested exactly, in test_branch.py.
 # 11 and 13 divide by no number of ranks: every partition ends in padding; no dropout, whose masks differ by rank
 MODEL = ModelConfig(
     hidden_size=22, num_hidden_layers=2, num_attention_heads=2, intermediate_size=26, max_position_embeddings=16
@@ -22,12 +26,13 @@ SETTINGS = {
     "steps": 16,
     "global_batch_size": 24,
     "micro_batch_size": 2,
-    "optim": OptimConfig(lr=1e-2),
+    "optim": OptimConfig(lr=1e-2, eps=1e-6),
     "checkpoint": CheckpointConfig(every=1, keep=99),
     "validation": ValidationConfig(every=0, blocks=10),
 }
-RTOL = 2e-5
-"""How far losses of one run may differ between layouts in fp32: sums over ranks are made in another order."""
+RTOL, ATOL = 2e-6, 2e-6
+"""How far losses and weights of one run may differ between layouts in fp32: sums over ranks are made in another order.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +62,10 @@ def assert_same_losses(whole: Path, other: Path) -> None:
     assert losses(other) == pytest.approx({step: expected[step] for step in losses(other)}, rel=RTOL)
 
 
-def assert_same_weights(one: Path, other: Path, atol: float) -> None:
+def assert_same_weights(one: Path, other: Path) -> None:
     ours, theirs = (AutoModelForMaskedLM.from_pretrained(run / "model").state_dict() for run in (one, other))
     for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, rtol=0, atol=atol, msg=name)
+        torch.testing.assert_close(ours[name], weight, rtol=0, atol=ATOL, msg=name)
 
 
 def test_two_one_and_four_ranks_with_stages_one_three_and_two_are_one_run(acn, recipe, whole, tmp_path):
@@ -68,7 +73,7 @@ def test_two_one_and_four_ranks_with_stages_one_three_and_two_are_one_run(acn, r
     for step, ranks, stage in ((4, 2, 1), (8, 1, 3), (12, 4, 2)):
         leg = continue_from(acn, recipe, leg, tmp_path / f"leg{step}", step, ranks, zero_stage=stage)
         assert_same_losses(whole, leg)
-    assert_same_weights(leg, whole, atol=1e-4)
+    assert_same_weights(leg, whole)
 
 
 @pytest.mark.slow  # twelve runs
@@ -80,7 +85,7 @@ def test_any_stage_continues_any_other(acn, recipe, whole, tmp_path):
         ranks = 1 + step % 2
         leg = continue_from(acn, recipe, leg, tmp_path / f"leg{step}", step, ranks, zero_stage=stage)
         assert_same_losses(whole, leg)
-    assert_same_weights(leg, whole, atol=1e-4)
+    assert_same_weights(leg, whole)
 
 
 @pytest.mark.slow  # two runs and an export for each of the four
