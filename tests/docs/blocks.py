@@ -17,6 +17,7 @@ PAGES = (
 
 NEEDS = {
     "a cluster": None,
+    "a server": None,
     "the Hub": None,
     "an account": None,
     "a browser": None,
