@@ -7,7 +7,7 @@ from typing import Literal
 from data_pipeline import Problem, number_problems, os_problem, place_problem
 
 STDIN = "-"
-INPUTS = ("lines", "csv", "tsv", "jsonl", "parquet")
+INPUTS = ("lines", "csv", "tsv", "json", "jsonl", "parquet")
 _FORMATS = ("csv", "jsonl")
 
 
@@ -18,14 +18,15 @@ class PredictConfig:
     model: str
     """Folder of a fine-tuned model, whole (OUTPUT/TASK of `acn glue`) or cut."""
     file: str
-    """Texts: .csv, .tsv, .jsonl or .parquet with named columns, any other file a text a line; - is standard input."""
+    """Texts: .csv, .tsv, .json, .jsonl or .parquet with named columns, any other file a text a line; - is standard
+    input."""
     output: str | None = None
     """File to write, .csv or .jsonl; must not exist. Left out: standard output."""
     depth: int | None = None
     """Layers to use, 0..L. Left out: all that the model has."""
     text_columns: str | list[str] | None = None
     """The column of the text, or two with a comma between for a pair. Left out: those of the model's task."""
-    input_format: Literal["lines", "csv", "tsv", "jsonl", "parquet"] | None = None
+    input_format: Literal["lines", "csv", "tsv", "json", "jsonl", "parquet"] | None = None
     """What FILE is, where its name does not say so; standard input is lines unless this says otherwise."""
     output_format: Literal["csv", "jsonl"] | None = None
     """What is written. Left out: what the name of `output` says, else csv."""
@@ -50,13 +51,13 @@ class PredictConfig:
     @property
     def kind(self) -> str:
         """One of `INPUTS`."""
-        suffix = Path(self.file).suffix[1:]
+        suffix = Path(self.file).suffix[1:].lower()
         return self.input_format or (suffix if suffix in INPUTS[1:] else "lines")
 
     @property
     def written(self) -> str:
         """csv or jsonl."""
-        return self.output_format or ("csv" if self.output is None else Path(self.output).suffix[1:])
+        return self.output_format or ("csv" if self.output is None else Path(self.output).suffix[1:].lower())
 
     def problems(self) -> list[Problem]:
         found = number_problems(self)
@@ -90,7 +91,7 @@ class PredictConfig:
         except OSError as error:  # too long a name, for instance
             return [os_problem(error, "output", path)]
         found = [problem] if (problem := place_problem(path, "output")) is not None else []
-        suffix = path.suffix[1:]
+        suffix = path.suffix[1:].lower()
         if suffix not in _FORMATS and self.output_format is None:
             found.append(Problem("output", self.output, "says neither .csv nor .jsonl", "or give --output_format"))
         if suffix in _FORMATS and self.output_format not in (None, suffix):

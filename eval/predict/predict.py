@@ -16,7 +16,7 @@ from data_pipeline import Problem, new_file
 from modeling import AcnConfig, AcnForSequenceClassification
 
 from ..errors import EvalError
-from ..models import best_device, class_names, load_finetuned, load_tokenizer, read_model_config
+from ..models import best_device, class_names, load_finetuned, load_tokenizer, most_tokens, read_model_config
 from ..progress import Progress
 from ..results import CutResults, TaskResults, find_cut, find_results
 from ..tasks import TASKS, Task, load_texts
@@ -111,14 +111,14 @@ def _check_kind(folder: str, shape: AcnConfig) -> None:
 
 def _limits(config: PredictConfig, shape: AcnConfig, record: CutResults | TaskResults | None) -> tuple[int, int]:
     """The depth, and the most tokens of a text."""
-    layers, positions = shape.num_hidden_layers, shape.max_position_embeddings
+    layers, positions = shape.num_hidden_layers, most_tokens(shape)
     depth = layers if config.depth is None else config.depth
-    trained = record.seq_length if record is not None and record.seq_length else positions
-    max_length = min(trained, positions) if config.max_length is None else config.max_length
+    trained = record.seq_length if record is not None and record.seq_length else shape.max_position_embeddings
+    max_length = config.max_length or (trained if positions is None else min(trained, positions))
     problems = []
     if depth > layers:
         problems.append(Problem("depth", depth, f"is more than the model has: 0..{layers}", "give one of them"))
-    if max_length > positions:
+    if positions is not None and max_length > positions:
         problems.append(Problem("max_length", max_length, f"is above the model's {positions} positions", "lower it"))
     if problems:
         raise EvalError(*problems)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from ..chance import AT_CHANCE, are_at_chance
 from .sections import Run
 
 
@@ -10,14 +11,16 @@ def headline(runs: Sequence[Run]) -> str:
     """The first run at its cut depth, and the others at the same depth, all by the means of their seeds.
 
     "with 3 of 12 layers acn keeps 0.867 of 0.866 (± 0.012), residual 0.510 of 0.871": ± is one standard error of the
-    whole model's score, over the examples and over the seeds.
+    whole model's score, over the examples and over the seeds. A model at chance is said to be, and no depth of it.
     """
     first, *others = runs
     scores, error = _scores(first), _standard_error(first)
     depth, layers = _cut_depth(first), len(scores) - 1
     spread = f" (± {error:.3f})" if error is not None else ""
     name = _name(first, runs)
-    if depth == layers:
+    if are_at_chance(first.results):
+        text = f"{name} is {AT_CHANCE}: {scores[-1]:.3f}{spread}"
+    elif depth == layers:
         text = f"{name} needs all {layers} layers for {scores[-1]:.3f}{spread}"
     else:
         text = f"with {depth} of {layers} layers {name} keeps {scores[depth]:.3f} of {scores[-1]:.3f}{spread}"
@@ -26,6 +29,8 @@ def headline(runs: Sequence[Run]) -> str:
 
 def _beside(run: Run, depth: int, runs: Sequence[Run]) -> str:
     scores = _scores(run)
+    if are_at_chance(run.results):
+        return f"{_name(run, runs)} {AT_CHANCE} ({scores[-1]:.3f})"
     at = scores[min(depth, len(scores) - 1)]
     whole = "" if depth >= len(scores) - 1 else f" of {scores[-1]:.3f}"
     return f"{_name(run, runs)} {at:.3f}{whole}"

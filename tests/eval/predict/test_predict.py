@@ -70,9 +70,10 @@ def write(path: Path, columns: dict[str, list[str]]) -> Path:
     """A file of the kind that its name says."""
     if path.suffix == ".parquet":
         pq.write_table(pa.table(columns), path)
-    elif path.suffix == ".jsonl":
+    elif path.suffix in (".json", ".jsonl"):
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_text(json.dumps(rows) if path.suffix == ".json" else lines)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
@@ -93,7 +94,7 @@ def test_lines_of_text_are_labelled_by_name_at_a_depth(tmp_path, sorter, tokeniz
     assert len({row["score"] for row in rows}) > 1 or depth == 0, "at depth 0 the head sees [CLS] alone"
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "CSV", "tsv", "json", "jsonl", "parquet"])
 def test_pairs_come_from_named_columns_of_any_kind_of_file(tmp_path, sorter, tokenizer, suffix):
     firsts, seconds = TEXTS, TEXTS[::-1]
     texts = {"id": [str(i) for i in range(len(TEXTS))], "b": seconds, "a": firsts}

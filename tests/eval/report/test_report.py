@@ -300,6 +300,19 @@ def test_latex_tables_escape_what_latex_reads(tmp_path: Path) -> None:
     assert r"é\{ & 0.5000 \\" in text
 
 
+def test_a_model_at_chance_is_not_said_to_keep_anything(tmp_path: Path, save: Save) -> None:
+    save("a", "wnli", majority_score=0.8, standard_error=0.02)
+    save("b", "wnli", connectivity="residual", majority_score=0.5, standard_error=0.02)
+    save("a", "rte", majority_score=0.5, standard_error=0.02)
+    save("b", "rte", connectivity="residual", majority_score=0.8, standard_error=0.02)
+    text = _report(tmp_path, "a", "b").read_text()
+    said = [re.sub(r"<.*?>", "", item) for item in re.findall(r"<li>(.*?)</li>", text)]
+    assert sorted(said) == [
+        "rte: with 1 of 2 layers acn keeps 0.811 of 0.812 (± 0.020), residual at chance (0.812)",
+        "wnli: acn is at chance: 0.812 (± 0.020), residual 0.811 of 0.812",
+    ]
+
+
 def test_csv_tables_keep_all_digits_integers_beside_gaps_and_columns_without_rows(tmp_path: Path) -> None:
     rows = [["a", 1, 0.1 + 0.2], ["b, c", None, 12345678.9]]
     tables = [Table("full", "", ["run", "n", "n"], rows), Table("empty", "", ["run", "n"], [])]
