@@ -1,4 +1,4 @@
-from .config import SQLITE, SyncConfig, TrackingConfig, sqlite_path
+from .config import AUTO, SQLITE, URI_VARIABLE, SyncConfig, TrackingConfig, sqlite_path
 from .destination import way_to_all
 from .mlflow_mirror import read_state
 from .record import METRICS, flatten, read_points, read_record
@@ -7,8 +7,10 @@ from .sync import check_run_dir, is_run, sync_run
 from .tracker import Tracker, open_tracker
 
 __all__ = [
+    "AUTO",
     "METRICS",
     "SQLITE",
+    "URI_VARIABLE",
     "SyncConfig",
     "Tracker",
     "TrackingConfig",

@@ -7,7 +7,8 @@ all parameter groups the first one's weight decay and all sub-groups one shared 
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def load_checkpoint(
     saved = checkpoint.progress
     averaged = ema is not None and _load_average(ema, checkpoint)
     if saved.layout == now.layout:
-        with loading(checkpoint):
+        with loading(checkpoint), _own_settings(engine):
             loaded, _ = engine.load_checkpoint(str(checkpoint.path.parent), tag=checkpoint.path.name)
         assert loaded is not None, f"DeepSpeed did not load the complete checkpoint {checkpoint.path}"
     else:
@@ -65,6 +66,16 @@ def load_checkpoint(
         say(f"{checkpoint.path} has no average of the weights: a new one begins")
         ema.start(engine)
     return replace(saved, world_size=now.world_size, zero_stage=now.zero_stage, precision=now.precision)
+
+
+@contextmanager
+def _own_settings(engine: Any) -> Iterator[None]:
+    """Have the optimizer keep the settings that it was built with: loading brings those of the checkpoint's run."""
+    groups = _inner_optimizer(engine).param_groups
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    yield
+    for group, own in zip(_inner_optimizer(engine).param_groups, settings, strict=True):
+        group.update(own)
 
 
 def _load_average(ema: Ema, checkpoint: Checkpoint) -> bool:

@@ -19,7 +19,7 @@ def test_a_suites_model_and_the_cut_one_answer_by_name(acn, trained, tmp_path):
     (tmp_path / "texts.txt").write_text(LINES)
     tuned = str(trained / "tuned" / "cats")
     quick = ("--check", "false", "--tracking.mlflow", "null")
-    code, _, err = acn("compress", "--model", tuned, "--depth", "1", "--output", "small", *quick)
+    code, _, err = acn("compress", "--model", tuned, "--depth", "1", "--output", "small", "--force", *quick)
     assert code == 0, err
     code, whole, err = acn("predict", tuned, "texts.txt", "--depth", "1")
     assert code == 0, err

@@ -79,10 +79,6 @@ def test_the_cards_of_foreign_folders(publish, lab, tmp_path, evil):
     results["settings"] |= {"glue_dir": evil, "weights": None}
     results["train"] |= {"optimizer": evil, "device": evil}
     results_file.write_text(json.dumps(results))
-    config_file = tmp_path / "runs/acn/config.yaml"
-    config = yaml.safe_load(config_file.read_text())
-    config["model"]["connectivity"] = evil
-    config_file.write_text(yaml.safe_dump(config))
     record_file = tmp_path / "runs/acn/record.json"
     record = json.loads(record_file.read_text())
     record["tags"] |= {"device": evil, "version.torch": evil, "git.commit": evil}
@@ -100,3 +96,9 @@ def test_the_cards_of_foreign_folders(publish, lab, tmp_path, evil):
             assert not re.search(r"(?<!\\)" + re.escape(sign), outside_code), (model, sign)
         for block in re.findall(r"(?:^\|.*\n)+", body, flags=re.M):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
+    config_file = tmp_path / "runs/acn/config.yaml"
+    config = yaml.safe_load(config_file.read_text())
+    config["model"]["connectivity"] = evil
+    config_file.write_text(yaml.safe_dump(config))
+    done, _, err = publish(tmp_path / "runs/acn", "--repo_id", "me/acn", "--dry_run", "--output", tmp_path / "hub")
+    assert (done, "model.connectivity" in err) == (2, True), "what can only be one of a few words is no text at all"

@@ -1,6 +1,7 @@
 """What lies in the working folder is data: no process that is started from there imports it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_every_script_says_so_to_python(engine):
     text = render_job(LaunchConfig(engine, dry_run=True))
     assert "PYTHONSAFEPATH" in text
     if engine == "deepspeed":
-        assert 'echo "PYTHONSAFEPATH=$PYTHONSAFEPATH" >>"$DS_ENV_FILE"' in text
+        passed_on = re.search(r"for name in (.*?); do\n *(.*)\n", text, re.S)
+        assert "PYTHONSAFEPATH" in passed_on[1].split()
+        assert 'echo "$name=${!name}" >>"$DS_ENV_FILE"' in passed_on[2]
 
 
 @pytest.mark.slow  # it imports DeepSpeed three times, in one process after the other

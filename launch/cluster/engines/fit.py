@@ -5,11 +5,12 @@ from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_pipeline import Problem
+from data_pipeline import Problem, without_credentials
 from data_pipeline.stream import world_problems
 
 from ...errors import LaunchError
 from ...recipes import find_recipe
+from ...tracking import AUTO, URI_VARIABLE, TrackingConfig
 from .config import IN_AN_IMAGE, LaunchConfig, is_file_uri
 
 if TYPE_CHECKING:
@@ -75,9 +76,17 @@ def fit_micro_batch(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
 
 
 def _fit_tracking(config: LaunchConfig, recipe: "PretrainConfig") -> tuple[LaunchConfig, list[str]]:
-    uri = recipe.tracking.mlflow  # type: ignore[attr-defined]  # of `acn pretrain`
-    if config.engine not in IN_AN_IMAGE or config.mlflow is not None or uri is None or not is_file_uri(uri):
+    """The job with a tracking server that its nodes reach, where they are not to have the recipe's."""
+    tracking: TrackingConfig = recipe.tracking  # type: ignore[attr-defined]  # of `acn pretrain`
+    uri = tracking.resolved.mlflow
+    if config.engine not in IN_AN_IMAGE or config.mlflow is not None or uri is None:
         return config, []
+    if not is_file_uri(uri):
+        if tracking.mlflow != AUTO:
+            return config, []
+        uri = without_credentials(uri)
+        note = f"MLFLOW is {uri}: {URI_VARIABLE} of this shell, which the nodes do not have"
+        return replace(config, mlflow=uri), [note]
     note = (
         f"MLFLOW is null: the recipe's {uri} would be on a node that goes away; RUN/metrics.jsonl has the same, "
         "`acn track sync RUN` sends it, and --mlflow names a server"

@@ -96,7 +96,7 @@ def test_a_pretraining_records_its_resolved_configuration(acn, uri, prepared):
 
 def test_a_cut_and_a_study_say_where_they_are(acn, uri, trained):
     model, data = str(trained / "tuned" / "cats"), ("--glue_dir", str(trained / "glue"))
-    code, out, err = acn("compress", "--model", model, "--output", "small", "--tolerance", "1", *data,
+    code, out, err = acn("compress", "--model", model, "--output", "small", "--tolerance", "1", "--force", *data,
                          "--tracking.close_seconds", "120")  # fmt: skip
     assert code == 0, err
     assert_told(out, uri, runs_of(uri, "metrics.`cats/full_score` >= 0")["small"])

@@ -44,6 +44,16 @@ FAST = [
 """Each stage left and reached, each precision left and reached, more ranks, fewer ranks, as many."""
 
 
+SAME = [
+    ((1, 0, "fp32"), (1, 0, "fp32")),
+    ((1, 0, "bf16"), (1, 0, "bf16")),
+    ((2, 1, "bf16"), (2, 1, "bf16")),
+    ((2, 2, "fp32"), (2, 2, "fp32")),
+    ((2, 3, "fp32"), (2, 3, "fp32")),
+]
+"""The layout of the source, which DeepSpeed loads by itself, with the settings of the source's optimizer."""
+
+
 def words(pair: tuple[Layout, Layout]) -> str:
     return "-onto-".join(f"{ranks}ranks.stage{stage}.{precision}" for ranks, stage, precision in pair)
 
@@ -99,6 +109,12 @@ def assert_branches(data: Path, source: Callable[[Layout], Path], folder: Path, 
 
 @pytest.mark.parametrize("pair", FAST, ids=words)
 def test_a_branch_begins_with_the_weights_and_moments_of_its_source(prepared, source, tmp_path, pair):
+    assert_branches(prepared, source, tmp_path, *pair)
+
+
+@pytest.mark.parametrize("pair", SAME, ids=words)
+def test_a_branch_of_the_same_layout_has_the_settings_of_its_own_optimizer(prepared, source, tmp_path, pair):
+    """Those of its source would move the weights and decay the moments."""
     assert_branches(prepared, source, tmp_path, *pair)
 
 

@@ -120,7 +120,7 @@ def test_the_words_reach_torchrun_and_acn(acn, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["kubernetes", "skypilot"])
-def test_nothing_is_recorded_in_a_file_on_a_node_that_goes_away(acn, engine, tmp_path):
+def test_nothing_is_recorded_in_a_file_on_a_node_that_goes_away(acn, engine, monkeypatch):
     code, out, err = acn("launch", engine, *BASE)
     assert code == 0
     assert "MLFLOW is null: the recipe's sqlite:///mlruns.db would be on a node that goes away" in err
@@ -130,6 +130,10 @@ def test_nothing_is_recorded_in_a_file_on_a_node_that_goes_away(acn, engine, tmp
         assert (code, variable(out, "MLFLOW")) == (0, ""), "the recipe's own"
         assert "MLFLOW is null" not in err
         assert variable(acn("launch", engine, *BASE, "--mlflow", own)[1], "MLFLOW") == own
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
+    code, out, err = acn("launch", engine, *BASE)
+    assert (code, variable(out, "MLFLOW")) == (0, "http://mlflow:5000"), "as here, where the nodes do not have it"
+    assert "MLFLOW_TRACKING_URI of this shell" in err
     code, _, err = acn("launch", engine, *BASE, "--mlflow", "sqlite:///mlruns.db")
     assert code == 2
     assert "mlflow=sqlite:///mlruns.db is a file on a node that goes away: give a server" in err
