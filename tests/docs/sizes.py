@@ -19,7 +19,7 @@ SIZES: dict[str, list[str]] = {
     "prepare": ["--vocab_size", "120", "--seq_length", "16", "--workers", "1"],
     "pretrain": _RECIPE,
     "preflight": [*_RECIPE, "--preflight.sample_mb", "1"],
-    "glue": ["--seeds", "1", "--max_length", "16", *_FEW],
+    "glue": ["--seeds", "1", "--max_length", "16", "--speed", "false", *_FEW],
     "study": [
         "--seeds", "1", "--max_length", "16", *_FEW, "--early_exit.latency_rounds", "1",
         "--pruning.movement_epochs", "1", "--noise.strengths", "0.5",

@@ -118,3 +118,4 @@ def test_a_variable_of_this_verb_that_means_nothing_is_a_mistake(acn, monkeypatc
         code, _, err = acn(verb)
         assert code == 2
         assert f"there is no option for the environment variable ACN_{verb.upper()}__XYZZY" in err
+        monkeypatch.delenv(f"ACN_{verb.upper()}__XYZZY")

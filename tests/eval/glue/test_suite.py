@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -345,8 +347,16 @@ def test_any_other_data_set_by_naming_its_columns(
     ],
 )
 def test_mistakes_about_a_data_set_are_named(
-    config: FinetuneConfig, tmp_path: Path, tracker: Any, change: dict[str, Any], rows: list[str], message: str
+    config: FinetuneConfig,
+    tmp_path: Path,
+    tracker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    rows: list[str],
+    message: str,
 ) -> None:
+    for module in (datasets.config, huggingface_hub.constants):  # or the Hub is tried again and again
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
     (tmp_path / "reviews").mkdir()
     (tmp_path / "reviews" / "train.tsv").write_text("text\tkind\na\tx\nb\ty\n")
     (tmp_path / "reviews" / "dev.tsv").write_text("\n".join(["text\tkind", *rows]) + "\n")
