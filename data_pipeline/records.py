@@ -139,13 +139,13 @@ def parse_record(kind: type[T], value: Any) -> T:
     """The dataclass `kind` from the JSON object `value`; dataclasses inside it are built too.
 
     Raises:
-        ValueError: fields are missing or of the wrong type; the message names all of them.
+        ValueError: fields are missing, of the wrong type, or none of a few words; the message names all of them.
     """
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
     problems: dict[str, list[str]] = {_ABSENT: [], _OF_WRONG_TYPE: []}
     for name, problem in _compare(kind, value, ""):
-        problems[problem].append(name)
+        problems.setdefault(problem, []).append(name)
     if described := [f"{', '.join(names)} {problem}" for problem, names in problems.items() if names]:
         raise ValueError("; ".join(described))
     return _build(kind, value)
@@ -210,7 +210,7 @@ def _compare(hint: Any, value: Any, name: str) -> Iterator[tuple[str, str]]:
         for number, item in enumerate(value):
             yield from _compare(arguments[0], item, f"{name}[{number}]")
     elif not _fits(hint, value):
-        yield name, _OF_WRONG_TYPE
+        yield name, f"none of {', '.join(map(str, arguments))}" if origin is Literal else _OF_WRONG_TYPE
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -158,6 +158,17 @@ def test_links_lead_somewhere():
     assert [(page.name, anchor) for page, target, anchor in to_places if anchor not in anchors(target)] == []
 
 
+def test_every_file_that_a_page_speaks_of_is_there():
+    """But for those of a recipe's reader, NAME.py."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    rooms = (
+        r"(?<![\w/.-])((?:tests|benchmarks|eval|launch|pretrain|modeling|data_pipeline|examples|docs)/[\w/.-]*\w\.\w+)"
+    )
+    named = {(page.name, path) for page in pages for path in re.findall(rooms, page.read_text()) if "NAME" not in path}
+    assert len(named) > 50
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_every_word_of_the_glossary_is_led_to():
     words = re.findall(r'<a id="([^"]+)">', (ROOT / "docs" / "glossary.md").read_text())
     pages = "".join(page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")])

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data_pipeline import OutputLock, hide_credentials, new_folder
 
+from ..chance import AT_CHANCE, is_at_chance
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, DepthCurve, save_depth_figure, seeds_curve
 from ..files import read_json
@@ -72,6 +73,7 @@ def _row(folder: Path, run: str, results: TaskResults) -> dict[str, Any]:
         "tolerance": results.tolerance,
         "layers": len(params) - 1,
         "cut_depth": cut,
+        "at_chance": is_at_chance(results),
         "cut_score": results.depth_scores[cut],
         "full_params": params[-1],
         "cut_params": params[cut],
@@ -181,7 +183,9 @@ def _render_page(**values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("page.html").render(palette=COLOURS, other_colour=OTHER_COLOUR, **values)
+    page = environment.get_template("page.html").render(
+        palette=COLOURS, other_colour=OTHER_COLOUR, at_chance=AT_CHANCE, **values
+    )
     return hide_credentials(page)
 
 

@@ -311,6 +311,7 @@ def test_a_model_at_chance_is_not_said_to_keep_anything(tmp_path: Path, save: Sa
         "rte: with 1 of 2 layers acn keeps 0.811 of 0.812 (± 0.020), residual at chance (0.812)",
         "wnli: acn is at chance: 0.812 (± 0.020), residual 0.811 of 0.812",
     ]
+    assert re.findall(r'data-label="cut depth">(.*?)</td>', text) == ["1 of 2", "at chance", "at chance", "1 of 2"]
 
 
 def test_csv_tables_keep_all_digits_integers_beside_gaps_and_columns_without_rows(tmp_path: Path) -> None:
