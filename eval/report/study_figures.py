@@ -137,13 +137,13 @@ def _fit_together(studies: Sequence[NamedStudy]) -> bool:
     return max(lines.values()) <= _MOST_LINES
 
 
-def _draw_line(axes: "Axes", line: _Line, trade_off: bool) -> None:
+def _draw_line(axes: "Axes", line: _Line, trade_off: bool, width: float) -> None:
     points = sorted(line.curve.points, key=lambda point: point.x)
     if trade_off:
         axes.plot(_xs(points), _means(points), line.marker, color=line.colour, markersize=2.5, alpha=0.3, linewidth=0)
         points = frontier([(point.x, point.mean, point) for point in points])
     x = _xs(points)
-    axes.plot(x, _means(points), line.dashes, marker=line.marker, color=line.colour, linewidth=1.6, markersize=4)
+    axes.plot(x, _means(points), line.dashes, marker=line.marker, color=line.colour, linewidth=width, markersize=4)
     if all(point.std is not None for point in points):
         low, high = ([p.mean + sign * (p.std or 0.0) for p in points] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
@@ -166,8 +166,8 @@ def _draw(
 
     grid = list(figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
     for axes, panel in zip(grid, panels, strict=False):
-        for line in panel.lines:
-            _draw_line(axes, line, trade_off)
+        for number, line in enumerate(panel.lines):
+            _draw_line(axes, line, trade_off, width=max(1.2, 3.0 - 0.6 * number))  # equal lines are all seen
         axes.set_title(panel.title, fontsize=9)
         axes.set_xlabel(panel.lines[0].curve.x_label, fontsize=9)
         axes.set_ylabel(panel.y_label, fontsize=9)

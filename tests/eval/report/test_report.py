@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from eval import DepthCurve, EvalError, ReportConfig, save_depth_figure, write_report
 from eval.frontier import frontier
 from eval.report import Origin
-from eval.report.study_figures import _panels
+from eval.report.study_figures import _draw, _panels
 from eval.report.study_file import read_study
 from eval.report.tables import Table, latex, write_tables
 
@@ -375,8 +376,8 @@ def _points(*xs: float) -> list[dict[str, Any]]:
     return [{"x": x, "mean": 0.5, "std": None, "values": [0.5]} for x in xs]
 
 
-def _panel_lines(tmp_path: Path, labels: list[tuple[str, str]], models: tuple[str, ...]) -> dict[str, int]:
-    """How many lines each panel of a study has, by its title and axis."""
+def _flat_studies(tmp_path: Path, labels: list[tuple[str, str]], models: tuple[str, ...]) -> list[Any]:
+    """A study of each model whose curves are all equal."""
     studies = []
     for i, kind in enumerate(models):
         curves = [
@@ -385,7 +386,12 @@ def _panel_lines(tmp_path: Path, labels: list[tuple[str, str]], models: tuple[st
         ]
         _study(tmp_path / str(i), connectivity=kind, curves=curves)
         studies.append((read_study(tmp_path / str(i) / "study.json"), f"run{i}"))
-    panels, _ = _panels(studies)
+    return studies
+
+
+def _panel_lines(tmp_path: Path, labels: list[tuple[str, str]], models: tuple[str, ...]) -> dict[str, int]:
+    """How many lines each panel of a study has, by its title and axis."""
+    panels, _ = _panels(_flat_studies(tmp_path, labels, models))
     return {f"{panel.title}|{panel.y_label}": len(panel.lines) for panel in panels}
 
 
@@ -399,6 +405,15 @@ def test_curves_that_belong_together_stand_in_one_panel(tmp_path: Path) -> None:
     assert _panel_lines(tmp_path / "many", many, twins) == {f"{name}|accuracy": 4 for name in "abc"}
     same = _panel_lines(tmp_path / "same", few, ("acn", "acn"))
     assert same == {"swap|accuracy": 2, "drop|accuracy": 2}, "one colour: styles tell the models"
+
+
+def test_equal_curves_of_a_study_are_all_seen(tmp_path: Path) -> None:
+    figure = Figure()
+    labels = [("swap", "accuracy"), ("drop", "accuracy")]
+    _draw(figure, *_panels(_flat_studies(tmp_path, labels, ("acn", "residual"))), "noise", 1, trade_off=False)
+    widths = [line.get_linewidth() for line in figure.axes[0].lines]
+    assert len(widths) == 4
+    assert all(below > above for below, above in itertools.pairwise(widths))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))
