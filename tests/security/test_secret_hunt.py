@@ -164,7 +164,11 @@ def test_every_verb_from_the_text_to_the_published_model(hunt, server, monkeypat
     hunt.run("glue", "--model", "run/model", "--glue_dir", "glue", "--tasks", "cats", "--output", "tuned", *LOCAL)
     hunt.run("study", "lesion", "--model", "tuned/cats", "--glue_dir", "glue", "--output", "studies", *LOCAL)
     hunt.run("compress", "--model", "tuned/cats", "--depth", "1", "--output", "small", "--force", *LOCAL)
+    (hunt.folder / "texts.txt").write_text("the cat sat on the mat\n")
+    hunt.run("predict", "small", "texts.txt", "--output", "labels.csv")
     hunt.run("report", "tuned", "studies", "--output", "report")
+    hunt.run("recipes", "copy", "acn-mini", "mini.yaml")
+    hunt.run("env", "--json", MLFLOW_TRACKING_URI=f"http://bob:{MLFLOW_PASSWORD}@mlflow.example")
     hunt.run("track", "sync", "run", "small", "--tracking.mlflow", "sqlite:///other.db")
     licence = (
         "--license",
