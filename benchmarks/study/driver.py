@@ -1,7 +1,6 @@
 """Running a plan: job after job, each once, within the budget's time and that of this call."""
 
 import json
-import platform
 import re
 import shlex
 import sys
@@ -16,7 +15,7 @@ import torch
 
 from benchmarks.timing import machine
 from data_pipeline import duration, write_json
-from launch import provenance_tags
+from launch import processor, provenance_tags
 from pretrain import EXIT_STOPPED
 
 from .budgets import Budget
@@ -269,20 +268,12 @@ class Study:
             about = {"name": job.name, "kind": job.kind, **arm, "seed": job.seed, "longer": job.longer}
             jobs.append(about | {"task": job.task, "tried_rate": job.rate} | vars(record))
         budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}
-        where = machine() | {"processor": _processor(), "commit": provenance_tags().get("git.commit")}
+        where = machine() | {"processor": processor(), "commit": provenance_tags().get("git.commit")}
         if torch.cuda.is_available():
             where["gpu"] = torch.cuda.get_device_name()
         path = self.home.path / CLAIM_FILE
         write_json(path, json.loads(json.dumps({"budget": budget, "machine": where, "cells": jobs})))
         return path
-
-
-def _processor() -> str:
-    """Its model, where Linux tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _last_line(log: Path) -> str:

@@ -30,7 +30,7 @@ def problems(args: Args) -> list[Problem]:
 
 def _checked(args: Args) -> tuple[list[Problem], LaunchConfig, list[str]]:
     """Everything that is wrong, the job with a micro-batch that fits it, and notes for people."""
-    from ..cluster.engines import fit_micro_batch, header_problems, recipe_problems
+    from ..cluster.engines import fit_job, header_problems, recipe_problems
 
     found = args.problems()
     wrong = {problem.field for problem in found}
@@ -40,7 +40,7 @@ def _checked(args: Args) -> tuple[list[Problem], LaunchConfig, list[str]]:
     if wrong & {"nodes", "gpus_per_node", "torchrun.min_nodes"}:  # so the number of ranks is not known
         return found + recipe_problems(args), args, []
     try:
-        config, notes = fit_micro_batch(args)
+        config, notes = fit_job(args)
     except LaunchError as error:
         return found + error.problems, args, []
     return found, config, notes

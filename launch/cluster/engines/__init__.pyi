@@ -1,5 +1,5 @@
 from .config import ENGINES, LaunchConfig
-from .fit import fit_micro_batch, recipe_problems
+from .fit import fit_job, recipe_problems
 from .render import header_problems, render_job
 from .submit import SubmitError
 
@@ -7,7 +7,7 @@ __all__ = [
     "ENGINES",
     "LaunchConfig",
     "SubmitError",
-    "fit_micro_batch",
+    "fit_job",
     "header_problems",
     "recipe_problems",
     "render_job",

@@ -41,7 +41,7 @@ def _recipe(config: LaunchConfig) -> "PretrainConfig | None":
     return recipe
 
 
-def fit_micro_batch(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
+def fit_job(config: LaunchConfig) -> tuple[LaunchConfig, list[str]]:
     """The job as it can run this recipe, and what was changed, for people.
 
     The micro-batch divides every rank's share of the global batch: recipes are written for some number of GPUs; the

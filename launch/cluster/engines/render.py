@@ -19,7 +19,7 @@ from data_pipeline import Problem, write_text
 from .config import LaunchConfig
 from .deepspeed import DeepSpeedConfig
 from .environment import to_try, variables
-from .fit import fit_micro_batch
+from .fit import fit_job
 from .kubernetes import KubernetesConfig
 from .skypilot import SkyPilotConfig
 from .slurm import SlurmConfig, sbatch_lines
@@ -134,7 +134,7 @@ def committed() -> Iterator[tuple[Path, str]]:
     for config in configs:
         path = ROOM / config.engine / getattr(config, config.engine).template
         script = path.relative_to(ROOM.parents[1]).as_posix()
-        yield path, render_job(fit_micro_batch(replace(config, script=script))[0])
+        yield path, render_job(fit_job(replace(config, script=script))[0])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import psutil
 import torch
 
+from ...provenance import usable_cores
 from .checks import Answer, Check, Facts, Site, groups, most_common, name_places
 from .findings import Finding, fault, fine, warning
 
@@ -29,7 +30,7 @@ _LEAST_HOST_BYTES = 1 * _GIB
 def _devices(site: Site) -> Facts:
     if site.device.type == "cpu":
         smi = shutil.which("nvidia-smi") is not None and _smi([]) is not None
-        return {"kind": "cpu", "cores": len(os.sched_getaffinity(0)), "idle_gpu": smi, "free": _host_free()}
+        return {"kind": "cpu", "cores": usable_cores(), "idle_gpu": smi, "free": _host_free()}
     wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     visible = torch.cuda.device_count()
     if site.device.index >= visible:

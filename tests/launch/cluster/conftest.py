@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launch.cluster.engines.config import LaunchConfig
-from launch.cluster.engines.fit import fit_micro_batch
+from launch.cluster.engines.fit import fit_job
 from launch.cluster.engines.render import render_job
 from launch.config_file import write_config
 from launch.tracking.tracker import TrackingConfig
@@ -47,7 +47,7 @@ def script(prepared: Path, tmp_path: Path) -> Callable[..., Path]:
         )
         assert config.problems() == []
         path = tmp_path / f"{run}-{engine}"
-        path.write_text(render_job(fit_micro_batch(config)[0]))
+        path.write_text(render_job(fit_job(config)[0]))
         return path
 
     return write
