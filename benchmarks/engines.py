@@ -17,8 +17,7 @@ import torch
 from eval import EvalError
 from eval.compress import INPUTS, check_installed, export_onnx, open_session, quantize_int8
 from eval.studies import exit_early
-from modeling import AcnForSequenceClassification
-from pretrain import cpu_multiplies_bf16
+from modeling import AcnForSequenceClassification, cpu_multiplies_bf16
 
 EARLY_EXIT = "early exit"
 # `quantize_dynamic` is still in torch 2.13, with a warning that it goes, and so do the quantised tensors below it. Its

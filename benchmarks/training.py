@@ -29,8 +29,9 @@ from transformers import default_data_collator
 
 from data_pipeline.stream import IGNORED_LABEL, MaskingConfig, StreamConfig, TokenStream
 from launch import run_local_ranks
+from modeling import cpu_multiplies_bf16
 from modeling.conversion import acn_to_bert
-from pretrain import PretrainConfig, cpu_multiplies_bf16, init_distributed
+from pretrain import PretrainConfig, init_distributed
 from pretrain.observe import read_metrics
 from pretrain.optim import OptimConfig
 

@@ -19,6 +19,16 @@ from .modeling_acn import (
     AcnModel,
     AcnPreTrainedModel,
 )
+from .precision import (
+    Precision,
+    autocast,
+    choose_attention,
+    compile_layers,
+    cpu_multiplies_bf16,
+    precision_refusal,
+    precision_warning,
+    resolve_precision,
+)
 from .probe import AcnGradientProbe, LayerGradient
 
 for _auto_name, _reference in AUTO_MAP.items():
@@ -44,11 +54,19 @@ __all__ = [
     "AcnModel",
     "AcnPreTrainedModel",
     "LayerGradient",
+    "Precision",
     "acn_from_bert",
     "acn_to_bert",
+    "autocast",
+    "choose_attention",
+    "compile_layers",
+    "cpu_multiplies_bf16",
     "divergence",
     "forward_flops",
     "name_non_finite",
     "non_finite_weights",
     "parameters_by_depth",
+    "precision_refusal",
+    "precision_warning",
+    "resolve_precision",
 ]

@@ -6,9 +6,7 @@ from .engine import (
     REDUCED_AT_ONCE,
     build_engine,
     checkpoint_activations,
-    cpu_multiplies_bf16,
     init_distributed,
-    resolve_precision,
     step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
@@ -35,11 +33,9 @@ __all__ = [
     "build_engine",
     "check_run",
     "checkpoint_activations",
-    "cpu_multiplies_bf16",
     "init_distributed",
     "plain_problems",
     "pretrain",
-    "resolve_precision",
     "step",
     "tokenizer_folder",
 ]

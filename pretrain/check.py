@@ -10,7 +10,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from data_pipeline import DataError, OutputLock, Problem, path_inside
 from data_pipeline.stream import TokenStream, world_problems
-from modeling import AcnConfig
+from modeling import AcnConfig, precision_refusal, resolve_precision
 
 from .checkpoints import (
     Checkpoint,
@@ -22,7 +22,7 @@ from .checkpoints import (
     newest_complete,
 )
 from .config import PretrainConfig, data_problems, plain_problems
-from .engine import gather_objects, precision_problems, resolve_precision
+from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
 
@@ -35,7 +35,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
 
     Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
     """
-    found = plain_problems(config) + precision_problems(config.precision) + _kernel_problems(config)
+    found = plain_problems(config) + _kernel_problems(config)
     offloaded = config.offload.optimizer != "none"
     found += _folder_problems(Path(config.output))
     found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
@@ -78,8 +78,10 @@ def _folder_problems(run: Path) -> list[Problem]:
 
 
 def _kernel_problems(config: PretrainConfig) -> list[Problem]:
-    """Why this machine cannot run the attention or the compiled layers that are asked for."""
+    """Why this machine cannot run the precision, the attention or the compiled layers that are asked for."""
     found = []
+    if (refusal := precision_refusal(config.precision)) is not None:
+        found.append(Problem("precision", config.precision, f": {refusal}", "use bf16 or fp32"))
     if config.attention == "flash_attention_2":
         if not is_flash_attn_2_available():
             found.append(

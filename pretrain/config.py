@@ -163,7 +163,7 @@ class PretrainConfig:
     more forward pass."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward and backward passes; the optimizer always keeps fp32 weights. auto: bf16 on GPUs that
-    have it, fp32 elsewhere. fp16 scales the loss dynamically."""
+    have it and on CPUs with instructions for it, fp32 elsewhere. fp16 scales the loss dynamically."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
     """Implementation of the attention, by transformers' names. auto: sdpa, torch's own choice among its kernels, flash
     attention on GPUs included; eager for bf16 on CPUs, where that is several times faster. flash_attention_2 needs the

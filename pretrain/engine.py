@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,9 +13,8 @@ import torch.distributed as dist
 from torch import nn
 from transformers import set_seed
 
-from data_pipeline import Problem
 from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch
-from modeling import AcnConfig, AcnForMaskedLM
+from modeling import AcnConfig, AcnForMaskedLM, choose_attention, compile_layers, resolve_precision
 
 from .config import PretrainConfig
 from .deepspeed_options import merged, overrides
@@ -86,33 +85,6 @@ def first_rank_value(value: float, device: torch.device) -> float:
     return float(shared)
 
 
-def resolve_precision(precision: str) -> str:
-    """fp32, bf16 or fp16: `auto` is bf16 on GPUs that have it and fp32 elsewhere."""
-    if precision != "auto":
-        return precision
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def precision_problems(precision: str) -> list[Problem]:
-    """Why this machine cannot train in `precision`; empty when it can."""
-    if precision == "fp16" and not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        return [Problem("precision", "fp16", ": this CPU has no fp16 arithmetic", "use bf16 or fp32")]
-    return []
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Whether this processor has instructions for bf16; without them torch converts in software, value by value."""
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 may not tell
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def precision_warning(precision: str) -> str | None:
-    """What to know of this machine and a resolved precision; None where there is nothing."""
-    if precision == "bf16" and not torch.cuda.is_available() and not cpu_multiplies_bf16():
-        return "WARNING: this CPU has no bf16 instructions, so that bf16 is many times slower than precision fp32"
-    return None
-
-
 def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -> dict[str, Any]:
     """DeepSpeed's own configuration: generated from ours, then overridden key by key by `config.deepspeed`."""
     precision = resolve_precision(config.precision)
@@ -156,26 +128,6 @@ def checkpoint_activations(model: Any) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def attention(config: PretrainConfig) -> str:
-    """transformers' name of the attention's implementation."""
-    if config.attention != "auto":
-        return config.attention
-    # in bf16 torch's fused kernel for CPUs is slower than products and softmax in turn (benchmarks/NOTES.md)
-    slow = resolve_precision(config.precision) == "bf16" and not torch.cuda.is_available()
-    return "eager" if slow else "sdpa"
-
-
-def compile_layers(model: Any) -> None:
-    """Have torch compile the layers of an ACN model, in place: one compilation serves all of them.
-
-    Whole layers hold nearly all element-wise work; compiling the model at once takes several times as long to start and
-    would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
-    always of one shape in training; the shapes of validation are compiled for once more.
-    """
-    for layer in model.acn.layers:
-        layer.compile(dynamic=False)
-
-
 def build_model(config: PretrainConfig, fields: dict[str, Any]) -> AcnForMaskedLM:
     """The model with its initial weights, which depend on `config.seed` alone: every rank begins with the same.
 
@@ -183,7 +135,8 @@ def build_model(config: PretrainConfig, fields: dict[str, Any]) -> AcnForMaskedL
         fields: of the `AcnConfig`.
     """
     set_seed(config.seed)
-    model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention(config)))
+    attention = choose_attention(config.precision, config.attention)
+    model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention))
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile:

@@ -12,10 +12,9 @@ import torch
 import torch.distributed as dist
 
 from data_pipeline.stream import MaskedBatch, TokenStream
-from modeling import AcnForMaskedLM
+from modeling import AcnForMaskedLM, precision_warning
 
 from ..config import PretrainConfig
-from ..engine import precision_warning
 from .console import Console
 from .gradients import GradientProbe
 from .job import job_tags

@@ -26,6 +26,7 @@ def tiny(data: Path, output: Path, /, **overrides: Any) -> dict[str, Any]:
             hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
             max_position_embeddings=16, hidden_dropout_prob=0.1,
         ),
+        "precision": "fp32",  # the same on every processor
         "steps": 6,
         "global_batch_size": 8,
         "micro_batch_size": 2,

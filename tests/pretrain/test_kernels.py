@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pretrain import PretrainConfig, PretrainError, check_run
-from pretrain.engine import attention, precision_warning
+from modeling import choose_attention, precision_warning
+from pretrain import PretrainError, check_run
 from pretrain.observe.figures import read_metrics
 from pretrain.optim.optimizers import OptimConfig
 
@@ -52,7 +52,8 @@ def test_automatic_attention_is_fused_except_for_bf16_on_cpus(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, precision: str, asked: str, used: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    assert attention(PretrainConfig(data="d", output="o", precision=precision, attention=asked)) == used
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert choose_attention(precision, asked) == used
 
 
 @pytest.mark.slow  # compilers take their time

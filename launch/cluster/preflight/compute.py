@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pretrain import resolve_precision
+from modeling import resolve_precision
 from pretrain.observe import DTYPES, known_peak
 
 from .checks import Answer, Check, Facts, Site, name_places, synchronize

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from data_pipeline.stream import TokenStream
-from modeling import AcnConfig
-from pretrain import resolve_precision
+from modeling import AcnConfig, resolve_precision
 
 from ..planning import Precision, checkpoint_bytes, model_size
 from .checks import Answer, Check, Facts, Site, groups, name_places
