@@ -65,12 +65,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
 
 
-def compile_layers(model: Any) -> None:
+def compile_layers(model: Any, dynamic: bool = False) -> None:
     """Have torch compile the layers of an ACN model, in place: one compilation serves all of them.
 
     Whole layers hold nearly all element-wise work; compiling the model at once takes several times as long to start and
     would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
-    always of one shape in training; the shapes of validation are compiled for once more.
+    always of one shape in pretraining; the shapes of validation are compiled for once more.
+
+    Args:
+        dynamic: compile for batches of any shape, as padded ones are.
     """
     for layer in model.acn.layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=dynamic)
