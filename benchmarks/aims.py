@@ -1,4 +1,4 @@
-"""What pretraining and fine-tuning aim at, whether or not it has been measured: docs/performance.md lists what is missing."""
+"""What training aims at, whether or not it has been measured: docs/performance.md lists what is missing."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,8 @@ start and to finish, and its steps at the mean of those measured: processor time
 
 "Equal" has the residual twin's weights, batches, padding and precision, and must have its losses. "By default" is
 run_glue.py as it comes: fp32, every text padded to 128 tokens, 8 at a time for evaluation. bf16 is left out on
-processors without instructions for it.
+processors without instructions for it. The sweep and the study read 256 validation texts with the residual twin and
+with BERT of the same weights.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def precisions() -> tuple[str, ...]:
     return ("fp32", "bf16") if fast else ("fp32",)
 
 
-def prepare(folder: Path, shape: Shape, glue_dir: Path | None, quick: bool) -> tuple[Bench, str]:
+def prepare_bench(folder: Path, shape: Shape, glue_dir: Path | None, quick: bool) -> tuple[Bench, str]:
     """Data and models in `folder`; and what the sentences are."""
     divisor = 16 if quick else 1
     text = write_task(folder / "glue", glue_dir, divisor)
@@ -74,12 +75,12 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     turn, shape = (1, QUICK) if options.quick else (10, SHAPE)
     by_default: float | None = None
     with tempfile.TemporaryDirectory() as name:
-        bench, text = prepare(Path(name), shape, options.glue_dir, options.quick)
+        bench, text = prepare_bench(Path(name), shape, options.glue_dir, options.quick)
         report.results["text"] = text
         for precision in precisions():
             everyone = contenders(precision, turn)
             found = take_turns(bench, everyone, options.rounds)
-            rows = [row(bench, who, found[who.name]) for who in everyone]
+            rows = [case_row(bench, who, found[who.name]) for who in everyone]
             seconds = {line["case"]: line["whole_seconds"] for line in rows}
             by_default = seconds.get(BY_DEFAULT, by_default)
             assert by_default is not None
@@ -96,7 +97,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         report.show("Left out", ["rows", "why"], [["bf16", "this processor has no bf16 instructions"]])
 
 
-def row(bench: Bench, contender: Contender, found: Found) -> dict[str, Any]:
+def case_row(bench: Bench, contender: Contender, found: Found) -> dict[str, Any]:
     """What a contender's turns come to."""
     first, *turns, last = found.seconds
     step = statistics.fmean(turns) / contender.turn  # of a whole epoch: batches differ in length
@@ -131,8 +132,9 @@ def show(report: Report, title: str, rows: list[dict[str, Any]], by_default: flo
 
 
 def read(reading: Reading, precision: str, report: Report, rounds: int) -> None:
-    """The sweep and the study of the residual twin and of BERT with the same weights, in turns."""
+    """The sweep and the study of the residual twin and of BERT with the same weights, in half as many rounds."""
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    rounds = max(1, rounds // 2)
     reading.check()
     sweeps = interleave({"ours": reading.our_sweep, "theirs": reading.their_sweep}, rounds, warmup=1, clock=clock)
     studies = interleave({"ours": reading.our_study, "theirs": reading.their_study}, rounds, warmup=1, clock=clock)

@@ -181,7 +181,11 @@ def run_glue(bench: Bench, contender: Contender, steps: int, baton: Baton) -> li
         return tokenizer(rows["sentence"], padding=padding, max_length=MAX_LENGTH, truncation=True)
 
     data = raw.map(tokenize, batched=True)
-    callback = AfterSteps(1, lambda: bool(baton.after(trainer.state.global_step, contender.turn)))
+
+    def made_a_step() -> bool:
+        baton.after(trainer.state.global_step, contender.turn)
+        return False
+
     trainer = Trainer(
         model,
         training_arguments(bench, contender, steps),
@@ -189,7 +193,7 @@ def run_glue(bench: Bench, contender: Contender, steps: int, baton: Baton) -> li
         train_dataset=data["train"],
         eval_dataset=data["validation"],
         compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(-1) == found.label_ids).mean())},
-        callbacks=[callback],
+        callbacks=[AfterSteps(1, made_a_step)],
     )
     trainer.train()
     trainer.save_model()

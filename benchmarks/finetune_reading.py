@@ -1,11 +1,13 @@
 """What is done with a fine-tuned classifier, by this project and by hand with transformers' BERT of the same weights.
 
 A sweep scores every depth. Ours takes one pass; by hand it is one prediction of each truncated BERT. The study scores
-noisy copies of the texts at full depth and at half of it; by hand with those two models. Trainer predicts, in the batches
-and with the padding that ours have: its rows are given to it sorted by length.
+noisy copies of the texts at full depth and at half of it; by hand with those two models. Trainer predicts, in the
+batches and with the padding that ours have: its rows are given to it sorted by length.
 """
 
+import os
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from eval.glue import encode
 from eval.models import best_device, load_finetuned
 from eval.progress import NoTracker
 from eval.studies import StudyConfig, run_studies
+from eval.studies.base import draw_samples
 from eval.studies.config import NoiseOptions
 from eval.studies.noise import noisy_texts
 from modeling import AcnForSequenceClassification
@@ -27,6 +30,7 @@ from modeling.conversion import acn_to_bert
 
 from .finetune_jobs import EVAL_BATCH, MAX_LENGTH, TASK, Bench
 
+EXAMPLES = 256
 KINDS, STRENGTHS, NOISE_SEED = ("typo", "word_drop"), (0.1, 0.3), 1
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.05}
 """Of the two sides' logits."""
@@ -55,7 +59,8 @@ class Reading:
         model = load_finetuned(folder, precision)
         berts = [cut_bert(acn_to_bert(load_finetuned(folder)), k) for k in range(model.config.num_hidden_layers + 1)]
         tokenizer = load_tokenizer(folder, read_model_config(folder))
-        texts = load_task(TASKS[TASK], str(bench.glue_dir))["validation"]
+        validation = load_task(TASKS[TASK], str(bench.glue_dir))["validation"]
+        texts = draw_samples(TASKS[TASK], validation, EXAMPLES, seed=0)  # as a study does
         encoded = by_length(encode(TASKS[TASK], texts, tokenizer, MAX_LENGTH))
         return cls(bench, precision, model.to(best_device()), berts, tokenizer, texts, encoded, folder, scratch)
 
@@ -76,15 +81,17 @@ class Reading:
         """
         np.testing.assert_allclose(self.our_sweep(), self.their_sweep(), atol=TOLERANCE[self.precision])
 
-    def our_study(self) -> None:
-        """`acn study` of noise."""
+    def our_study(self) -> dict[str, Any]:
+        """`acn study` of noise: the content of its study.json."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as output:
             noise = NoiseOptions(kinds=",".join(KINDS), strengths=list(STRENGTHS))
             config = StudyConfig(
-                studies="noise", model=self.folder, output=output, seeds=[NOISE_SEED], glue_dir=str(self.bench.glue_dir),
-                max_eval_samples=None, max_length=MAX_LENGTH, precision=self.precision, noise=noise,  # type: ignore
+                studies="noise", model=self.folder, output=output, glue_dir=str(self.bench.glue_dir), noise=noise,
+                seeds=[NOISE_SEED], max_eval_samples=EXAMPLES, max_length=MAX_LENGTH,
+                precision=self.precision,  # type: ignore[arg-type]
             )  # fmt: skip
-            run_studies(config, NoTracker)
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                return run_studies(config, NoTracker)[0]
 
     def their_study(self) -> list[float]:
         """The accuracies by hand: for each noise, the texts anew, tokenized, read by the whole and by the cut model."""

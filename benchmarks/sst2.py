@@ -47,8 +47,9 @@ class Shape:
 
 
 def sentences(split: str, rng: random.Random) -> Columns:
-    """The stand-in for a split of SST-2."""
-    words = ["".join(rng.choices("etaoinshrdlcumwfgypbvk", k=rng.randint(2, 8))) for _ in range(DIFFERENT_WORDS)]
+    """The stand-in for a split of SST-2: both have the same words, by Zipf's law."""
+    spell = random.Random("words")
+    words = ["".join(spell.choices("etaoinshrdlcumwfgypbvk", k=spell.randint(2, 8))) for _ in range(DIFFERENT_WORDS)]
     weights = [1 / rank for rank in range(1, len(words) + 1)]
     size = SPLITS[split]
     lengths = np.interp(np.linspace(0, 10, size), range(11), WORDS[split]).round().astype(int).tolist()
