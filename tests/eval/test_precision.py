@@ -1,6 +1,7 @@
 """What a run computes in: the scores are the same within their error, and it is said, recorded, and never mixed."""
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from eval.studies.pruning import MovementPruning
 from eval.studies.training import StudyTrainer
 from modeling import AcnForSequenceClassification
 
+FILLER = ["the", "film", "book", "was", "a", "and", "very", "plot", "actor", "long"]
 MakeClassifier = Callable[..., AcnForSequenceClassification]
 
 
@@ -68,19 +70,35 @@ def config(pretrained: Path, glue_dir: Path) -> FinetuneConfig:
 
 
 @pytest.fixture(scope="module")
-def suites(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory, make_tracker: type) -> dict[str, tuple]:
+def doubtful(tmp_path_factory: pytest.TempPathFactory, save_split: Callable[..., None]) -> str:
+    """Words of praise and blame, one label in eight wrong: what can be learned of it scores about 0.87."""
+    folder, rng = tmp_path_factory.mktemp("doubtful"), random.Random(0)
+    for split, size in (("train", 320), ("validation", 200)):
+        labels = [rng.randrange(2) for _ in range(size)]
+        words = [("bad", "good")[label] for label in labels]
+        sentences = [" ".join([*rng.choices(FILLER, k=3), word, *rng.choices(FILLER, k=3)]) for word in words]
+        told = [1 - label if rng.random() < 1 / 8 else label for label in labels]
+        save_split(folder, "sst2", split, {"sentence": sentences, "label": told, "idx": list(range(size))})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def suites(
+    config: FinetuneConfig, doubtful: str, tmp_path_factory: pytest.TempPathFactory, make_tracker: type
+) -> dict[str, tuple]:
     """Three seeds in fp32 and in bf16: the folder of the task, its results and the tracker of each."""
+    config = replace(config, glue_dir=doubtful, seeds="1,2,3")
     found = {}
     for precision in ("fp32", "bf16"):
         output, tracker = tmp_path_factory.mktemp(precision) / "glue", make_tracker()
-        (results,) = run_suite(replace(config, output=str(output), precision=precision, seeds="1,2,3"), tracker.open)
+        (results,) = run_suite(replace(config, output=str(output), precision=precision), tracker.open)
         found[precision] = (output / "sst2", results, tracker)
     return found
 
 
 def test_three_seeds_score_the_same_in_bf16_as_in_fp32_within_a_standard_error(suites: dict[str, tuple]) -> None:
     plain, half = (suites[precision][1].aggregate for precision in ("fp32", "bf16"))
-    assert plain.depth_mean[-1] > 0.8, "it is learned: nothing is proved by two models at chance"
+    assert 0.75 < plain.depth_mean[-1] < 0.95, "learned, and not without fault: else equal scores would prove nothing"
     assert half.depth_mean[-1] == pytest.approx(plain.depth_mean[-1], abs=plain.standard_error)
 
 
@@ -163,7 +181,7 @@ def _without_precision(path: Path) -> None:
 
 
 def test_results_that_do_not_say_their_precision_are_fp32_and_others_do_not_join_them(
-    config: FinetuneConfig, suites: dict[str, tuple], tmp_path: Path, tracker: Any
+    config: FinetuneConfig, doubtful: str, suites: dict[str, tuple], tmp_path: Path, tracker: Any
 ) -> None:
     folder = tmp_path / "glue" / "sst2"
     shutil.copytree(suites["fp32"][0], folder)
@@ -171,7 +189,7 @@ def test_results_that_do_not_say_their_precision_are_fp32_and_others_do_not_join
         _without_precision(path)
     results = read_results(folder)
     assert results.precision == results.speed.precision == "fp32"
-    more = replace(config, output=str(tmp_path / "glue"), seeds="1,2,3,4")
+    more = replace(config, glue_dir=doubtful, output=str(tmp_path / "glue"), seeds="1,2,3,4")
     with pytest.raises(EvalError, match=r"made with other settings \(precision was fp32, now bf16\)"):
         run_suite(replace(more, precision="bf16"), tracker.open)
     (joined,) = run_suite(replace(more, precision="fp32", speed=False), tracker.open)
@@ -319,24 +337,24 @@ def test_scores_that_this_machine_cannot_compute_again_are_not_compared_with_oth
 # studies
 
 
-def _study(model: Path, glue_dir: Path, output: Path, studies: str, precision: str) -> StudyConfig:
+def _study(model: Path, glue_dir: str, output: Path, studies: str, precision: str) -> StudyConfig:
     few: dict[str, Any] = {"max_train_samples": 16, "max_eval_samples": 12, "seeds": "1", "precision": precision}
-    config = StudyConfig(studies, str(model), str(output), glue_dir=str(glue_dir), **few)
+    config = StudyConfig(studies, str(model), str(output), glue_dir=glue_dir, **few)
     config.geometry.samples, config.geometry.lanczos_steps, config.geometry.exact_up_to = 1, 8, 0
     return config
 
 
 def test_studies_record_their_precision_and_old_ones_are_fp32(
-    suites: dict[str, tuple], glue_dir: Path, tmp_path: Path, tracker: Any, capsys: Any
+    suites: dict[str, tuple], doubtful: str, tmp_path: Path, tracker: Any, capsys: Any
 ) -> None:
     folder = suites["fp32"][0]
-    half = _study(folder, glue_dir, tmp_path / "half", "lesion,geometry", "bf16")
+    half = _study(folder, doubtful, tmp_path / "half", "lesion,geometry", "bf16")
     lesion, geometry = run_studies(half, tracker.open)
     assert lesion["precision"] == lesion["settings"]["precision"] == tracker.settings["precision"] == "bf16"
     assert geometry["precision"] == geometry["settings"]["precision"] == "fp64", "whatever was asked for"
     assert capsys.readouterr().out.startswith("computing in bf16, attention eager, on cpu\n")
 
-    plain = _study(folder, glue_dir, tmp_path / "plain", "lesion,geometry", "fp32")
+    plain = _study(folder, doubtful, tmp_path / "plain", "lesion,geometry", "fp32")
     before = run_studies(plain, tracker.open)
     for name in ("lesion", "geometry"):
         _without_precision(tmp_path / "plain" / name / "study.json")
