@@ -130,7 +130,7 @@ class ElasticWeights(Consolidation):
         """
         generator = torch.Generator().manual_seed(seed)
         for inputs in examples:
-            with autocast(precision, model.device):
+            with autocast(precision, self.weights[0].device):
                 logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits[0].float()
             gradients = torch.autograd.grad(_log_likelihood(logits, generator), self.weights, allow_unused=True)
             for i, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
