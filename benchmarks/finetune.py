@@ -161,7 +161,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-BENCHMARK = Benchmark("finetune", __doc__, measure, rounds=4, add_options=add_options)
+BENCHMARK = Benchmark("finetune", __doc__, measure, rounds=3, add_options=add_options)
 
 if __name__ == "__main__":
     datasets.disable_progress_bars()

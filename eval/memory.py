@@ -15,8 +15,8 @@ def keep_freed_memory() -> None:
     """Have this process keep what it frees, from now on, for its next training step (glibc; nothing happens elsewhere).
 
     Otherwise blocks of more than 32 MB, such as the gradient of the embeddings, go back to the system after each step,
-    which maps and zeroes their pages anew in the next: a tenth of a step on a CPU. On a GPU such blocks are torch's. The
-    environment's own settings win.
+    which maps and zeroes their pages anew in the next: a tenth of a step on a CPU. On a GPU such blocks are torch's.
+    The environment's own settings win.
     """
     if torch.cuda.is_available() or any(name in os.environ for name in _SETTINGS):
         return
