@@ -19,15 +19,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 
-from modeling import cpu_multiplies_bf16
+from modeling import resolve_precision
 
-from .aims import finetune_by_default, finetune_equal, finetune_losses, study_by_hand, sweep_by_cuts
+from .aims import PRECISIONS, finetune_by_default, finetune_equal, finetune_losses, study_by_hand, sweep_by_cuts
 from .finetune_jobs import TASK, Bench, Contender, Found, take_turns
 from .finetune_reading import Reading
 from .sst2 import SPLITS, Shape, write_task
@@ -42,23 +43,20 @@ BY_DEFAULT = "run_glue.py by default"
 
 
 def contenders(precision: str, turn: int) -> list[Contender]:
-    """Those of a precision; run_glue.py's default is a matter of fp32."""
-    found = [
+    """Those who take turns; run_glue.py's default is fp32 whatever the others compute in."""
+    few = max(1, turn // 10)  # its steps are long, and all alike
+    return [
         Contender(ACN, precision, turn, "acn"),
         Contender(RESIDUAL, precision, turn, "residual"),
         Contender(EQUAL, precision, turn),
         Contender(ANY_ORDER, precision, turn, grouped=False),
+        Contender(BY_DEFAULT, "fp32", few, grouped=False, pad_to_max_length=True, eval_batch=8),
     ]
-    if precision == "fp32":  # its steps are all alike, so that a few tell
-        few = max(1, turn // 5)
-        found.append(Contender(BY_DEFAULT, precision, few, grouped=False, pad_to_max_length=True, eval_batch=8))
-    return found
 
 
-def precisions() -> tuple[str, ...]:
+def precisions() -> Sequence[str]:
     """Those in which a user of this machine would fine-tune."""
-    fast = torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else cpu_multiplies_bf16()
-    return ("fp32", "bf16") if fast else ("fp32",)
+    return PRECISIONS if resolve_precision("auto") == "bf16" else PRECISIONS[:1]
 
 
 def prepare_bench(folder: Path, shape: Shape, glue_dir: Path | None, quick: bool) -> tuple[Bench, str]:
@@ -73,24 +71,21 @@ def prepare_bench(folder: Path, shape: Shape, glue_dir: Path | None, quick: bool
 def measure(options: argparse.Namespace, report: Report) -> None:
     """Fine-tuning in every precision, then what is done with the model."""
     turn, shape = (1, QUICK) if options.quick else (10, SHAPE)
-    by_default: float | None = None
-    with tempfile.TemporaryDirectory() as name:
-        bench, text = prepare_bench(Path(name), shape, options.glue_dir, options.quick)
-        report.results["text"] = text
-        for precision in precisions():
-            everyone = contenders(precision, turn)
+    for precision in precisions():
+        everyone = contenders(precision, turn)
+        with tempfile.TemporaryDirectory() as folder:
+            bench, text = prepare_bench(Path(folder), shape, options.glue_dir, options.quick)
             found = take_turns(bench, everyone, options.rounds)
-            rows = [case_row(bench, who, found[who.name]) for who in everyone]
-            seconds = {line["case"]: line["whole_seconds"] for line in rows}
-            by_default = seconds.get(BY_DEFAULT, by_default)
-            assert by_default is not None
+            rows = {who.name: case_row(bench, who, found[who.name]) for who in everyone}
+            ours, equal, default = (rows[name]["whole_seconds"] for name in (ACN, EQUAL, BY_DEFAULT))
             report.goals += [
                 finetune_losses(precision).measured(difference(found)),
-                finetune_equal(precision).measured(seconds[EQUAL] / seconds[ACN]),
-                finetune_by_default(precision).measured(by_default / seconds[ACN]),
+                finetune_equal(precision).measured(equal / ours),
+                finetune_by_default(precision).measured(default / ours),
             ]
-            report.results.setdefault("finetuning", []).extend(rows)
-            show(report, f"{precision}: {shape.layers} layers x {shape.hidden}, {text}", rows, by_default)
+            report.results["text"] = text
+            report.results.setdefault("finetuning", []).extend(rows.values())
+            show(report, f"{precision}: {shape.layers} layers x {shape.hidden}, {text}", rows)
             twin = next(bench.output(who) for who in everyone if who.name == RESIDUAL)
             read(Reading.of(bench, f"{twin}/{TASK}", precision, bench.folder), precision, report, options.rounds)
     if len(precisions()) == 1:
@@ -113,19 +108,19 @@ def difference(found: dict[str, Found]) -> float:
     return max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
 
 
-def show(report: Report, title: str, rows: list[dict[str, Any]], by_default: float) -> None:
+def show(report: Report, title: str, rows: dict[str, dict[str, Any]]) -> None:
     """The table of a precision."""
-    equal = next(line["whole_seconds"] for line in rows if line["case"] == EQUAL)
+    equal, by_default = (rows[name]["whole_seconds"] for name in (EQUAL, BY_DEFAULT))
     lines = [
         [
-            line["case"],
+            case,
             f"{1000 * line['step_seconds']:,.0f}",
             f"{line['around_seconds']:.1f}",
             f"{line['whole_seconds']:,.0f}",
             f"{equal / line['whole_seconds']:.2f}",
             f"{by_default / line['whole_seconds']:.2f}",
         ]
-        for line in rows
+        for case, line in rows.items()
     ]
     columns = ["case", "ms a step", "s around", "s for 3 epochs", "x equal", "x run_glue.py by default"]
     report.show(title, columns, lines)

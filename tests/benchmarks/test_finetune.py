@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import TrainingArguments
 
 from benchmarks.aims import finetune_losses
 from benchmarks.finetune import (
@@ -19,10 +20,9 @@ from benchmarks.finetune import (
     case_row,
     contenders,
     difference,
-    precisions,
     prepare_bench,
 )
-from benchmarks.finetune_jobs import TASK, Bench, Contender, Found, take_turns
+from benchmarks.finetune_jobs import TASK, Bench, Contender, Found, take_turns, training_arguments
 from benchmarks.finetune_reading import EXAMPLES, Reading
 from benchmarks.sst2 import SPLITS, STAND_IN, WORDS, tokenizer_of, write_task
 
@@ -68,12 +68,15 @@ def test_a_whole_fine_tuning_is_what_is_around_and_its_steps_at_their_mean(bench
     assert row["whole_seconds"] == 12.0 + bench.whole - 1
 
 
-def test_run_glue_py_by_default_is_fp32_and_padded_and_is_measured_once() -> None:
-    (default,) = named(BY_DEFAULT)
+def test_run_glue_py_by_default_is_padded_and_fp32_beside_contenders_of_any_precision(bench: Bench) -> None:
+    assert {who.precision for who in contenders("bf16", 2) if who.name != BY_DEFAULT} == {"bf16"}
+    default = next(who for who in contenders("bf16", 2) if who.name == BY_DEFAULT)
     assert default.pad_to_max_length
-    assert not default.grouped
-    assert BY_DEFAULT not in {who.name for who in contenders("bf16", 2)}
-    assert precisions()[0] == "fp32"
+    arguments = training_arguments(bench, default, steps=9)
+    assert not arguments.bf16
+    assert arguments.train_sampling_strategy == "random"
+    assert arguments.per_device_eval_batch_size == TrainingArguments("unused").per_device_eval_batch_size
+    assert arguments.learning_rate == bench.values.learning_rate
 
 
 def test_a_contender_that_fails_is_named(bench: Bench, tmp_path: Path) -> None:
