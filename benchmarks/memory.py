@@ -22,7 +22,7 @@ import torch.distributed as dist
 from launch import run_local_ranks
 from launch.cluster.planning import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import ModelConfig, PretrainConfig, build_engine, checkpoint_activations, init_distributed, step
+from pretrain import ModelConfig, PretrainConfig, build_engine, checkpoint_activations, init_distributed
 
 from .timing import Benchmark, Goal, Report
 
@@ -103,7 +103,7 @@ def _run_engine(case: tuple[int, Precision, str]) -> int:
         dist.barrier()  # a reduction that the other rank has not finished still holds its bucket
         gc.collect()
         most = max(most, _alive() - before)
-        step(engine, None)
+        engine.step()
     engine.save_checkpoint(f"{folder}/checkpoint", tag="last")
     if engine.global_rank == 0:
         (Path(folder) / "measured.json").write_text(json.dumps({"bytes": most, "tensors": tensors}))

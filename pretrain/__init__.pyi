@@ -7,7 +7,6 @@ from .engine import (
     build_engine,
     checkpoint_activations,
     init_distributed,
-    step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
 from .observe.console import Console, LineConsole
@@ -36,6 +35,5 @@ __all__ = [
     "init_distributed",
     "plain_problems",
     "pretrain",
-    "step",
     "tokenizer_folder",
 ]
