@@ -9,6 +9,7 @@ from .engine import (
     init_distributed,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
+from .loss import masked_cross_entropy
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
 from .stop import EXIT_STOPPED, StopRequest
@@ -33,6 +34,7 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "init_distributed",
+    "masked_cross_entropy",
     "plain_problems",
     "pretrain",
     "tokenizer_folder",

@@ -15,6 +15,7 @@ from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile
 
 from .config import PretrainConfig
 from .deepspeed_options import merged, overrides
+from .loss import masked_cross_entropy
 from .optim import adapt_to_engine, build_optimizer
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
@@ -129,6 +130,7 @@ def build_model(config: PretrainConfig, fields: dict[str, Any], packed: bool = F
     set_seed(config.seed)
     attention = choose_attention(config.precision, config.attention, packed)
     model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention))
+    model.loss_function = masked_cross_entropy
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if compiled := choose_compile(config.compile, config.zero_stage):
