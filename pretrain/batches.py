@@ -39,9 +39,13 @@ def model_inputs(batch: MaskedBatch, device: torch.device) -> dict[str, Any]:
     Copies do not wait for the device.
     """
     inputs = {"input_ids": batch.input_ids, "masked_positions": batch.masked_positions}
+    lengths: dict[str, Any] = {}
     if isinstance(batch, PackedBatch):  # attention stays inside a document, positions restart with it
         inputs |= {"seq_idx": batch.document_ids, "position_ids": batch.position_ids}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), batch.cu_seqlens)
+        # a bound that is the same for every batch: compiled layers would be compiled anew for each exact one
+        lengths = dict.fromkeys(("max_length_q", "max_length_k"), batch.input_ids.shape[1])
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()} | lengths
 
 
 def targets_per_micro_batch(
