@@ -1,5 +1,6 @@
 """`run_ahead`: the host does not wait for the device between logging steps, and every bit is as if it did."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from data_pipeline import DataError, Manifest, MaskedBatch, MaskingConfig, StreamConfig, TokenStream
 from pretrain import PretrainConfig, PretrainError, ValidationConfig, check_run
+from pretrain.batches import targets_per_micro_batch
 from pretrain.checkpoints import CheckpointConfig
 from pretrain.deepspeed_options import OffloadConfig
 from pretrain.health import HealthConfig
@@ -124,6 +127,36 @@ def waits(prepared: Path, tmp_path: Path) -> Callable[..., dict[str, list[str]]]
 
 def test_nothing_waits_for_the_device_between_logging_steps(waits: Callable) -> None:
     assert waits(STAGES, run_ahead=True) == {f"{stage}-{precision}": [] for stage, precision in STAGES}
+
+
+def test_nothing_waits_where_the_number_of_targets_must_be_asked_for(waits: Callable, packed: Path) -> None:
+    """In packed documents it differs from step to step."""
+    model = replace(PretrainConfig(**tiny(packed, packed)).model, max_position_embeddings=32)
+    assert waits([(1, "fp32")], run_ahead=True, data=packed, model=model) == {"1-fp32": []}
+
+
+def test_a_known_number_of_targets_gives_the_bits_of_one_that_is_asked_for(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "older")
+    manifest = Manifest.load(prepared)
+    assert TokenStream(prepared, StreamConfig(), MaskingConfig()).targets_per_block == 2
+    manifest.splits["train"].fewest_ordinary = None
+    manifest.save(tmp_path / "older")
+    cases = {
+        name: (PretrainConfig(**tiny(data, tmp_path / name)), "plainly", None)
+        for name, data in (("known", prepared), ("asked", tmp_path / "older"))
+    }
+    done = run(ahead_ranks.launch, 2, cases, tmp_path / "results.pt")
+    assert done.returncode == 0, done.stderr
+    assert_same(*torch.load(tmp_path / "results.pt", weights_only=False).values())
+
+
+def test_a_manifest_that_promises_too_many_targets_is_found_out() -> None:
+    labels = torch.tensor([[3, 4], [5, -100]])
+    batch = MaskedBatch(torch.zeros(2, 9), torch.zeros(2, 2), labels, torch.arange(2))
+    whole = replace(batch, labels=torch.tensor([[3, 4], [5, 6]]))
+    assert targets_per_micro_batch([whole, whole], torch.device("cpu"), 2).item() == 4
+    with pytest.raises(DataError, match="some blocks have fewer"):
+        targets_per_micro_batch([batch], torch.device("cpu"), 2)
 
 
 def test_a_wait_would_be_seen(waits: Callable) -> None:
