@@ -25,7 +25,7 @@ from .config import PretrainConfig, data_problems, plain_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
-from .optimizer_step import what_waits
+from .step import what_waits
 
 PATIENCE_SECONDS = 90.0
 """How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""

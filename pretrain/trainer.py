@@ -16,18 +16,16 @@ import torch.distributed as dist
 from data_pipeline.stream import MaskedBatch, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
-from .batches import model_inputs, pinned, targets_per_micro_batch
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, find_start, load_checkpoint
 from .config import PretrainConfig
 from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
-from .late import Agreement, Reading
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
-from .optimizer_step import engine_steps, runs_ahead
 from .recovery import MadeStep, Recovery, poison
+from .step import Agreement, Reading, engine_steps, model_inputs, pinned, runs_ahead, targets_per_micro_batch
 from .stop import StopRequest, reason
 from .validate import held_out_batches, validate_depths
 from .watchdog import Watchdog
@@ -223,6 +221,8 @@ class Training:
         losses: list[torch.Tensor] = []
         applied: Reading | None = None
         for batch in batches:
+            if self.config.compile == "graphs":  # what the graphs of the one before have left may be overwritten
+                torch.compiler.cudagraph_mark_step_begin()
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
                     labels = batch.labels.to(self.device, non_blocking=True)

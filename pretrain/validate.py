@@ -11,8 +11,8 @@ from data_pipeline import duration
 from data_pipeline.stream import MaskedBatch, validation_batch_count, validation_batches
 from modeling import AcnForMaskedLM
 
-from .batches import model_inputs
 from .config import PretrainConfig
+from .step import model_inputs
 
 CUT_TOLERANCE = 0.01
 """Accuracy that the best cut may lose against the full model."""

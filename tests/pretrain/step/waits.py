@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pretrain.late import Reading
+from pretrain.step.late import Reading
 
 READING = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__array__")
 MAKING = ("tensor", "as_tensor")

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from launch.ranks import run_local_ranks
 from pretrain import PretrainConfig, StopRequest, Training, init_distributed, trainer
 from pretrain.observe.console import LineConsole
-from tests.pretrain.waits import Waits
+from tests.pretrain.step.waits import Waits
 
 Case = tuple[PretrainConfig, str, Any]
 """A run, and what happens to it: the name of a function of DOINGS and its argument."""

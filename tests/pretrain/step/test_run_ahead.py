@@ -12,15 +12,15 @@ import torch.distributed as dist
 
 from data_pipeline import DataError, Manifest, MaskedBatch, MaskingConfig, StreamConfig, TokenStream
 from pretrain import PretrainConfig, PretrainError, ValidationConfig, check_run
-from pretrain.batches import targets_per_micro_batch
 from pretrain.checkpoints import CheckpointConfig
 from pretrain.deepspeed_options import OffloadConfig
 from pretrain.health import HealthConfig
-from pretrain.late import Agreement
 from pretrain.optim import OptimConfig
-from pretrain.optimizer_step import runs_ahead
-from tests.pretrain import ahead_ranks
+from pretrain.step.batches import targets_per_micro_batch
+from pretrain.step.late import Agreement
+from pretrain.step.optimizer_step import runs_ahead
 from tests.pretrain.conftest import tiny
+from tests.pretrain.step import ahead_ranks
 from tests.processes import run
 
 STAGES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (0, "bf16"), (1, "bf16"), (2, "bf16")]
@@ -163,9 +163,9 @@ def test_a_wait_would_be_seen(waits: Callable) -> None:
     """One that somebody adds, and those of DeepSpeed that running ahead avoids."""
     (planted,) = waits([(1, "fp32")], planted=True, run_ahead=True).values()
     assert len(planted) == 12, "one in every micro-batch"
-    assert all(wait.startswith("__float__, pretrain/ahead_ranks.py") for wait in planted)
+    assert all(wait.startswith("__float__, step/ahead_ranks.py") for wait in planted)
     waiting = waits([(0, "fp32"), (1, "fp32")], run_ahead=False)
-    assert {wait.rsplit(":")[0] for wait in waiting["0-fp32"]} == {"item, pretrain/optimizer_step.py"}
+    assert {wait.rsplit(":")[0] for wait in waiting["0-fp32"]} == {"item, step/optimizer_step.py"}
     assert any("is_invalid_grad_norm" in wait for wait in waiting["1-fp32"])
 
 
