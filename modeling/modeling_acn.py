@@ -740,6 +740,16 @@ class AcnPooledClassifier(AcnPreTrainedModel):
         """(B, T, H) -> (B, scores)"""
         return self.classifier(self.dropout(self.pooler(read_out)))
 
+    def _positions_read(self, tokens: torch.Tensor | None, kwargs: Any) -> torch.Tensor | None:
+        """[CLS] (B, 1) for `read_out_positions` in training, which pools nothing else; None: all positions.
+
+        Evaluation keeps to the read-outs of every depth bit by bit, and what is recorded on the way is of all
+        positions.
+        """
+        if tokens is None or not self.training or records_outputs(self.config, kwargs):
+            return None
+        return torch.zeros((len(tokens), 1), dtype=torch.long, device=tokens.device)
+
 
 class AcnForSequenceClassification(AcnPooledClassifier):
     """Encoder with a classifier on the pooled [CLS] read-out; the same head serves every depth."""
@@ -776,7 +786,11 @@ class AcnForSequenceClassification(AcnPooledClassifier):
             depth: see [`AcnModel.forward`].
         """
         starts = first_tokens({"attention_mask": attention_mask, **kwargs})
-        outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
+        tokens = inputs_embeds if input_ids is None else input_ids
+        outputs = self.acn(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth,
+            read_out_positions=self._positions_read(tokens, kwargs) if starts is None else None, **kwargs,
+        )  # fmt: skip
         logits = self.head_logits(pick_first_tokens(outputs.last_hidden_state, starts))
         loss = None
         if labels is not None:
@@ -841,7 +855,8 @@ class AcnForMultipleChoice(AcnPooledClassifier):
                 "inputs_embeds": inputs_embeds,
             }
         )
-        outputs = self.acn(**flat, depth=depth, **kwargs)
+        cls = self._positions_read(flat["inputs_embeds"] if input_ids is None else flat["input_ids"], kwargs)
+        outputs = self.acn(**flat, depth=depth, read_out_positions=cls, **kwargs)
         logits = self.head_logits(outputs.last_hidden_state).view(-1, choices)
         loss = None if labels is None else F.cross_entropy(logits.float(), labels)
         return MultipleChoiceModelOutput(
