@@ -6,8 +6,8 @@
 MODEL is a pretrained folder (RUN/model of `acn pretrain`). DATA has train.parquet and validation.parquet, with the
 columns sentence1, sentence2 and label (a similarity of 0 to 5), as nyu-mll/glue has STS-B. sentence-transformers trains
 the encoder with a loss at full depth only (CoSENT), in bf16 where the machine multiplies it; then the mean of the
-read-outs y_k is scored at every depth k, by Spearman's correlation of cosine similarities with the labels. `--depth` cuts
-what is written, a folder for `SentenceTransformer` (import modeling first: it makes the architecture known).
+read-outs y_k is scored at every depth k, by Spearman's correlation of cosine similarities with the labels. `--depth`
+cuts what is written, a folder for `SentenceTransformer` (import modeling first: it makes the architecture known).
 """
 
 import argparse
