@@ -7,12 +7,11 @@ from .engine import (
     build_engine,
     checkpoint_activations,
     init_distributed,
-    step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
-from .loss import masked_cross_entropy
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
+from .step.loss import masked_cross_entropy
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 
@@ -38,6 +37,5 @@ __all__ = [
     "masked_cross_entropy",
     "plain_problems",
     "pretrain",
-    "step",
     "tokenizer_folder",
 ]
