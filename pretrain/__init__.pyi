@@ -7,11 +7,11 @@ from .engine import (
     build_engine,
     checkpoint_activations,
     init_distributed,
-    step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
+from .step.loss import masked_cross_entropy
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 
@@ -34,8 +34,8 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "init_distributed",
+    "masked_cross_entropy",
     "plain_problems",
     "pretrain",
-    "step",
     "tokenizer_folder",
 ]
