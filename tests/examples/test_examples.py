@@ -72,6 +72,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, pretrained: Path) -> Chain:
     with open(folder / "animals.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "what", "animal"), *zip(range(400), texts, labels, strict=True)])
     quiet = {"ACN_GLUE__TRACKING__MLFLOW": "null", "ACN_COMPRESS__TRACKING__MLFLOW": "null"}
+    quiet |= {"ACN_GLUE__PRECISION": "fp32"}  # as the tests compute
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "own_csv.py", pretrained, "animals.csv", "--text", "what",
          "--label", "animal", "--tolerance", str(TOLERANCE), "--output", "out"],
