@@ -23,6 +23,7 @@ from eval import ranks
 from modeling import AcnForSequenceClassification, compile_layers
 
 from ..depth import depth_sweep
+from ..memory import keep_freed_memory
 from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
 from ..tasks import Hyperparameters, Task, as_dict
@@ -68,6 +69,7 @@ def trainer_arguments(precision: str, **given: Any) -> TrainingArguments:
 
 def run_trainer(trainer: Trainer) -> TrainOutput:
     """Train, and leave the model as it was but for its weights."""
+    keep_freed_memory()
     trainer.remove_callback(PrinterCallback)
     outcome = trainer.train()
     # accelerate computes in half precision by a `forward` of its own, put over the model's: it is for this training
