@@ -7,17 +7,19 @@ stored.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..folder import TOKENIZER_FOLDER
 from ..shards import Manifest
 from ..tokenizer import Vocabulary, continuations
 from .counter_random import Int64Array
 from .masking import MaskedBatch, MaskingConfig, mask_blocks
+
+if TYPE_CHECKING:
+    import torch
 
 PACKED_BY_DOCUMENTS = "documents"
 """The manifest's `packing` of a corpus whose blocks hold whole documents."""
@@ -27,17 +29,19 @@ PACKED_BY_DOCUMENTS = "documents"
 class PackedBatch(MaskedBatch):
     """A micro-batch of blocks that hold several documents; all tensors are int64."""
 
-    position_ids: torch.Tensor
+    position_ids: "torch.Tensor"
     """(B, T) positions that begin at 0 in every document; 0 on padding."""
-    document_ids: torch.Tensor
+    document_ids: "torch.Tensor"
     """(B, T) 1, 2, ... by document of the block, 0 on padding: a token attends to those with its own number."""
 
-    def cu_seqlens(self) -> tuple[torch.Tensor, int]:
+    def cu_seqlens(self) -> "tuple[torch.Tensor, int]":
         """Cumulative lengths for variable-length attention over the flattened (B * T) tokens, and the longest.
 
         The first is int32, (segments + 1,), from 0 to B * T, as FlashAttention's `cu_seqlens` wants it; the padding
         of a block is a segment of its own.
         """
+        import torch
+
         starts = torch.ones_like(self.document_ids, dtype=torch.bool)
         starts[:, 1:] = self.document_ids[:, 1:] != self.document_ids[:, :-1]
         ends = torch.tensor([starts.numel()])
@@ -79,6 +83,8 @@ class Masker:
         )
         if not self._packed:
             return batch
+        import torch  # here, because planning opens streams and never masks
+
         documents, positions = find_documents(tokens, self._vocabulary)
         fields: dict[str, Any] = vars(batch)
         return PackedBatch(**fields, position_ids=torch.from_numpy(positions), document_ids=torch.from_numpy(documents))
