@@ -179,7 +179,7 @@ class _Trial:
             depth_scores=scores,
             cut_depth=cut_depth(scores, scores[-1], config.tolerance),
             tolerance=config.tolerance,
-            params_by_depth=parameters_by_depth(self.model),
+            params_by_depth=parameters_by_depth(self.model.config, self.model.config.num_labels),
             flops_by_depth=flops_by_depth(self.model, self.seq_length),
             seq_length=self.seq_length,
             majority_score=majority_score(task, labels),
