@@ -192,9 +192,7 @@ def _write(
     """The small model with everything that belongs to it; returns `cut` with what was measured."""
     cut = replace(cut, files=save_model(folder, model, tokenizer))
     if config.check and scoring is not None:
-        score = scoring.score(folder)
-        check_score(score, cut.score, config.model)
-        cut = replace(cut, checked_score=score)
+        cut = replace(cut, checked_score=check_score(scoring, folder, cut.score, config.model))
     if config.onnx or config.int8:
         length = cut.seq_length or model.config.max_position_embeddings
         variants = onnx_variants(folder, model.cpu(), scoring, length, config.int8)

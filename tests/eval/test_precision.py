@@ -28,6 +28,7 @@ from eval import (
     read_results,
     run_suite,
 )
+from eval.compress.rescore import Rescorer, check_score
 from eval.glue import encode, run_trainer, trainer_arguments
 from eval.glue.linear_probe import depth_features
 from eval.models import load_finetuned
@@ -309,6 +310,30 @@ def test_a_cut_is_checked_in_the_precision_of_its_scores(suites: dict[str, tuple
         assert find_cut(Path(cut.output)).precision == "bf16"
         assert f"threads, {speed})" in "\n".join(cut.lines())
     assert "computed in bf16" in (tmp_path / "own" / "README.md").read_text()
+
+
+def test_a_difference_that_rounding_to_half_precision_makes_is_no_other_model(
+    classifier: MakeClassifier, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Of another device for instance: as many examples may turn as differ from fp32 here."""
+    model, collate, task = classifier(seed=3), DataCollatorWithPadding(tokenizer), TASKS["sst2"]
+    with torch.no_grad():  # the classes' answers lie so near each other that rounding decides
+        model.classifier.weight[1] = model.classifier.weight[0] * (1 + 2**-9)
+    model.save_pretrained(tmp_path)
+    data = _examples(model.config.vocab_size, 60)
+    half, plain = (
+        depth_sweep(load_finetuned(str(tmp_path), p), data, task, collate, precision=p) for p in ("bf16", "fp32")
+    )
+    turned = float(np.mean(half.predictions[-1] != plain.predictions[-1]))
+    assert turned > 0.05
+    rescorer = Rescorer(task, data, collate, "bf16")
+    assert rescorer.rounding(tmp_path) == turned
+    measured = rescorer.score(tmp_path)
+    assert check_score(rescorer, tmp_path, measured + turned, "source") == measured
+    with pytest.raises(EvalError, match="source: the cut model scores"):
+        check_score(rescorer, tmp_path, measured + 1.0, "source")
+    with pytest.raises(EvalError, match="source: the cut model scores"):
+        check_score(replace(rescorer, precision="fp32"), tmp_path, measured + 1.0, "source")
 
 
 def test_a_cut_is_timed_in_the_precision_of_its_scores_where_the_machine_has_it(processor: Any) -> None:

@@ -83,7 +83,7 @@ def test_results_follow_the_contract(tuned: tuple[Path, TaskResults, Any], confi
     assert results.model == config.model
     assert results.connectivity == "acn"
     assert results.full_score == results.depth_scores[-1]
-    assert results.params_by_depth == parameters_by_depth(model)
+    assert results.params_by_depth == parameters_by_depth(model.config, model.config.num_labels)
     assert len(results.depth_scores) == len(results.flops_by_depth) == 4
     assert results.depth_scores[results.cut_depth] >= results.full_score - results.tolerance
     assert results.metrics["validation"]["accuracy"] == results.depth_scores
