@@ -8,7 +8,7 @@ from ..chance import AT_CHANCE, ERRORS, are_at_chance
 from .sections import Run, unlike_precision
 
 
-def headline(runs: Sequence[Run]) -> str:
+def first_sentence(runs: Sequence[Run]) -> str:
     """The first run at its cut depth, and the others at the same depth, all by the means of their seeds.
 
     "with 3 of 12 layers acn keeps 0.867 of 0.866 (± 0.012), residual 0.510 of 0.871": ± is one standard error of the

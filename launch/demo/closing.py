@@ -10,7 +10,7 @@ from rich.text import Text
 
 from data_pipeline import duration
 from eval import AT_CHANCE, are_at_chance, read_results
-from eval.report import Run, headline, verdict
+from eval.report import Run, first_sentence, verdict
 
 from ..tracking import way_to_all
 
@@ -28,7 +28,7 @@ def closing_screen(
     found = {task: [_read(home, task, twin) for twin in twins] for task in tasks}
     console.print()
     for task, (acn, twin) in found.items():
-        console.print(Text.assemble((f"{task}: ", "dim"), (headline([acn, twin]), "bold"), "."), soft_wrap=True)
+        console.print(Text.assemble((f"{task}: ", "dim"), (first_sentence([acn, twin]), "bold"), "."), soft_wrap=True)
         console.print(Text(f"  {verdict(acn, twin)}"), soft_wrap=True)
     console.print()
     console.print(_table(found))
