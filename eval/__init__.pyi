@@ -1,4 +1,4 @@
-from .chance import are_at_chance, is_at_chance
+from .chance import AT_CHANCE, are_at_chance, is_at_chance
 from .compress.compress import compress_model
 from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
@@ -33,6 +33,7 @@ from .tasks.registry import TASKS, find_task
 from .tasks.task import Task
 
 __all__ = [
+    "AT_CHANCE",
     "CUT_FILE",
     "FIGURE_FILE",
     "GLUE_TASKS",

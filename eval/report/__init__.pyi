@@ -1,4 +1,5 @@
 from .config import ReportConfig
+from .headline import headline, verdict
 from .origin import Origin, day
 from .report import write_report
 from .sections import Run, depth_table, paper_table, study_table
@@ -19,10 +20,12 @@ __all__ = [
     "day",
     "depth_table",
     "format_cell",
+    "headline",
     "mean_and_std",
     "paper_table",
     "parse_study",
     "save_comparison",
     "study_table",
+    "verdict",
     "write_report",
 ]

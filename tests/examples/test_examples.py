@@ -150,7 +150,8 @@ def test_load_at_depth_prints_the_read_out_of_that_depth_whatever_the_way(chain,
         way, numbers = line.split(" logits ")
         assert way.split()[-1] == names[int(logits.argmax())]
         assert [float(number) for number in numbers.split()] == pytest.approx(logits.tolist(), abs=2e-6)
-    parameters = parameters_by_depth(AcnForSequenceClassification.from_pretrained(chain.finetuned))
+    config = AcnConfig.from_pretrained(chain.finetuned)
+    parameters = parameters_by_depth(config, config.num_labels)
     assert lines[4] == f"parameters: {parameters[-1]:,} -> {parameters[depth]:,}"
 
 

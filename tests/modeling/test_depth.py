@@ -151,7 +151,7 @@ def test_a_depth_outside_the_model_is_an_error(tiny_config, batch, depth):
 
 
 def test_parameters_by_depth_count_the_truncated_models(tiny_config):
-    counted = parameters_by_depth(AcnForMaskedLM(tiny_config()))
+    counted = parameters_by_depth(tiny_config())
     for depth in DEPTHS:
         model = AcnForMaskedLM(tiny_config()).truncate(depth)
         assert counted[depth] == sum(p.numel() for p in model.parameters())

@@ -8,7 +8,7 @@ those that autograd keeps for an eager forward pass with fused attention; compil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modeling import AcnConfig
+from modeling import AnyConfig
 from pretrain import LARGEST_BUCKET
 
 from .config import Precision
@@ -102,7 +102,7 @@ class Activations:
 
 
 def activation_bytes(
-    config: AcnConfig,
+    config: AnyConfig,
     micro_batch: int,
     seq_length: int,
     targets: int,

@@ -1,13 +1,11 @@
 """The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-
 from data_pipeline import Problem
-from modeling import AcnConfig, AcnForMaskedLM, forward_flops
+from modeling import Architecture, forward_flops, tensor_sizes
+from pretrain import ModelConfig
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
@@ -132,8 +130,11 @@ def plan_run(config: PlanConfig) -> RunPlan:
     if found or isinstance(gpu, Problem):
         raise LaunchError(*found)
     blocks, seq_length, vocab_size = _corpus(config)
-    model = model_config(config, vocab_size, seq_length)
-    size = model_size(model)
+    longest = config.recipe.model.max_position_embeddings
+    if seq_length > longest:
+        raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
+    model = architecture(config.recipe.model, vocab_size)
+    size = ModelSize.of(tensor_sizes(model))
     targets = config.recipe.masking.targets(seq_length)
     # the backward pass costs twice the forward pass
     flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
@@ -181,22 +182,13 @@ def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     return stream.blocks, stream.seq_length, stream.manifest.tokenizer.vocab_size
 
 
-def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnConfig:
-    """The architecture of the recipe for a corpus. Raises LaunchError for one that cannot be."""
-    longest = config.recipe.model.max_position_embeddings
-    if seq_length > longest:
-        raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
-    try:
-        return AcnConfig(**asdict(config.recipe.model), vocab_size=vocab_size)
-    except StrictDataclassError as error:  # the cause names the field
-        raise LaunchError(f"model: {error.__cause__ or error}") from error
-
-
-def model_size(config: AcnConfig) -> ModelSize:
-    """Counted on the model itself, which has no memory on torch's meta device."""
-    with torch.device("meta"):
-        model = AcnForMaskedLM(config)
-    return ModelSize.of([p.numel() for p in model.parameters()])
+def architecture(model: ModelConfig, vocab_size: int) -> Architecture:
+    """What the cost of a recipe's model depends on, for a corpus of so many words."""
+    given = asdict(model)
+    return Architecture(
+        vocab_size=vocab_size,
+        **{field.name: given[field.name] for field in fields(Architecture) if field.name in given},
+    )
 
 
 def other_sizes(config: PlanConfig) -> list[int]:
@@ -223,7 +215,7 @@ def _step_time(
 
 
 def _layouts(
-    config: PlanConfig, model: AcnConfig, size: ModelSize, gpu: Gpu, micro_batch: int, seq_length: int, targets: int
+    config: PlanConfig, model: Architecture, size: ModelSize, gpu: Gpu, micro_batch: int, seq_length: int, targets: int
 ) -> list[Layout]:
     """Every layout, the ones that cost least time first."""
     layouts = []

@@ -36,7 +36,7 @@ def source(tmp_path: Path, classifier: Callable[..., AcnForSequenceClassificatio
         "depth_scores": SCORES,
         "cut_depth": 2,
         "tolerance": 0.005,
-        "params_by_depth": parameters_by_depth(model),
+        "params_by_depth": parameters_by_depth(model.config, model.config.num_labels),
         "flops_by_depth": flops_by_depth(model, 16),
         "seq_length": 16,
         "scored_on": {

@@ -17,6 +17,7 @@ from eval import EvalError, FinetuneConfig, TaskResults, find_task, load_task, r
 from eval.glue.encoding import encode
 from eval.progress import ProgressCallback
 from modeling import parameters_by_depth
+from tests.eval.test_memory import LARGE, glibc, mapped_blocks
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,13 @@ def test_the_folder_holds_a_loadable_model_its_tokenizer_results_and_a_picture(
     assert model(**batch).logits.argmax(-1).tolist() == [1, 0]
 
 
+@glibc
+def test_a_process_that_has_trained_keeps_what_it_frees(tuned: tuple[Path, TaskResults, Any]) -> None:
+    mapped = mapped_blocks()
+    block = torch.empty(LARGE, dtype=torch.uint8)
+    assert mapped_blocks() == mapped, f"{len(block)} bytes were mapped by themselves"
+
+
 def test_results_follow_the_contract(tuned: tuple[Path, TaskResults, Any], config: FinetuneConfig) -> None:
     folder, results, _ = tuned
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -75,7 +83,7 @@ def test_results_follow_the_contract(tuned: tuple[Path, TaskResults, Any], confi
     assert results.model == config.model
     assert results.connectivity == "acn"
     assert results.full_score == results.depth_scores[-1]
-    assert results.params_by_depth == parameters_by_depth(model)
+    assert results.params_by_depth == parameters_by_depth(model.config, model.config.num_labels)
     assert len(results.depth_scores) == len(results.flops_by_depth) == 4
     assert results.depth_scores[results.cut_depth] >= results.full_score - results.tolerance
     assert results.metrics["validation"]["accuracy"] == results.depth_scores
