@@ -267,7 +267,7 @@ def test_the_metadata_name_what_was_scored(written, lab, tmp_path):
     assert entries == {("local", "validation (200 of 872 examples)", None)}
     assert data.datasets is None
     text = (folder / "README.md").read_text()
-    assert "Scored on 200 of 872 examples of the local `glue/sst2`, split validation." in text
+    assert "Scored on 200 of 872 examples of the local `glue/sst2`, split validation, in fp32." in text
     assert "/home/me" not in text + (folder / "results" / f"{TASK}.json").read_text()
 
 
