@@ -1,21 +1,20 @@
 """Cut a fine-tuned model at a depth and write the small model as a Hugging Face folder, with its card."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import OutputLock, Problem, file_sha256, new_folder, write_json
+from data_pipeline import OutputLock, Problem, file_sha256, find_model, new_folder, write_json
 from modeling import AcnForSequenceClassification
 
 from ..chance import AT_CHANCE, ERRORS, constant_score, is_at_chance, is_cut_at_chance
 from ..depth import cut_depth
 from ..errors import EvalError
 from ..files import check_absent
-from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
-from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, read_results, size_mb
+from ..models import best_device, load_finetuned, load_tokenizer, name_model, pin_model, read_model_config, save_model
+from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, find_results, size_mb
 from .card import CARD_FILE, card
 from .config import TARGETS, CompressConfig
 from .onnx_model import check_installed
@@ -114,7 +113,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         seed=results.seed,
         model=results.model,
         connectivity=results.connectivity,
-        source=os.path.abspath(config.model),
+        source=name_model(config.model),
         depth=depth,
         layers=len(results.depth_scores) - 1,
         rule=rule,
@@ -133,6 +132,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         scored_on=results.data,
         majority_score=results.majority_score,
         standard_error=results.standard_error,
+        origin=results.origin,
     )
 
 
@@ -147,10 +147,20 @@ def _check_learned(config: CompressConfig, results: TaskResults) -> None:
     raise EvalError(Problem("model", config.model, wrong, "train it longer or on more examples, or say --force"))
 
 
+def _read_results(model: str) -> TaskResults:
+    """The results beside a fine-tuned model."""
+    folder = find_model(model).path
+    if (results := find_results(folder)) is None:
+        wrong = f"has no {RESULTS_FILE}, by which it could be cut"
+        fix = f"give OUTPUT/TASK of `acn glue --model {model} --tasks TASK --output OUTPUT`"
+        raise EvalError(Problem("model", model, wrong, fix))
+    return results
+
+
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
     check_absent(Path(config.output), "output")
-    results = read_results(Path(config.model))
+    results = _read_results(config.model)
     model_config = read_model_config(config.model)
     layers = len(results.depth_scores) - 1
     if model_config.num_hidden_layers != layers:
@@ -201,6 +211,7 @@ def compress_model(config: CompressConfig) -> CutSummary:
 
 
 def _compress(config: CompressConfig) -> CutSummary:
+    config = replace(config, model=pin_model(config.model))
     results, model, tokenizer = _load(config)
     model.to(best_device())
     depth, rule = _pick_depth(config, results, model)
