@@ -1,6 +1,5 @@
 """Models as users name them, a folder or NAME[@revision] of the Hub: the one place that finds them."""
 
-import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ _BESIDE = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "results.json", "cut.json", "results/*.json",
 )  # fmt: skip
 """What belongs to a model besides its weights; no code, which is never run from there."""
+_FOUND: dict[str, "ModelFolder"] = {}
+"""By what was asked for: one process sees one commit, whatever happens on the Hub meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,12 @@ def find_model(model: str, field: str = "model") -> ModelFolder:
     found = _NAME.fullmatch(model)
     if found is None:
         raise DataError(Problem(field, model, "is not there", "give a folder, or NAME or NAME@REVISION of the Hub"))
-    return _from_hub(found["name"], found["revision"], field)
+    if model not in _FOUND:
+        folder = _from_hub(found["name"], found["revision"], field)
+        _FOUND[model] = _FOUND[folder.name] = folder
+    return _FOUND[model]
 
 
-@functools.lru_cache(maxsize=16)  # one process sees one commit, whatever happens on the Hub meanwhile
 def _from_hub(name: str, revision: str | None, field: str) -> ModelFolder:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -95,12 +98,14 @@ def _from_cache(field: str, asked: str, name: str, revision: str | None, error: 
     """
     from huggingface_hub import constants, snapshot_download
 
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-        if (folder / "config.json").exists():
+    for weights in (_SAFE, _PICKLED):
+        patterns = [*weights, *_BESIDE]
+        try:
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
+        except OSError:  # nothing, or a part
+            continue
+        if any(path for pattern in weights for path in folder.glob(pattern)):
             return folder
-    except OSError:
-        pass
     if constants.HF_HUB_OFFLINE:
         wrong = "is no folder here and was not downloaded before, and HF_HUB_OFFLINE is set"
         raise DataError(Problem(field, asked, wrong, "set HF_HUB_OFFLINE=0, or give a folder")) from error
