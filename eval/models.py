@@ -14,8 +14,18 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from data_pipeline import DataError, Problem, file_sha256, find_model, name_problem, save_tokenizer
-from modeling import AcnConfig, AcnForSequenceClassification, divergence, load_model, model_type_of, read_config
+from data_pipeline import DataError, Problem, file_sha256, find_model, name_problem, new_folder, save_tokenizer
+from modeling import (
+    AcnConfig,
+    AcnForSequenceClassification,
+    AcnModel,
+    AcnPreTrainedModel,
+    divergence,
+    head_of,
+    load_model,
+    model_type_of,
+    read_config,
+)
 
 from .errors import EvalError
 from .files import read_json
@@ -200,6 +210,39 @@ def load_finetuned(model: str) -> AcnForSequenceClassification:
     return classifier.eval()
 
 
+def write_model(model: str, output: Path, depth: int | None = None) -> int:
+    """Write a model as one of this family, with its head if it has one of ours, into the new folder `output`.
+
+    Args:
+        model: see `read_model_config`.
+        depth: keep the first `depth` layers; None for all.
+
+    Returns:
+        How many layers `model` has.
+
+    Raises:
+        EvalError: `depth` is outside of them, or files of the model are damaged or missing.
+    """
+    config = read_model_config(model)
+    layers, folder = config.num_hidden_layers, find_model(model).path
+    if depth is not None and not 0 <= depth <= layers:
+        raise EvalError(f"depth={depth} is outside 0..{layers}, the depths of this model")
+    tokenizer = load_tokenizer(model, config)
+    try:
+        with quiet_transformers():
+            loaded, new = load_model(head_of(folder), folder)
+    except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
+        raise EvalError(f"model={model}: its weights cannot be loaded ({error}): get it again") from error
+    if new and all(name.startswith("pooler.") for name in new) and isinstance(loaded, AcnModel):
+        loaded.pooler, new = None, []  # better none than a random one
+    _check_complete(model, new)
+    if depth is not None:
+        loaded.truncate(depth)
+    with new_folder(output) as aside:
+        save_model(aside, loaded, tokenizer)
+    return layers
+
+
 def class_names(config: AcnConfig) -> list[str]:
     """The names of a fine-tuned model's outputs, in their order."""
     return [str(config.id2label[number]) for number in range(config.num_labels)]
@@ -210,7 +253,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def save_model(folder: Path, model: AcnForSequenceClassification, tokenizer: Any) -> dict[str, str]:
+def save_model(folder: Path, model: AcnPreTrainedModel, tokenizer: Any) -> dict[str, str]:
     """Write weights, configuration and tokenizer into `folder`; returns the sha256 of weights and tokenizer by file.
 
     Raises:

@@ -16,7 +16,7 @@ from .resize import load_checkpoint
 from .run_tokenizer import find_tokenizer, tokenizer_folder
 from .saver import Saver
 from .soundness import damaged_problem, newest_sound
-from .starting_model import StartingModel, inherited_fields, size_problems, with_sizes
+from .starting_model import StartingModel, inherited_fields, size_problems, starts_from_model, with_sizes
 
 __all__ = [
     "MARKER",
@@ -40,6 +40,7 @@ __all__ = [
     "newest_complete",
     "newest_sound",
     "size_problems",
+    "starts_from_model",
     "step_folders",
     "step_name",
     "step_of",

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 
 from data_pipeline import DataError, find_model, hub
-from tests.launch.publishing.hub_server import READER, WRITER, HubServer
+from tests.launch.publishing.hub_server import READER, HubServer
 
 MODEL = "lab/encoder"
 BESIDE = {"config.json": "{}", "tokenizer.json": "{}", "vocab.txt": "a", "README.md": "#", "modeling_x.py": "1 / 0"}
@@ -25,18 +25,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def online(server, monkeypatch, tmp_path):
     """The Hub, empty, with nothing downloaded yet; logged in as a member of the lab."""
-    server.ask("_reset", {})
-    for name, value in {
-        "ENDPOINT": server.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_TOKEN_PATH": str(tmp_path / "stored-token"),
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", WRITER)
-    monkeypatch.setattr(hub, "_FOUND", {})
+    server.become_the_hub(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     return server
 
