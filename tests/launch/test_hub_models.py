@@ -92,9 +92,8 @@ def test_what_is_made_of_a_bert_says_so_and_goes_on_from_the_hub(acn, server, co
         answers.append(out)
     assert answers[0] == answers[1]
     for model in ("tuned/cats", "small"):
-        assert (
-            acn("publish", model, "--repo_id", "tester/x", "--dry_run", "--output", f"hub-{Path(model).name}")[0] == 0
-        )
+        output = f"hub-{Path(model).name}"
+        assert acn("publish", model, "--repo_id", "tester/x", "--dry_run", "--output", output)[0] == 0
         assert ModelCard.load(tmp_path / output / "README.md").data.base_model == BERT
 
 
