@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
-from data_pipeline import DataError, find_model, hub
+from data_pipeline import DataError, find_model, hub, load_tokenizer, vocabulary_of
 from tests.launch.publishing.hub_server import READER, HubServer
 
 MODEL = "lab/encoder"
@@ -70,6 +70,21 @@ def test_weights_are_safetensors_where_there_are_any_and_code_stays_there(online
     assert names(find_model("lab/parts").path) == beside | parts.keys() | {"model.safetensors.index.json"}
     send(tmp_path / "c", BESIDE | {"pytorch_model.bin": "2", "tf_model.h5": "3"}, "lab/old")
     assert names(find_model("lab/old").path) == beside | {"pytorch_model.bin"}
+
+
+def test_a_tokenizer_comes_without_weights_by_its_name_and_revision(online, tmp_path, tokenizer_folder, monkeypatch):
+    files = {path.name: path.read_text() for path in tokenizer_folder.iterdir() if path.is_file()}
+    commit = send(tmp_path / "a", files | {"config.json": '{"model_type": "bert"}', "model.safetensors": "1"})
+    found = find_model(f"{MODEL}@{commit}", weights=False)
+    assert "tokenizer.json" in names(found.path)
+    assert "model.safetensors" not in names(found.path)
+    theirs = vocabulary_of(load_tokenizer(str(tokenizer_folder)))
+    assert vocabulary_of(load_tokenizer(f"{MODEL}@main")) == theirs
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "_FOUND", {})
+    assert vocabulary_of(load_tokenizer(f"{MODEL}@{commit}")) == theirs
+    with pytest.raises(DataError, match="the Hub cannot be reached"):
+        find_model(f"{MODEL}@{commit}")
 
 
 def test_a_process_keeps_to_the_commit_that_it_found_first(online, tmp_path):

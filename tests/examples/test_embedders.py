@@ -1,4 +1,4 @@
-"""A folder of this family in sentence-transformers: encoded, trained, saved and loaded at any depth, like any encoder."""
+"""A folder of this family in sentence-transformers: encoded, trained, saved and loaded at any depth, as others are."""
 
 import shutil
 from pathlib import Path

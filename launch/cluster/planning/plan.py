@@ -1,6 +1,6 @@
 """The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -8,6 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from data_pipeline import Problem
 from modeling import AcnConfig, AcnForMaskedLM, forward_flops
+from pretrain.checkpoints import inherited_fields, size_problems, with_sizes
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
@@ -131,6 +132,7 @@ def plan_run(config: PlanConfig) -> RunPlan:
         found.append(gpu)
     if found or isinstance(gpu, Problem):
         raise LaunchError(*found)
+    config = _with_sizes(config)
     blocks, seq_length, vocab_size = _corpus(config)
     model = model_config(config, vocab_size, seq_length)
     size = model_size(model)
@@ -171,6 +173,13 @@ def plan_run(config: PlanConfig) -> RunPlan:
     )
 
 
+def _with_sizes(config: PlanConfig) -> PlanConfig:
+    """`config` with the sizes of the model that its recipe starts from, if it starts from one."""
+    if found := size_problems(config.recipe):
+        raise LaunchError(*found)
+    return replace(config, recipe=with_sizes(config.recipe))
+
+
 def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     """(blocks of an epoch if known, tokens of a block, vocabulary)."""
     if not config.recipe.data:
@@ -187,7 +196,7 @@ def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnCon
     if seq_length > longest:
         raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
     try:
-        return AcnConfig(**asdict(config.recipe.model), vocab_size=vocab_size)
+        return AcnConfig(**asdict(config.recipe.model) | {"vocab_size": vocab_size} | inherited_fields(config.recipe))
     except StrictDataclassError as error:  # the cause names the field
         raise LaunchError(f"model: {error.__cause__ or error}") from error
 

@@ -11,6 +11,7 @@ from typing import cast
 
 from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, resolve_precision
+from pretrain.checkpoints import inherited_fields, with_sizes
 
 from ..planning import Precision, checkpoint_bytes, model_size
 from .checks import Answer, Check, Facts, Site, groups, name_places
@@ -41,7 +42,8 @@ def size_of_checkpoint(site: Site) -> int | None:
         return None
     try:
         manifest = TokenStream(config.data, config.stream, config.masking).manifest
-        size = model_size(AcnConfig(**config.model.acn_fields(manifest)))
+        config = with_sizes(config)
+        size = model_size(AcnConfig(**config.model.acn_fields(manifest) | inherited_fields(config)))
     except Exception:  # whatever is wrong with the corpus or the model is said by the checks of theirs
         return None
     return checkpoint_bytes(size, config.zero_stage, cast(Precision, resolve_precision(config.precision)))
