@@ -8,6 +8,7 @@ from .files import find_recorded, read_json
 from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
 from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config, write_model
+from .precision import precision_problems
 from .progress import Tracker
 from .ranks import leave_ranks
 from .report.config import ReportConfig
@@ -64,6 +65,7 @@ __all__ = [
     "load_task",
     "load_tokenizer",
     "most_tokens",
+    "precision_problems",
     "quiet_transformers",
     "read_json",
     "read_model_config",

@@ -20,6 +20,7 @@ from modeling import (
     AcnForSequenceClassification,
     AcnModel,
     AcnPreTrainedModel,
+    choose_attention,
     divergence,
     head_of,
     load_model,
@@ -157,12 +158,12 @@ def load_tokenizer(model: str, config: AcnConfig) -> Any:
     return tokenizer
 
 
-def _load(model: str, **fields: Any) -> tuple[AcnForSequenceClassification, list[str]]:
-    """A classifier in float32 (a checkpoint may be stored in half precision), and which of its weights are new."""
-    folder = find_model(model).path
+def _load(model: str, precision: str, **fields: Any) -> tuple[AcnForSequenceClassification, list[str]]:
+    """A classifier with weights in float32, whatever they are stored or products computed in, and which are new."""
+    folder, attention = find_model(model).path, choose_attention(precision)
     try:
         with quiet_transformers():
-            classifier, new = load_model(AcnForSequenceClassification, folder, **fields)
+            classifier, new = load_model(AcnForSequenceClassification, folder, attn_implementation=attention, **fields)
     except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
         raise EvalError(f"model={model}: its weights cannot be loaded ({error}): export it again") from error
     if (found := divergence(classifier)) is not None:
@@ -176,11 +177,12 @@ def _check_complete(model: str, lacking: list[str]) -> None:
         raise EvalError(f"model={model}: weights are missing or misshapen ({shown}): export it again")
 
 
-def load_for_task(model: str, task: Task) -> AcnForSequenceClassification:
+def load_for_task(model: str, task: Task, precision: str = "fp32") -> AcnForSequenceClassification:
     """A pretrained encoder with a new classifier for `task`, in float32; seed torch first.
 
     Args:
         model: see `read_model_config`.
+        precision: what it is going to compute in, which decides the attention.
 
     Raises:
         EvalError: the weights are not those of the configuration.
@@ -188,6 +190,7 @@ def load_for_task(model: str, task: Task) -> AcnForSequenceClassification:
     names = task.labels or ("score",)
     classifier, new = _load(
         model,
+        precision,
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
         problem_type="regression" if task.is_regression else "single_label_classification",
@@ -196,16 +199,17 @@ def load_for_task(model: str, task: Task) -> AcnForSequenceClassification:
     return classifier
 
 
-def load_finetuned(model: str) -> AcnForSequenceClassification:
+def load_finetuned(model: str, precision: str = "fp32") -> AcnForSequenceClassification:
     """A fine-tuned classifier, in float32 and evaluation mode.
 
     Args:
         model: see `read_model_config`.
+        precision: what it is going to compute in, which decides the attention.
 
     Raises:
         EvalError: the weights are not those of the configuration.
     """
-    classifier, new = _load(model)
+    classifier, new = _load(model, precision)
     _check_complete(model, new)
     return classifier.eval()
 

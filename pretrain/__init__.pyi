@@ -8,11 +8,11 @@ from .engine import (
     build_engine,
     checkpoint_activations,
     init_distributed,
-    step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
+from .step.loss import masked_cross_entropy
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 
@@ -35,9 +35,9 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "init_distributed",
+    "masked_cross_entropy",
     "plain_problems",
     "pretrain",
-    "step",
     "tokenizer_folder",
     "with_sizes",
 ]

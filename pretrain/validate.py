@@ -12,7 +12,7 @@ from data_pipeline.stream import MaskedBatch, validation_batch_count, validation
 from modeling import AcnForMaskedLM
 
 from .config import PretrainConfig
-from .engine import model_inputs
+from .step import model_inputs
 
 CUT_TOLERANCE = 0.01
 """Accuracy that the best cut may lose against the full model."""

@@ -73,7 +73,8 @@ def write_original(folder: Path, model_type: str, head: str = "ForMaskedLM", **f
 @pytest.fixture
 def options(glue_dir: Path, tmp_path: Path) -> dict[str, Any]:
     return {"tasks": "docpair", "output": str(tmp_path / "out"), "glue_dir": str(glue_dir), "epochs": 1.0,
-            "batch_size": 16, "learning_rate": 2e-3, "max_train_samples": 48, "speed": False}  # fmt: skip
+            "batch_size": 16, "learning_rate": 2e-3, "max_train_samples": 48, "speed": False,
+            "precision": "fp32"}  # fmt: skip
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -136,7 +137,10 @@ def test_a_classifier_of_the_line_labels_texts_as_it_would_itself(tmp_path):
     original = write_original(tmp_path / "model", "distilbert", "ForSequenceClassification", **names)
     texts = ["the film was good and fine", "a bad plot", "the actor was awful and the book was very long"]
     (tmp_path / "texts").write_text("\n".join(texts) + "\n")
-    predict_file(PredictConfig(str(tmp_path / "model"), str(tmp_path / "texts"), str(tmp_path / "out.jsonl")))
+    asked = PredictConfig(
+        str(tmp_path / "model"), str(tmp_path / "texts"), str(tmp_path / "out.jsonl"), precision="fp32"
+    )
+    predict_file(asked)
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     with torch.no_grad():
         for text, answer in zip(texts, answers, strict=True):
