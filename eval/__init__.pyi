@@ -7,7 +7,7 @@ from .figures import DepthCurve, save_depth_figure, seeds_curve
 from .files import find_recorded, read_json
 from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
-from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config
+from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config, write_model
 from .precision import precision_problems
 from .progress import Tracker
 from .ranks import leave_ranks
@@ -76,5 +76,6 @@ __all__ = [
     "save_depth_figure",
     "seeds_curve",
     "sweep_logits",
+    "write_model",
     "write_report",
 ]

@@ -1,7 +1,8 @@
 from .configuration_acn import CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
-from .conversion import acn_from_bert, acn_to_bert
+from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
 from .finite import divergence, name_non_finite, non_finite_weights
 from .flops import AnyConfig, Architecture, forward_flops, parameters_by_depth, tensor_sizes
+from .loading import head_of, load_model, model_type_of, read_config
 from .modeling_acn import (
     AcnForMaskedLM,
     AcnForMultipleChoice,
@@ -26,6 +27,7 @@ from .probe import AcnGradientProbe, LayerGradient
 
 __all__ = [
     "CONNECTIVITIES",
+    "MODEL_TYPES",
     "POSITION_EMBEDDINGS",
     "AcnConfig",
     "AcnForMaskedLM",
@@ -40,6 +42,7 @@ __all__ = [
     "Architecture",
     "LayerGradient",
     "Precision",
+    "acn_config_from",
     "acn_from_bert",
     "acn_to_bert",
     "autocast",
@@ -49,11 +52,15 @@ __all__ = [
     "cpu_multiplies_bf16",
     "divergence",
     "forward_flops",
+    "head_of",
+    "load_model",
+    "model_type_of",
     "name_non_finite",
     "non_finite_weights",
     "parameters_by_depth",
     "precision_refusal",
     "precision_warning",
+    "read_config",
     "resolve_precision",
     "tensor_sizes",
 ]

@@ -11,7 +11,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_FAMILY = ("configuration_acn", "modeling_acn", "conversion", "probe", "finite")
+_FAMILY = ("configuration_acn", "modeling_acn", "conversion", "loading", "probe", "finite")
 """Modules of this package that import transformers."""
 
 

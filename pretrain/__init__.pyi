@@ -1,5 +1,6 @@
 from .check import check_run
 from .checkpoints.run_tokenizer import tokenizer_folder
+from .checkpoints.starting_model import with_sizes
 from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
 from .deepspeed_options import LARGEST_BUCKET, REDUCED_AT_ONCE
 from .engine import build_engine, checkpoint_activations, init_distributed
@@ -33,4 +34,5 @@ __all__ = [
     "plain_problems",
     "pretrain",
     "tokenizer_folder",
+    "with_sizes",
 ]

@@ -18,7 +18,7 @@ from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
-from .checkpoints import Checkpoint, Origin, Progress, Saver, find_start, load_checkpoint
+from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
 from .config import PretrainConfig
 from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
         LostRankError: another rank, its node or the link to it is gone.
     """
     device = init_distributed(config.timeout_seconds)
-    check_run(config, dist.get_world_size())
+    config = check_run(config, dist.get_world_size())
     training = Training(config, device, open_tracker, console)
     try:
         finished = training.fit()
@@ -89,8 +89,7 @@ class Training:
         resumed, origin = find_start(config, self.say)
         model = build_model(config, first.model, self.stream.packed)
         if origin is not None:
-            origin.give_weights(model)
-            self.say(f"starting from {origin.checkpoint.path}")
+            self.say(f"starting from {origin.give_weights(model)}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
         self.engine = build_engine(model.to(device), config)
         self.ahead = runs_ahead(config)
@@ -110,12 +109,12 @@ class Training:
             self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
 
-    def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
+    def resume(self, resumed: Checkpoint | None, origin: Origin | StartingModel | None) -> None:
         """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""
         if resumed is not None:
             self.progress = self.load(resumed)
             self.say(f"resuming from {resumed.path} at step {self.progress.step}")
-        elif origin is not None and origin.branch:
+        elif isinstance(origin, Origin) and origin.branch:
             saved = self.load(origin.checkpoint)
             self.progress = replace(saved, branch=Branch(saved.step, saved.rate), seconds=0.0)
         elif self.ema is not None:

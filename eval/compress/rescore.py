@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import find_model
 from modeling import AcnConfig, AcnForSequenceClassification, choose_attention
 
 from ..depth import DepthSweep, depth_sweep, predict
@@ -72,7 +73,9 @@ def rescorer(config: CompressConfig, results: TaskResults, model: AcnConfig, tok
         EvalError: the data is not there any more, or has other classes.
     """
     try:
-        loaded = load_recorded(results, Path(config.model), class_names(model), config.glue_dir, config.dataset)
+        loaded = load_recorded(
+            results, find_model(config.model).path, class_names(model), config.glue_dir, config.dataset
+        )
     except EvalError as error:
         raise EvalError(*(replace(p, fix=f"{p.fix}, or --check false") for p in error.problems)) from error
     if loaded is None or results.seq_length is None:

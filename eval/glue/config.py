@@ -19,7 +19,8 @@ class FinetuneConfig:
     """
 
     model: str
-    """Folder of the pretrained model (RUN/model): weights, configuration and tokenizer."""
+    """The pretrained model: a folder (RUN/model: weights, configuration and tokenizer), or NAME[@REVISION] of the Hub.
+    Of this family, or of the BERT line (bert, roberta, xlm-roberta, camembert, distilbert, electra)."""
     tasks: str | list[str]
     """Tasks, with commas between: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, or folders of glue_dir."""
     output: str

@@ -15,7 +15,7 @@ from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from ..models import load_for_task, most_tokens, save_model
+from ..models import load_for_task, model_origin, most_tokens, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, ScoredOn, TrialResults
 from ..tasks import DatasetConfig, Hyperparameters, Task, as_dict, validation_name
@@ -190,6 +190,7 @@ class _Trial:
             train=record,
             truncation={split: asdict(cut) for split, cut in self.cuts.items()},
             settings=self.work.settings,
+            origin=model_origin(config.model),
         )
 
 

@@ -16,6 +16,7 @@ from .resize import load_checkpoint
 from .run_tokenizer import find_tokenizer, tokenizer_folder
 from .saver import Saver
 from .soundness import damaged_problem, newest_sound
+from .starting_model import StartingModel, inherited_fields, size_problems, starts_from_model, with_sizes
 
 __all__ = [
     "MARKER",
@@ -24,6 +25,7 @@ __all__ = [
     "Origin",
     "Progress",
     "Saver",
+    "StartingModel",
     "checkpoint_around",
     "damaged_problem",
     "differences",
@@ -32,12 +34,16 @@ __all__ = [
     "find_origin",
     "find_start",
     "find_tokenizer",
+    "inherited_fields",
     "load_checkpoint",
     "marked_folders",
     "newest_complete",
     "newest_sound",
+    "size_problems",
+    "starts_from_model",
     "step_folders",
     "step_name",
     "step_of",
     "tokenizer_folder",
+    "with_sizes",
 ]

@@ -1,11 +1,11 @@
 """The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from data_pipeline import Problem
 from modeling import Architecture, forward_flops, tensor_sizes
-from pretrain import ModelConfig
+from pretrain import PretrainConfig
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
@@ -129,11 +129,12 @@ def plan_run(config: PlanConfig) -> RunPlan:
         found.append(gpu)
     if found or isinstance(gpu, Problem):
         raise LaunchError(*found)
+    config = _with_sizes(config)
     blocks, seq_length, vocab_size = _corpus(config)
     longest = config.recipe.model.max_position_embeddings
     if seq_length > longest:
         raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
-    model = architecture(config.recipe.model, vocab_size)
+    model = architecture(config.recipe, vocab_size)
     size = ModelSize.of(tensor_sizes(model))
     targets = config.recipe.masking.targets(seq_length)
     # the backward pass costs twice the forward pass
@@ -172,6 +173,17 @@ def plan_run(config: PlanConfig) -> RunPlan:
     )
 
 
+def _with_sizes(config: PlanConfig) -> PlanConfig:
+    """`config` with the sizes of the model that its recipe starts from, if it starts from one."""
+    if config.recipe.init_from is None:
+        return config
+    from pretrain.checkpoints import size_problems, with_sizes  # here, because it needs torch
+
+    if found := size_problems(config.recipe):
+        raise LaunchError(*found)
+    return replace(config, recipe=with_sizes(config.recipe))
+
+
 def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     """(blocks of an epoch if known, tokens of a block, vocabulary)."""
     if not config.recipe.data:
@@ -182,13 +194,18 @@ def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     return stream.blocks, stream.seq_length, stream.manifest.tokenizer.vocab_size
 
 
-def architecture(model: ModelConfig, vocab_size: int) -> Architecture:
-    """What the cost of a recipe's model depends on, for a corpus of so many words."""
-    given = asdict(model)
-    return Architecture(
-        vocab_size=vocab_size,
-        **{field.name: given[field.name] for field in fields(Architecture) if field.name in given},
-    )
+def architecture(recipe: PretrainConfig, vocab_size: int) -> Architecture:
+    """What the cost of a recipe's model depends on, for a corpus of so many words.
+
+    Args:
+        recipe: with the sizes of the model that it starts from, if it starts from one (`with_sizes`).
+    """
+    given = asdict(recipe.model) | {"vocab_size": vocab_size}
+    if recipe.init_from is not None:
+        from pretrain.checkpoints import inherited_fields  # here, because it needs torch
+
+        given |= inherited_fields(recipe)
+    return Architecture(**{field.name: given[field.name] for field in fields(Architecture) if field.name in given})
 
 
 def other_sizes(config: PlanConfig) -> list[int]:

@@ -11,6 +11,7 @@ from typing import cast
 
 from data_pipeline.stream import TokenStream
 from modeling import resolve_precision, tensor_sizes
+from pretrain.checkpoints import with_sizes
 
 from ..planning import ModelSize, Precision, architecture, checkpoint_bytes
 from .checks import Answer, Check, Facts, Site, groups, name_places
@@ -41,7 +42,7 @@ def size_of_checkpoint(site: Site) -> int | None:
         return None
     try:
         manifest = TokenStream(config.data, config.stream, config.masking).manifest
-        model = architecture(config.model, manifest.tokenizer.vocab_size)
+        model = architecture(with_sizes(config), manifest.tokenizer.vocab_size)
         size = ModelSize.of(tensor_sizes(model))
     except Exception:  # whatever is wrong with the corpus or the model is said by the checks of theirs
         return None

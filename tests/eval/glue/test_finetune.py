@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerControl, TrainerState
 
+from data_pipeline import UserError
 from eval import EvalError, FinetuneConfig, TaskResults, find_task, load_task, read_results, run_suite
 from eval.glue.encoding import encode
 from eval.progress import ProgressCallback
@@ -189,14 +190,15 @@ def test_encoding_truncates_pairs_and_keeps_order(glue_dir: Path, tokenizer: Any
         ({"warmup_fraction": 1.0}, "warmup_fraction=1.0.*less than 1"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
         ({"seed": -1}, "seed=-1"),
-        ({"model": "absent/model"}, "not a model folder"),
+        ({"model": "./absent/model"}, "model=./absent/model is not there: give a folder, or NAME"),
+        ({"model": str(Path(__file__).parent)}, "not a model folder"),
         ({"glue_dir": "absent"}, "glue_dir=absent is not a folder"),
     ],
 )
 def test_wrong_values_are_named_and_nothing_is_written(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EvalError, match=message):
+    with pytest.raises(UserError, match=message):
         run_suite(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
     assert not (tmp_path / "out").exists()
     assert not tracker.opened
@@ -217,7 +219,7 @@ def test_an_existing_output_of_any_task_stops_before_the_first_one(
 
 
 def _break_family(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
 
 
 def _break_config(folder: Path) -> None:
@@ -251,7 +253,7 @@ def _smaller_vocabulary(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_break_family, "model_type 'bert'"),
+        (_break_family, "model_type 'gpt2'"),
         (_break_config, "cannot be read as JSON"),
         (_break_value, "is not valid"),
         (_drop_tokenizer, "no usable tokenizer"),

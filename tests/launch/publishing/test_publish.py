@@ -340,7 +340,7 @@ DRY = [*REPO, "--dry_run", "--output", "OUT"]
 @pytest.mark.parametrize(
     ("command", "messages"),
     [
-        (["absent", *DRY], ["model=absent is no folder"]),
+        (["./absent", *DRY], ["model=./absent is not there: give a folder, or NAME"]),
         (["runs", *DRY], ["runs holds no model"]),
         (["runs/glue", *DRY], ["runs/glue is a suite", f"runs/glue/{TASK}"]),
         (["runs/acn", "--repo_id", "acn-small", "--dry_run", "--output", "OUT"], ["OWNER/NAME"]),
