@@ -3,6 +3,7 @@
 import contextlib
 import io
 import shutil
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,23 +40,33 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)  # a run that branches off has no folder of checkpoints yet
-    settings = Namespace(
-        input_folder=str(checkpoint.path),
-        output_folder=str(folder / _UNIVERSAL),
-        num_extract_workers=1,  # more would be processes of their own
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=False,
-    )
     try:
-        with loading(checkpoint), silence():
+        with loading(checkpoint), silence(), _plain_names(checkpoint.path, folder) as (source, target):
             _check_names(checkpoint)
+            settings = Namespace(
+                input_folder=str(source),
+                output_folder=str(target / _UNIVERSAL),
+                num_extract_workers=1,  # more would be processes of their own
+                num_merge_workers=1,
+                keep_temp_folder=False,
+                strict=True,
+                inject_missing_state=False,
+            )
             ds_to_universal.main(settings)
     except PretrainError:
         raise
     except Exception as error:
         raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}: {error!r}") from error
+
+
+@contextlib.contextmanager
+def _plain_names(*folders: Path) -> Iterator[list[Path]]:
+    """The folders by other paths: DeepSpeed takes the signs in the name of a folder for those of a pattern."""
+    with tempfile.TemporaryDirectory() as links:
+        plain = [Path(links) / str(number) for number in range(len(folders))]
+        for link, folder in zip(plain, folders, strict=True):
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield plain
 
 
 @contextlib.contextmanager

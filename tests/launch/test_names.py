@@ -11,11 +11,13 @@ from tests.processes import run_acn
 LOCAL = ("--tracking.mlflow", "null")
 
 
-@pytest.mark.parametrize("name", ["a$b$c", r"_$\frac{1}{0}$%s"])
-def test_a_run_with_any_name_finishes_with_its_picture(prepared, tmp_path, name):
+@pytest.mark.parametrize(("name", "precision"), [("a$b$c", "fp32"), (r"_$\frac{1}{0}$%s", "fp32"), ("a+b$(c", "bf16")])
+def test_a_run_with_any_name_finishes_with_its_picture(prepared, tmp_path, name, precision):
+    """In bf16 its checkpoint is converted to be exported, by names of files."""
     (tmp_path / name).symlink_to(prepared)
     output = tmp_path / name[::-1]
-    done = run_acn("pretrain", "--data", name, "--output", str(output), *TINY, *LOCAL, folder=tmp_path)
+    words = ("--data", name, "--output", str(output), "--precision", precision)
+    done = run_acn("pretrain", *words, *TINY, *LOCAL, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no picture" not in done.stderr
     assert (output / "pretraining.png").is_file()
