@@ -20,6 +20,7 @@ from .modeling_acn import (
     AcnPreTrainedModel,
 )
 from .precision import (
+    HALF,
     Precision,
     autocast,
     choose_attention,
@@ -43,6 +44,7 @@ for _auto_name, _reference in AUTO_MAP.items():
 
 __all__ = [
     "CONNECTIVITIES",
+    "HALF",
     "POSITION_EMBEDDINGS",
     "AcnConfig",
     "AcnForMaskedLM",

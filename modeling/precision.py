@@ -72,5 +72,5 @@ def compile_layers(model: Any) -> None:
     would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
     always of one shape in training; the shapes of validation are compiled for once more.
     """
-    for layer in model.acn.layers:
+    for layer in model.base_model.layers:
         layer.compile(dynamic=False)

@@ -22,6 +22,7 @@ from .checkpoints import (
     newest_complete,
 )
 from .config import PretrainConfig, data_problems, plain_problems
+from .distil import find_teacher, teacher_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
@@ -147,9 +148,10 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
         )
     progress = first_progress(config, stream, world_size)
     try:
-        AcnConfig(**progress.model)
+        model = AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
         return [*found, Problem("model", wrong=f": {error.__cause__ or error}")]
+    found += _distil_problems(config, stream, model)
     run = Path(config.output)
     resumed = newest_complete(run)
     if resumed is None and config.checkpoint.damaged == "stop" and marked_folders(run):
@@ -176,7 +178,7 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
         return error.problems
     if origin is None:
         return []
-    found = origin.problems(progress)
+    found = origin.problems(progress, annealed=config.anneal.share > 0)
     if origin.branch:
         saved = origin.checkpoint.progress
         if steps is not None and steps <= saved.step:
@@ -191,6 +193,22 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
     return found
 
 
+def _distil_problems(config: PretrainConfig, stream: TokenStream, model: AcnConfig) -> list[Problem]:
+    """Why a teacher cannot teach this model on this corpus, and an annealing that does not end."""
+    found = []
+    plan = config.plan(stream.blocks, stream.seq_length, branch=None)
+    if plan.steps and plan.shortcut_scale(plan.steps - 1, 0.0) > 0:
+        wrong = f"of {plan.steps} steps leaves none at scale 0, as the model that is left must be trained"
+        found.append(Problem("anneal.share", config.anneal.share, wrong, "make it smaller"))
+    if (name := config.teacher.source(config.init_from)) is not None:
+        try:
+            source = find_teacher(name, config.trust_checkpoint)
+        except PretrainError as error:
+            return [*found, Problem("teacher.model", wrong=f": {error}")]
+        found += teacher_problems(source, model, stream.manifest.tokenizer, stream.seq_length)
+    return found
+
+
 def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int) -> Progress:
     """The progress of a run that has not begun."""
     return Progress(
@@ -202,6 +220,7 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
         model=config.model.acn_fields(stream.manifest),
         order=stream.identity(),
         optimizer=config.optim.name,
+        taught=config.teacher.taught,
     )
 
 
@@ -215,6 +234,10 @@ def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem
 def _state_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem]:
     """Why the optimizer states of `checkpoint` cannot be those of a run with `progress`."""
     saved = checkpoint.progress
+    if saved.taught != progress.taught:
+        held = "has" if saved.taught else "lacks"
+        wrong = f", but {checkpoint.path} {held} the states of the projection that only a run with a teacher has"
+        return [Problem("teacher.weight", 1 if progress.taught else 0, wrong, "use the same, or start with init_from")]
     if saved.optimizer != progress.optimizer:
         return [
             Problem("optim.name", progress.optimizer, f", but {checkpoint.path} has the states of {saved.optimizer}")

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -128,15 +128,18 @@ def checkpoint_activations(model: Any) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def build_model(config: PretrainConfig, fields: dict[str, Any]) -> AcnForMaskedLM:
+def build_model(
+    config: PretrainConfig, fields: dict[str, Any], make: Callable[[AcnConfig], AcnForMaskedLM] = AcnForMaskedLM
+) -> AcnForMaskedLM:
     """The model with its initial weights, which depend on `config.seed` alone: every rank begins with the same.
 
     Args:
         fields: of the `AcnConfig`.
+        make: the class, or what makes a model as it does.
     """
     set_seed(config.seed)
     attention = choose_attention(config.precision, config.attention)
-    model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention))
+    model = make(AcnConfig(**fields, attn_implementation=attention))
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile:

@@ -19,6 +19,7 @@ from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, find_start, load_checkpoint
 from .config import PretrainConfig
+from .distil import Annealing, open_lessons
 from .engine import (
     build_engine,
     build_model,
@@ -26,17 +27,15 @@ from .engine import (
     first_rank_value,
     gradient_norm,
     init_distributed,
-    model_inputs,
     set_global_batch,
     step,
-    targets_per_micro_batch,
 )
 from .errors import lost_rank
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
 from .recovery import Recovery, poison
 from .stop import StopRequest, reason
-from .validate import held_out_batches, validate_depths
+from .validate import validate
 from .watchdog import Watchdog
 
 
@@ -96,22 +95,23 @@ class Training:
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
         self.recovery = Recovery(config.health, self.folder, self.say, config.trust_checkpoint)
         resumed, origin = find_start(config, self.say)
-        model = build_model(config, first.model)
+        self.lessons, make_model = open_lessons(config, device)
+        model = build_model(config, first.model, make_model)
         if origin is not None:
             origin.give_weights(model)
             self.say(f"starting from {origin.checkpoint.path}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
+        self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
+        self.annealing = Annealing(config.anneal, [model, *([self.ema.model] if self.ema else [])], device)
         self.engine = build_engine(model.to(device), config)
         self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
-        self.observer = Observer(config, model, first.precision, device, open_tracker, console)
-        self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
+        self.observer = Observer(config, model, first.precision, device, open_tracker, console, self.lessons.taught_by)
         self.saver = Saver(self.engine, config, self.stream.folder, self.ema, self.say, self.observer.log, self.phase)
         self.sample_log = SampleLog(self.folder, config.sample_log)
         self.resume(resumed, origin)
         self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
         self.clock = TrainingClock(self.progress.seconds)
-        if self.is_main:
-            self.saver.keep_beside()
+        self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
 
     def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
@@ -131,6 +131,7 @@ class Training:
     def load(self, checkpoint: Checkpoint) -> Progress:
         """Take over weights, optimizer states and average; returns the progress that they belong to. A collective."""
         progress = load_checkpoint(self.engine, self.ema, checkpoint, self.progress, self.folder, self.say)
+        self.annealing.set(progress.shortcut_scale)  # as what is validated before the next step was trained
         self.observer.meter.restart()  # loading is no part of a step
         return progress
 
@@ -217,19 +218,21 @@ class Training:
         set_global_batch(self.engine, blocks)
         with self.phase("data", "waiting for data"):
             batches = [next(self.micro_batches) for _ in range(self.engine.gradient_accumulation_steps())]
-        self.progress = replace(self.progress, rate=self.plan.rate(done, self.progress.seconds))
-        set_learning_rate(self.engine, self.progress.rate)
+        rate, scale = (course(done, self.progress.seconds) for course in (self.plan.rate, self.plan.shortcut_scale))
+        self.progress = replace(self.progress, rate=rate, shortcut_scale=scale)
+        set_learning_rate(self.engine, rate)
+        self.annealing.set(scale)
         # dropout is a function of (seed, step, rank): resuming needs no random state, and no two ranks drop alike
         torch.manual_seed((self.config.seed * 1_000_003 + done) * 65_537 + self.rank)
-        share = targets_per_micro_batch(batches, self.device)
+        shares = self.lessons.shares(batches)
         losses: list[torch.Tensor] = []
         applied = None
         for batch in batches:
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
-                    labels = batch.labels.to(self.device, non_blocking=True)
-                    outputs = self.engine(**model_inputs(batch, self.device), labels=labels, num_items_in_batch=share)
-                self.observer.saw(outputs, labels)
+                    lesson = self.lessons.read(batch)
+                    outputs = self.engine(**lesson.arguments(), **shares)
+                self.observer.saw(outputs, lesson.labels)
                 loss = outputs.loss
                 losses.append(loss.detach())
                 # only now is the step's loss known, and its last backward pass is the last chance to leave it out
@@ -284,17 +287,14 @@ class Training:
             metrics["train/gradient_norm"] = norm
         if progress.precision == "fp16":
             metrics["train/loss_scale"] = float(self.engine.loss_scale())
+        if self.config.anneal.share:
+            metrics["train/shortcut_scale"] = progress.shortcut_scale
         self.observer.log(metrics, progress.step)
 
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
         with self.phase("validation", "validating"):
-            metrics = validate_depths(self.engine.module, self.held_out(), self.device)
-            if self.ema is not None:
-                metrics |= validate_depths(self.ema.model, self.held_out(), self.device, "validation_ema")
+            blocks = self.stream.manifest.split("validation").blocks
+            metrics = validate(self.config, self.engine.module, self.ema, self.lessons, blocks, self.observer.say)
             self.observer.log(metrics, self.progress.step)
             self.observer.draw()
-
-    def held_out(self) -> Iterator[MaskedBatch]:
-        """This rank's validation batches; the first rank says how far a long validation is."""
-        return held_out_batches(self.config, self.stream.manifest.split("validation").blocks, self.observer.say)

@@ -22,16 +22,22 @@ class Origin:
     branch: bool
     """True: weights, optimizer states, step and sample counter. False: the weights alone."""
 
-    def problems(self, progress: Progress) -> list[Problem]:
+    def problems(self, progress: Progress, annealed: bool) -> list[Problem]:
         """Why a run that would begin with `progress` cannot start from here, each with its fix.
 
         Weights go into the same architecture, on a corpus of the same vocabulary; everything else needs the same corpus
         in the same order.
+
+        Args:
+            annealed: the run begins with short residuals, so that weights of the residual connectivity fit.
         """
         saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
         path, fix = str(self.checkpoint.path), "use the same"
         where = f"{field} {path}"
-        found = differences("model", saved.model, progress.model, where, fix)
+        theirs = saved.model
+        if annealed and not self.branch and theirs["connectivity"] == "residual":
+            theirs = theirs | {"connectivity": progress.model["connectivity"]}
+        found = differences("model", theirs, progress.model, where, fix)
         if self.branch:
             found += differences("order", saved.order, progress.order, where, fix)
             if saved.rate == 0:
