@@ -22,7 +22,15 @@ import torch.distributed as dist
 from launch import run_local_ranks
 from launch.cluster.planning import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import ModelConfig, PretrainConfig, build_engine, checkpoint_activations, init_distributed, step
+from pretrain import (
+    ModelConfig,
+    PretrainConfig,
+    build_engine,
+    checkpoint_activations,
+    init_distributed,
+    masked_cross_entropy,
+    step,
+)
 
 from .timing import Benchmark, Goal, Report
 
@@ -139,6 +147,7 @@ def measured_activations(name: str, config: AcnConfig, precision: Precision, che
     """Bytes that autograd keeps in a forward pass, beside those of `planning.memory` (less what is passing)."""
     blocks, length, targets = 4, 64, 9
     model = AcnForMaskedLM(config).to(torch.float32 if precision == "fp32" else torch.bfloat16).train()
+    model.loss_function = masked_cross_entropy  # as pretraining has it
     if checkpointing:
         checkpoint_activations(model)
     tokens = torch.randint(5, VOCABULARY, (blocks, length))

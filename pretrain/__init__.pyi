@@ -10,6 +10,7 @@ from .engine import (
     step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
+from .loss import masked_cross_entropy
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
 from .stop import EXIT_STOPPED, StopRequest
@@ -34,6 +35,7 @@ __all__ = [
     "check_run",
     "checkpoint_activations",
     "init_distributed",
+    "masked_cross_entropy",
     "plain_problems",
     "pretrain",
     "step",

@@ -18,6 +18,7 @@ from modeling import AcnConfig, AcnForMaskedLM, choose_attention, compile_layers
 
 from .config import PretrainConfig
 from .deepspeed_options import merged, overrides
+from .loss import masked_cross_entropy
 from .optim import adapt_to_engine, build_optimizer
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
@@ -140,6 +141,7 @@ def build_model(
     set_seed(config.seed)
     attention = choose_attention(config.precision, config.attention)
     model = make(AcnConfig(**fields, attn_implementation=attention))
+    model.loss_function = masked_cross_entropy
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile:

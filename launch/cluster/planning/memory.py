@@ -130,8 +130,9 @@ def activation_bytes(
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
     embeddings = 2 * hidden * low
-    head = 4 * hidden * low + 4 * config.vocab_size  # log-probabilities are fp32
-    passing = (8 if precision == "fp32" else 10) * config.vocab_size  # logits, their fp32 copy, its gradient
+    # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
+    head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
+    passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
     return Activations(
         kept=micro_batch * (seq_length * embeddings + layers + targets * head),
         passing=micro_batch * targets * passing,
