@@ -28,6 +28,7 @@ from .filesystem import (
     write_text,
 )
 from .folder import MANIFEST_FILE, TOKENIZER_FOLDER, folder_problem
+from .hub import ModelFolder, find_model
 from .lock import OutputLock
 from .names import copy_files, files_inside, name_problem, path_inside
 from .pictures import as_label, save_picture
@@ -78,6 +79,7 @@ __all__ = [
     "Manifest",
     "MaskedBatch",
     "MaskingConfig",
+    "ModelFolder",
     "Order",
     "OutputLock",
     "PackedBatch",
@@ -102,6 +104,7 @@ __all__ = [
     "fields_with_tokens",
     "file_sha256",
     "files_inside",
+    "find_model",
     "fingerprint",
     "fingerprint_of_folder",
     "folder_problem",

@@ -80,7 +80,7 @@ class PanelConsole:
 
     def _rows(self) -> list[tuple[str, ...]]:
         saved = "none yet" if self._saved is None else f"step {self._saved:,}"
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 f"tokens {_amount(self._metrics['train/tokens'])}" if "train/tokens" in self._metrics else "",
                 self._text("loss {:.4f}", "train/loss"),

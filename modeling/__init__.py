@@ -7,9 +7,10 @@ import transformers
 
 from . import modeling_acn
 from .configuration_acn import AUTO_MAP, CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
-from .conversion import acn_from_bert, acn_to_bert
+from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
 from .finite import divergence, name_non_finite, non_finite_weights
 from .flops import forward_flops, parameters_by_depth
+from .loading import head_of, load_model, model_type_of, read_config
 from .modeling_acn import (
     AcnForMaskedLM,
     AcnForMultipleChoice,
@@ -45,6 +46,7 @@ for _auto_name, _reference in AUTO_MAP.items():
 __all__ = [
     "CONNECTIVITIES",
     "HALF",
+    "MODEL_TYPES",
     "POSITION_EMBEDDINGS",
     "AcnConfig",
     "AcnForMaskedLM",
@@ -57,6 +59,7 @@ __all__ = [
     "AcnPreTrainedModel",
     "LayerGradient",
     "Precision",
+    "acn_config_from",
     "acn_from_bert",
     "acn_to_bert",
     "autocast",
@@ -65,10 +68,14 @@ __all__ = [
     "cpu_multiplies_bf16",
     "divergence",
     "forward_flops",
+    "head_of",
+    "load_model",
+    "model_type_of",
     "name_non_finite",
     "non_finite_weights",
     "parameters_by_depth",
     "precision_refusal",
     "precision_warning",
+    "read_config",
     "resolve_precision",
 ]

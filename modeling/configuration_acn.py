@@ -79,6 +79,9 @@ class AcnConfig(PreTrainedConfig):
     """Dropout on the attention weights."""
     classifier_dropout: float | int | None = None
     """Dropout before a classifier; None: hidden_dropout_prob."""
+    classifier_activation: str = "tanh"
+    """Between the two linear maps on the pooled [CLS] read-out: any of transformers' ACT2FN. BERT and RoBERTa have
+    tanh, DistilBERT relu, ELECTRA gelu."""
     position_embedding_type: str = "absolute"
     """absolute: learned embeddings added to the tokens' (the paper, BERT). rope: queries and keys are rotated by their
     positions (Su et al. 2021, arXiv 2104.09864)."""
@@ -120,6 +123,7 @@ class AcnConfig(PreTrainedConfig):
             ("connectivity", CONNECTIVITIES),
             ("position_embedding_type", POSITION_EMBEDDINGS),
             ("hidden_act", sorted(ACT2FN)),
+            ("classifier_activation", sorted(ACT2FN)),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(f"{field}={getattr(self, field)!r} is unknown: use one of {', '.join(known)}")

@@ -308,14 +308,18 @@ class AcnReadOut(nn.Module):
 
 
 class AcnPooler(nn.Module):
-    """BERT's pooler: tanh of a linear map of the read-out at [CLS]; (B, T, H) -> (B, H)."""
+    """BERT's pooler: tanh (or what else the classifier's activation is) of a linear map of the read-out at [CLS].
+
+    (B, T, H) -> (B, H)
+    """
 
     def __init__(self, config: AcnConfig):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.act_fn = ACT2FN[config.classifier_activation]
 
     def forward(self, read_out: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.dense(read_out[:, 0]))
+        return self.act_fn(self.dense(read_out[:, 0]))
 
 
 class AcnPreTrainedModel(PreTrainedModel):
@@ -360,12 +364,14 @@ class AcnPreTrainedModel(PreTrainedModel):
         """This class with the weights of a BERT checkpoint: identical outputs for `residual`, a warm start otherwise.
 
         Args:
-            bert: a transformers BERT model, or the folder or Hub name of one.
+            bert: a transformers model of the BERT line (bert, roberta, xlm-roberta, camembert, distilbert, electra), or
+                the folder or Hub name of one.
             connectivity: see [`AcnConfig`].
             overrides: other fields of the configuration, e.g. `num_hidden_layers=k` for the first k layers.
 
         Raises:
-            ValueError: the checkpoint is not a BERT encoder, or an override asks for weights that it does not have.
+            ValueError: the checkpoint is no encoder of that line, or an override asks for weights that it does not
+                have.
         """
         from .conversion import acn_from_bert
 
@@ -380,9 +386,8 @@ class AcnPreTrainedModel(PreTrainedModel):
                 random).
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        absent = sorted(
-            {int(key.split("layers.")[1].split(".")[0]) for key in info["missing_keys"] if "layers." in key}
-        )
+        lacking = [key for key in info["missing_keys"] if "layers." in key and not key.endswith("shortcut.scale")]
+        absent = sorted({int(key.split("layers.")[1].split(".")[0]) for key in lacking})
         # a file without any layer is another kind of checkpoint (a head alone, say), unless layers were asked for
         if absent and (absent[0] > 0 or "num_hidden_layers" in kwargs):
             raise ValueError(

@@ -1,5 +1,6 @@
 from .check import check_run
 from .checkpoints.run_tokenizer import tokenizer_folder
+from .checkpoints.starting_model import with_sizes
 from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
 from .engine import (
     LARGEST_BUCKET,
@@ -40,4 +41,5 @@ __all__ = [
     "pretrain",
     "step",
     "tokenizer_folder",
+    "with_sizes",
 ]

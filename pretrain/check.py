@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,12 +15,16 @@ from modeling import AcnConfig, precision_refusal, resolve_precision
 
 from .checkpoints import (
     Checkpoint,
+    Origin,
     Progress,
     damaged_problem,
     differences,
     find_origin,
+    inherited_fields,
     marked_folders,
     newest_complete,
+    size_problems,
+    with_sizes,
 )
 from .config import PretrainConfig, data_problems, plain_problems
 from .distil import find_teacher, teacher_problems
@@ -27,16 +32,24 @@ from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
 
+Config = TypeVar("Config", bound=PretrainConfig)
+
 PATIENCE_SECONDS = 90.0
 """How long a new job waits for the one before it in its folder, which may still be writing its last checkpoint."""
 
 
-def check_run(config: PretrainConfig, world_size: int) -> None:
-    """Raise one `PretrainError` with every problem of the run, each naming the field and the fix.
+def check_run(config: Config, world_size: int) -> Config:
+    """`config` with the sizes of the model that it starts from, if it starts from one.
 
-    Touches nothing: it reads the prepared corpus's manifest and the run's newest checkpoint.
+    Writes nothing: it reads the prepared corpus's manifest and the run's newest checkpoint. A model of the Hub is
+    downloaded.
+
+    Raises:
+        PretrainError: with every problem of the run, each naming the field and the fix.
     """
-    found = plain_problems(config) + _kernel_problems(config)
+    found = size_problems(config)
+    config = with_sizes(config)
+    found += plain_problems(config) + _kernel_problems(config)
     offloaded = config.offload.optimizer != "none"
     found += _folder_problems(Path(config.output))
     found += config.optim.sharding_problems(config.zero_stage, offloaded, resolve_precision(config.precision))
@@ -46,6 +59,7 @@ def check_run(config: PretrainConfig, world_size: int) -> None:
             found += _data_problems(config, world_size)
     if found:
         raise PretrainError(*found)
+    return config
 
 
 def hold_folder(run: Path, say: Callable[[str], None]) -> OutputLock | None:
@@ -146,7 +160,10 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
         found.append(
             Problem("model.max_position_embeddings", longest, f"is below the corpus's seq_length {stream.seq_length}")
         )
-    progress = first_progress(config, stream, world_size)
+    try:
+        progress = first_progress(config, stream, world_size)
+    except (PretrainError, DataError):  # of the model that it starts from: `size_problems` says so
+        return found
     try:
         model = AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
@@ -174,12 +191,12 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
         ]
     try:
         origin = find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
-    except PretrainError as error:
+    except (PretrainError, DataError) as error:
         return error.problems
     if origin is None:
         return []
-    found = origin.problems(progress, annealed=config.anneal.share > 0)
-    if origin.branch:
+    found = origin.problems(progress)
+    if isinstance(origin, Origin) and origin.branch:
         saved = origin.checkpoint.progress
         if steps is not None and steps <= saved.step:
             found.append(
@@ -203,8 +220,8 @@ def _distil_problems(config: PretrainConfig, stream: TokenStream, model: AcnConf
     if (name := config.teacher.source(config.init_from)) is not None:
         try:
             source = find_teacher(name, config.trust_checkpoint)
-        except PretrainError as error:
-            return [*found, Problem("teacher.model", wrong=f": {error}")]
+        except (PretrainError, DataError) as error:
+            return found + error.problems
         found += teacher_problems(source, model, stream.manifest.tokenizer, stream.seq_length)
     return found
 
@@ -217,7 +234,7 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
         world_size=world_size,
         zero_stage=config.zero_stage,
         precision=resolve_precision(config.precision),
-        model=config.model.acn_fields(stream.manifest),
+        model=config.model.acn_fields(stream.manifest) | inherited_fields(config),
         order=stream.identity(),
         optimizer=config.optim.name,
         taught=config.teacher.taught,

@@ -148,7 +148,9 @@ class PretrainConfig:
     states, step and place in the corpus. With schedule.name decay, a finished model from a run that goes on."""
     init_from: str | None = None
     """Begin with the weights of another run (its folder or one of its checkpoints) and nothing else of it: another
-    corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance."""
+    corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance. Or with those of a
+    model, a folder or NAME[@REVISION] of the Hub, of this family or of the BERT line (bert, roberta, xlm-roberta,
+    camembert, distilbert, electra): its sizes come along, whatever `model.connectivity` it goes on with."""
     trust_checkpoint: bool = False
     """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
     on the command line alone, never in a file."""

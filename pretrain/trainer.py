@@ -17,7 +17,7 @@ from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
-from .checkpoints import Checkpoint, Origin, Progress, Saver, find_start, load_checkpoint
+from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
 from .config import PretrainConfig
 from .distil import Annealing, open_lessons
 from .engine import (
@@ -61,7 +61,7 @@ def pretrain(config: PretrainConfig, open_tracker: Callable[[], Tracker], consol
         LostRankError: another rank, its node or the link to it is gone.
     """
     device = init_distributed(config.timeout_seconds)
-    check_run(config, dist.get_world_size())
+    config = check_run(config, dist.get_world_size())
     training = Training(config, device, open_tracker, console)
     try:
         finished = training.fit()
@@ -98,8 +98,7 @@ class Training:
         self.lessons, make_model = open_lessons(config, device)
         model = build_model(config, first.model, make_model)
         if origin is not None:
-            origin.give_weights(model)
-            self.say(f"starting from {origin.checkpoint.path}")
+            self.say(f"starting from {origin.give_weights(model)}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
         self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
         self.annealing = Annealing(config.anneal, [model, *([self.ema.model] if self.ema else [])], device)
@@ -114,12 +113,12 @@ class Training:
         self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
 
-    def resume(self, resumed: Checkpoint | None, origin: Origin | None) -> None:
+    def resume(self, resumed: Checkpoint | None, origin: Origin | StartingModel | None) -> None:
         """Go on from the newest sound checkpoint, if there is one, or from where another run is left. A collective."""
         if resumed is not None:
             self.progress = self.load(resumed)
             self.say(f"resuming from {resumed.path} at step {self.progress.step}")
-        elif origin is not None and origin.branch:
+        elif isinstance(origin, Origin) and origin.branch:
             saved = self.load(origin.checkpoint)
             self.progress = replace(saved, branch=Branch(saved.step, saved.rate), seconds=0.0)
         elif self.ema is not None:

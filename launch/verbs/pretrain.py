@@ -52,7 +52,7 @@ def run(args: Args) -> int:
     with large_imports():
         from pretrain import check_run
 
-    check_run(args, args.nproc_per_node)
+    args = check_run(args, args.nproc_per_node)
     return run_local_ranks(args.nproc_per_node, _run_rank, args)
 
 
@@ -62,12 +62,12 @@ def _run_rank(args: Args) -> int:
 
 
 def _train(args: Args) -> int:
-    from pretrain import pretrain
+    from pretrain import pretrain, with_sizes
 
     from ..console import open_console
     from ..tracking import open_tracker
 
-    folder = Path(args.output)
+    args, folder = with_sizes(args), Path(args.output)
     with ExitStack() as stack:
         trackers: list[Tracker] = []
 

@@ -1,4 +1,4 @@
-"""What a new run starts from: nothing, the weights of another run, or all of another run's state."""
+"""What a new run starts from: nothing, a model, the weights of another run, or all of another run's state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from ..errors import PretrainError
 from .export import find_checkpoint, load_weights
 from .folder import Checkpoint, Progress
 from .soundness import check_together, newest_sound, start_over
+from .starting_model import StartingModel, find_starting_model, starts_from_model
 
 
 @dataclass
@@ -22,20 +23,17 @@ class Origin:
     branch: bool
     """True: weights, optimizer states, step and sample counter. False: the weights alone."""
 
-    def problems(self, progress: Progress, annealed: bool) -> list[Problem]:
+    def problems(self, progress: Progress) -> list[Problem]:
         """Why a run that would begin with `progress` cannot start from here, each with its fix.
 
         Weights go into the same architecture, on a corpus of the same vocabulary; everything else needs the same corpus
-        in the same order.
-
-        Args:
-            annealed: the run begins with short residuals, so that weights of the residual connectivity fit.
+        in the same order. Weights of a residual model also begin one without its shortcuts, as a BERT's do.
         """
         saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
         path, fix = str(self.checkpoint.path), "use the same"
         where = f"{field} {path}"
         theirs = saved.model
-        if annealed and not self.branch and theirs["connectivity"] == "residual":
+        if not self.branch and theirs["connectivity"] == "residual" and progress.model["connectivity"] != "hybrid":
             theirs = theirs | {"connectivity": progress.model["connectivity"]}
         found = differences("model", theirs, progress.model, where, fix)
         if self.branch:
@@ -52,8 +50,11 @@ class Origin:
             )
         return found
 
-    def give_weights(self, model: AcnForMaskedLM) -> None:
+    def give_weights(self, model: AcnForMaskedLM) -> str:
         """Begin `model` with the weights here, unless the run branches off and loads all of the state. A collective.
+
+        Returns:
+            Where they are from.
 
         Raises:
             PretrainError: a file of the checkpoint is damaged or holds more than data, or a weight is not finite.
@@ -61,9 +62,12 @@ class Origin:
         check_together(self.checkpoint)
         if not self.branch:
             load_weights(model, self.checkpoint)
+        return str(self.checkpoint.path)
 
 
-def find_start(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Checkpoint | None, Origin | None]:
+def find_start(
+    config: PretrainConfig, say: Callable[[str], None]
+) -> tuple[Checkpoint | None, Origin | StartingModel | None]:
     """The sound checkpoint that a run goes on from, or what a new one starts from; at most one. A collective.
 
     Raises:
@@ -77,18 +81,21 @@ def find_start(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Chec
     return None, find_origin(config.branch_from, config.init_from, config.trust_checkpoint)
 
 
-def find_origin(branch_from: str | None, init_from: str | None, trusted: bool) -> Origin | None:
+def find_origin(branch_from: str | None, init_from: str | None, trusted: bool) -> Origin | StartingModel | None:
     """The origin that these fields of the configuration ask for, at most one of them set.
 
     Args:
         trusted: the user vouches for what is in its files (`trust_checkpoint`).
 
     Raises:
-        PretrainError: there is no complete checkpoint there.
+        PretrainError: there is neither a complete checkpoint nor a model there.
+        DataError: it is a model of the Hub, and cannot be had.
     """
     source = branch_from or init_from
     if source is None:
         return None
+    if branch_from is None and starts_from_model(init_from):
+        return find_starting_model(source)
     try:
         return Origin(find_checkpoint(Path(source), trusted), branch=branch_from is not None)
     except PretrainError as error:

@@ -1,18 +1,16 @@
 from .anneal import Annealing
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
-from .lessons import Lesson, Lessons, open_lessons
+from .lessons import Lessons, open_lessons
 from .student import Student, is_projection
-from .teacher import TeacherSource, find_teacher, teacher_problems
+from .teacher import find_teacher, teacher_problems
 
 __all__ = [
     "AnnealConfig",
     "Annealing",
-    "Lesson",
     "Lessons",
     "Student",
     "TeacherConfig",
-    "TeacherSource",
     "find_teacher",
     "is_projection",
     "open_lessons",

@@ -3,42 +3,37 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig
 
-from data_pipeline import DataError, Problem, Vocabulary, fingerprint, load_tokenizer
+from data_pipeline import DataError, ModelFolder, Problem, Vocabulary, find_model, fingerprint, load_tokenizer
 from modeling import (
     HALF,
     AcnConfig,
     AcnForMaskedLM,
     AcnModel,
-    acn_from_bert,
     choose_attention,
     compile_layers,
+    load_model,
+    non_finite_weights,
+    read_config,
     resolve_precision,
 )
-from modeling.conversion import SHARED_FIELDS
 
-from ..checkpoints import Checkpoint, find_checkpoint
-from ..checkpoints.export import load_weights
+from ..checkpoints import Checkpoint, check_together, find_checkpoint, load_weights, starts_from_model
 from ..errors import PretrainError
 from .student import Statistics
-
-_MODEL_FILE = "config.json"
 
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """Where a teacher is: a run or one of its checkpoints, or the folder or Hub name of a model."""
+    """Where a teacher is: a run or one of its checkpoints, or a model."""
 
     name: str
     config: AcnConfig
     """Of the BERT line too: as one of this family, of connectivity residual."""
-    checkpoint: Checkpoint | None
-    """None: `name` is a model."""
+    place: Checkpoint | ModelFolder
 
     def tokenizer(self) -> str:
         """The fingerprint of its tokenizer.
@@ -46,23 +41,32 @@ class TeacherSource:
         Raises:
             DataError: it has none that can be loaded.
         """
-        if self.checkpoint is not None:
-            return self.checkpoint.progress.order["tokenizer"]
-        return fingerprint(load_tokenizer(self.name))
+        if isinstance(self.place, Checkpoint):
+            return self.place.progress.order["tokenizer"]
+        return fingerprint(load_tokenizer(str(self.place.path)))
 
     def load(self) -> AcnModel:
-        """The encoder in fp32.
+        """The encoder in fp32. A collective.
 
         Raises:
-            PretrainError: a file of the checkpoint is damaged or holds more than data.
+            PretrainError: its weights are damaged, missing or not finite, or a checkpoint holds more than data.
         """
-        if self.checkpoint is not None:
+        if isinstance(self.place, Checkpoint):
+            check_together(self.place)
             whole = AcnForMaskedLM(self.config)
-            load_weights(whole, self.checkpoint)
+            load_weights(whole, self.place)
             return whole.acn
-        if isinstance(_their_config(self.name), AcnConfig):
-            return AcnModel.from_pretrained(self.name, dtype=torch.float32)
-        return acn_from_bert(AcnModel, self.name, "residual").float()
+        try:
+            model, new = load_model(AcnModel, self.place.path)
+        except Exception as error:  # a missing, broken or foreign file surfaces in many classes
+            wrong = f": its weights cannot be loaded ({error})"
+            raise PretrainError(Problem("teacher.model", self.name, wrong, "get it again")) from error
+        if lacking := [name for name in new if not name.startswith("pooler.")]:
+            wrong = f": weights are missing or misshapen ({', '.join(lacking[:3])})"
+            raise PretrainError(Problem("teacher.model", self.name, wrong, "get it again"))
+        if (found := non_finite_weights(model)) is not None:
+            raise PretrainError(Problem("teacher.model", self.name, f": {found}", "choose another model"))
+        return model
 
 
 def find_teacher(name: str, trusted: bool = False) -> TeacherSource:
@@ -74,22 +78,17 @@ def find_teacher(name: str, trusted: bool = False) -> TeacherSource:
 
     Raises:
         PretrainError: there is no such model.
+        DataError: it is on the Hub, and cannot be had.
     """
-    if Path(name).is_dir() and not (Path(name) / _MODEL_FILE).is_file():
+    if not starts_from_model(name):
         checkpoint = find_checkpoint(Path(name), trusted)
         return TeacherSource(name, AcnConfig(**checkpoint.progress.trained_model), checkpoint)
+    folder = find_model(name, "teacher.model")
     try:
-        theirs = _their_config(name)
-        if isinstance(theirs, AcnConfig):
-            return TeacherSource(name, theirs, None)
-        fields = {field: getattr(theirs, field) for field in SHARED_FIELDS}
-        return TeacherSource(name, AcnConfig(**fields, connectivity="residual"), None)
-    except (OSError, ValueError, AttributeError) as error:
-        raise PretrainError(f"{name} is no model that can teach: {str(error).splitlines()[0]}") from error
-
-
-def _their_config(name: str) -> Any:
-    return AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return TeacherSource(folder.name, read_config(folder.path), folder)
+    except Exception as error:  # strict validation raises its own classes
+        what = str(error) if str(error).startswith("is of") else f": {error}"
+        raise PretrainError(Problem("teacher.model", folder.name, what, "choose another model")) from error
 
 
 def teacher_problems(

@@ -84,8 +84,8 @@ def test_what_cannot_be_converted_is_refused(bert_config, tiny_config, tmp_path)
         AcnModel.from_bert(bert, num_hidden_layers=5)
     with pytest.raises(ValueError, match=r"gated_mlp.*up_proj"):
         AcnModel.from_bert(bert, gated_mlp=True)
-    transformers.RobertaConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="model_type 'roberta', not 'bert'"):
+    transformers.GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model_type 'gpt2' is none of acn, bert, roberta"):
         AcnModel.from_bert(str(tmp_path))
     with pytest.raises(ValueError, match="is_decoder=True"):
         AcnModel.from_bert(BertModel(BertConfig(**{**bert_config.to_dict(), "is_decoder": True})))
