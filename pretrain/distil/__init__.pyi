@@ -2,13 +2,14 @@ from .anneal import Annealing
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
 from .lessons import Lessons, open_lessons
-from .student import Student, is_projection
+from .student import Projection, Student, is_projection
 from .teacher import find_teacher, teacher_problems
 
 __all__ = [
     "AnnealConfig",
     "Annealing",
     "Lessons",
+    "Projection",
     "Student",
     "TeacherConfig",
     "find_teacher",

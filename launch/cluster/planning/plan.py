@@ -1,18 +1,21 @@
 """The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from data_pipeline import Problem
-from modeling import AcnConfig, AcnForMaskedLM, forward_flops
+from data_pipeline import DataError, Problem
+from modeling import AcnConfig, AcnForMaskedLM
+from pretrain import PretrainError
+from pretrain.checkpoints import inherited_fields, size_problems, with_sizes
+from pretrain.distil import Projection, find_teacher, training_flops
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
 from .gpus import Gpu, find_gpu
-from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
+from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes, teacher_bytes
 from .step_time import Network, StepTime, model_step_time
 from .traffic import step_traffic
 
@@ -38,11 +41,13 @@ class Layout:
     buffers: float
     activations: float
     fits: bool
+    teacher: float = 0.0
+    """Weights of the run's teacher."""
 
     @property
     def total(self) -> float:
         """Everything but the reserve."""
-        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations
+        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations + self.teacher
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ def plan_run(config: PlanConfig) -> RunPlan:
     Raises:
         LaunchError: every problem of the configuration, each with its fix.
     """
-    found = config.problems()
+    found = size_problems(config.recipe) + config.problems()
+    config = replace(config, recipe=with_sizes(config.recipe))
     given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
     gpu = find_gpu(config.gpu, config.arithmetic, *given)
     if isinstance(gpu, Problem):
@@ -133,12 +139,13 @@ def plan_run(config: PlanConfig) -> RunPlan:
         raise LaunchError(*found)
     blocks, seq_length, vocab_size = _corpus(config)
     model = model_config(config, vocab_size, seq_length)
-    size = model_size(model)
+    teacher = _teacher(config)
+    size = model_size(model, projected=teacher is not None)
     targets = config.recipe.masking.targets(seq_length)
-    # the backward pass costs twice the forward pass
-    flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
+    flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked)
+    flops_per_token = flops / seq_length
     micro_batch = config.recipe.micro_batch(config.ranks)
-    layouts = _layouts(config, model, size, gpu, micro_batch, seq_length, targets)
+    layouts = _layouts(config, model, teacher, size, gpu, micro_batch, seq_length, targets)
     best = best_layout(layouts)
     stage = config.recipe.zero_stage if best is None else best.stage
     times = {
@@ -186,17 +193,33 @@ def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnCon
     longest = config.recipe.model.max_position_embeddings
     if seq_length > longest:
         raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
+    fields = asdict(config.recipe.model) | {"vocab_size": vocab_size} | inherited_fields(config.recipe)
     try:
-        return AcnConfig(**asdict(config.recipe.model), vocab_size=vocab_size)
+        return AcnConfig(**fields)
     except StrictDataclassError as error:  # the cause names the field
         raise LaunchError(f"model: {error.__cause__ or error}") from error
 
 
-def model_size(config: AcnConfig) -> ModelSize:
-    """Counted on the model itself, which has no memory on torch's meta device."""
+def _teacher(config: PlanConfig) -> AcnConfig | None:
+    """The architecture of the recipe's teacher, if it has one. Raises LaunchError where it is not there."""
+    name = config.recipe.teacher.source(config.recipe.init_from)
+    try:
+        return None if name is None else find_teacher(name).config
+    except (PretrainError, DataError) as error:
+        raise LaunchError(*error.problems) from error
+
+
+def model_size(config: AcnConfig, projected: bool = False) -> ModelSize:
+    """Counted on the model itself, which has no memory on torch's meta device.
+
+    Args:
+        projected: with the projection onto a teacher's states.
+    """
     with torch.device("meta"):
         model = AcnForMaskedLM(config)
-    return ModelSize.of([p.numel() for p in model.parameters()])
+        projection = Projection(config.hidden_size, config.layer_norm_eps) if projected else None
+    modules = [module for module in (model, projection) if module is not None]
+    return ModelSize.of([p.numel() for module in modules for p in module.parameters()])
 
 
 def other_sizes(config: PlanConfig) -> list[int]:
@@ -223,12 +246,23 @@ def _step_time(
 
 
 def _layouts(
-    config: PlanConfig, model: AcnConfig, size: ModelSize, gpu: Gpu, micro_batch: int, seq_length: int, targets: int
+    config: PlanConfig,
+    model: AcnConfig,
+    teacher: AcnConfig | None,
+    size: ModelSize,
+    gpu: Gpu,
+    micro_batch: int,
+    seq_length: int,
+    targets: int,
 ) -> list[Layout]:
     """Every layout, the ones that cost least time first."""
     layouts = []
+    beside = 0 if teacher is None else teacher_bytes(teacher, config.arithmetic)
+    taught, masked = teacher is not None, config.recipe.teacher.masked
     for checkpointing, offload in ((False, False), (True, False), (False, True), (True, True)):
-        activations = activation_bytes(model, micro_batch, seq_length, targets, config.arithmetic, checkpointing).total
+        activations = activation_bytes(
+            model, micro_batch, seq_length, targets, config.arithmetic, checkpointing, taught, masked
+        ).total
         for stage in (1, 2, 3) if offload else (0, 1, 2, 3):
             states = state_bytes(size, stage, config.arithmetic, config.ranks, overlap=True, offload_optimizer=offload)
             layouts.append(
@@ -238,7 +272,8 @@ def _layouts(
                     offload=offload,
                     **asdict(states),
                     activations=activations,
-                    fits=states.total + activations <= FILL * (gpu.memory - RESERVE),
+                    fits=states.total + activations + beside <= FILL * (gpu.memory - RESERVE),
+                    teacher=beside,
                 )
             )
     return layouts
