@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from launch import run_local_ranks
 from launch.cluster.planning import Collective, Kind, ModelSize, Precision, bytes_sent, step_traffic
 from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import ModelConfig, PretrainConfig, build_engine, init_distributed, step
+from pretrain import ModelConfig, PretrainConfig, build_engine, init_distributed
 
 from .timing import Benchmark, Goal, Report
 
@@ -181,7 +181,7 @@ def _collectives(case: Case) -> dict[str, Any]:
         with CollectiveCounter() as counter:
             for _ in range(case.accumulation):
                 engine.backward(engine(input_ids=tokens, labels=tokens).loss)
-                step(engine, None)
+                engine.step()
     engine.destroy()
     return {"size": asdict(size), "seen": [asdict(one) for one in counter.seen]}
 

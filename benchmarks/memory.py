@@ -29,7 +29,6 @@ from pretrain import (
     checkpoint_activations,
     init_distributed,
     masked_cross_entropy,
-    step,
 )
 
 from .timing import Benchmark, Goal, Report
@@ -111,7 +110,7 @@ def _run_engine(case: tuple[int, Precision, str]) -> int:
         dist.barrier()  # a reduction that the other rank has not finished still holds its bucket
         gc.collect()
         most = max(most, _alive() - before)
-        step(engine, None)
+        engine.step()
     engine.save_checkpoint(f"{folder}/checkpoint", tag="last")
     if engine.global_rank == 0:
         (Path(folder) / "measured.json").write_text(json.dumps({"bytes": most, "tensors": tensors}))

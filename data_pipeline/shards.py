@@ -71,6 +71,9 @@ class Split:
     """Ids at the end of the split that did not fill a block."""
     padding: int = 0
     """[PAD] positions in the blocks; none where documents run on from block to block."""
+    fewest_ordinary: int | None = None
+    """The least number of tokens in a block that are not special, which are those that can be masked; None where an
+    earlier version did not count them."""
 
 
 @dataclass

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
+from torch.utils._triton import has_triton
+from transformers.utils import is_flash_attn_2_available
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -43,14 +45,18 @@ def precision_warning(precision: str) -> str | None:
     return None
 
 
-def choose_attention(precision: str, asked: str = "auto") -> str:
+def choose_attention(precision: str, asked: str = "auto", packed: bool = False) -> str:
     """transformers' name of the attention's implementation: the one asked for, or the fastest.
 
     Args:
         precision: may be auto.
+        packed: rows hold several documents. Flash attention then takes their lengths, where torch's own kernels would
+            have to take a mask of each row, with which none of the fast ones works.
     """
     if asked != "auto":
         return asked
+    if packed and resolve_precision(precision) in HALF and is_flash_attn_2_available():
+        return "flash_attention_2"
     # in bf16 torch's fused kernel for CPUs is slower than products and softmax in turn (benchmarks/NOTES.md)
     slow = resolve_precision(precision) == "bf16" and not torch.cuda.is_available()
     return "eager" if slow else "sdpa"
@@ -65,12 +71,26 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
 
 
-def compile_layers(model: Any) -> None:
+def choose_compile(asked: bool | str, zero_stage: int = 0) -> bool | str:
+    """Whether layers are compiled: as asked for (true, false, or "graphs"), or, for auto, where it pays.
+
+    That is on GPUs. On CPUs compiling takes a minute and gains nothing where the processor's products are fast
+    (benchmarks/NOTES.md).
+    """
+    if asked != "auto":
+        return asked
+    return torch.cuda.is_available() and has_triton() and zero_stage < 3
+
+
+def compile_layers(model: Any, graphs: bool = False) -> None:
     """Have torch compile the layers of an ACN model, in place: one compilation serves all of them.
 
     Whole layers hold nearly all element-wise work; compiling the model at once takes several times as long to start and
     would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
     always of one shape in training; the shapes of validation are compiled for once more.
+
+    Args:
+        graphs: record each layer's kernels as a CUDA graph as well, which launches them all at once.
     """
     for layer in model.base_model.layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=False, mode="reduce-overhead" if graphs else None)

@@ -8,7 +8,6 @@ from .engine import (
     build_engine,
     checkpoint_activations,
     init_distributed,
-    step,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
 from .loss import masked_cross_entropy
@@ -39,7 +38,6 @@ __all__ = [
     "masked_cross_entropy",
     "plain_problems",
     "pretrain",
-    "step",
     "tokenizer_folder",
     "with_sizes",
 ]

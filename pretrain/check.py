@@ -31,6 +31,7 @@ from .distil import find_teacher, teacher_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
+from .optimizer_step import what_waits
 
 Config = TypeVar("Config", bound=PretrainConfig)
 
@@ -116,10 +117,15 @@ def _kernel_problems(config: PretrainConfig) -> list[Problem]:
     if not torch.cuda.is_available():
         if config.attention == "flex_attention":
             found.append(Problem("attention", "flex_attention", "cannot train on a CPU", "use auto"))
-        if config.compile and config.optim.name == "muon":
+        if config.compile is True and config.optim.name == "muon":
             found.append(
                 Problem("compile", "true", "does not go with optim.name=muon on a CPU", "leave one of them out")
             )
+        if config.compile == "graphs":
+            found.append(Problem("compile", "graphs", "needs a GPU: its graphs are CUDA's", "use auto"))
+    if config.run_ahead is True and (waiting := what_waits(config)):
+        wrong = f"does not go with {', '.join(waiting)}, for which the host reads back what every step brought forth"
+        found.append(Problem("run_ahead", "true", wrong, "use auto, or change those"))
     return found
 
 

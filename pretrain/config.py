@@ -171,9 +171,15 @@ class PretrainConfig:
     """Implementation of the attention, by transformers' names. auto: sdpa, torch's own choice among its kernels, flash
     attention on GPUs included; eager for bf16 on CPUs, where that is several times faster. flash_attention_2 needs the
     package flash-attn. The model is the same with any of them, and a run may change it when it is resumed."""
-    compile: bool = False
+    compile: bool | Literal["auto", "graphs"] = "auto"
     """Compile each layer with torch.compile: fewer kernels and less memory traffic, mostly on GPUs, for a wait at the
-    first step. Needs a C++ compiler on CPU, Triton on GPUs. With dropout it drops other elements than without."""
+    first step. Needs a C++ compiler on CPU, Triton on GPUs. With dropout it drops other elements than without. auto:
+    on GPUs, with zero_stage below 3. graphs: each layer is one CUDA graph as well, which saves launches where
+    micro-batches are small."""
+    run_ahead: bool | Literal["auto"] = "auto"
+    """The host does not wait for the device between two logging steps: whether a step was finite and whether a rank
+    wants to stop is read one step later, and micro-batches are copied from pinned memory. auto: on GPUs, with what
+    allows it (fused AdamW, fp32 or bf16, zero_stage below 3, no offload, no health.spike)."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed ZeRO shards over the ranks: 0 nothing, 1 optimizer states, 2 gradients too, 3 weights too. A run
     may change it, and its number of ranks, whenever it is resumed."""
@@ -237,16 +243,18 @@ class PretrainConfig:
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
         found += self.anneal.problems(self.model.connectivity) + self.teacher.problems(self.init_from)
-        if self.compile and self.zero_stage == 3:
-            found.append(
-                Problem(
-                    "compile",
-                    "true",
-                    "does not go with zero_stage=3, which gathers weights inside the layers",
-                    "use 0 to 2",
-                )
-            )
-        return found + self.offload.problems(self.zero_stage)
+        return found + self._compile_problems() + self.offload.problems(self.zero_stage)
+
+    def _compile_problems(self) -> list[Problem]:
+        """Why layers cannot be compiled, as far as it does not hang on the machine."""
+        found, asked = [], str(self.compile).lower()
+        if self.compile in (True, "graphs") and self.zero_stage == 3:
+            wrong = "does not go with zero_stage=3, which gathers weights inside the layers"
+            found.append(Problem("compile", asked, wrong, "use 0 to 2"))
+        if self.compile == "graphs" and self.activation_checkpointing:
+            wrong = "does not go with activation_checkpointing, which computes a layer again outside of its graph"
+            found.append(Problem("compile", asked, wrong, "use compile=true, or leave activation_checkpointing out"))
+        return found
 
     def _course_problems(self) -> list[Problem]:
         """Bad combinations of what the run starts from, its batches and its schedule."""

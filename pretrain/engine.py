@@ -1,9 +1,8 @@
-"""The DeepSpeed engine: the process group it lives in, the model and settings it is given, and one step of it."""
+"""The DeepSpeed engine: the process group it lives in, the model and the settings that it is given."""
 
-import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,8 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import set_seed
 
-from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch
-from modeling import AcnConfig, AcnForMaskedLM, choose_attention, compile_layers, resolve_precision
+from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile, compile_layers, resolve_precision
 
 from .config import PretrainConfig
 from .deepspeed_options import merged, overrides
@@ -79,13 +77,6 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-def first_rank_value(value: float, device: torch.device) -> float:
-    """The `value` of rank 0, for decisions that all ranks must take alike. A collective."""
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.broadcast(shared, src=0)
-    return float(shared)
-
-
 def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -> dict[str, Any]:
     """DeepSpeed's own configuration: generated from ours, then overridden key by key by `config.deepspeed`."""
     precision = resolve_precision(config.precision)
@@ -93,7 +84,8 @@ def deepspeed_config(config: PretrainConfig, world_size: int, parameters: int) -
     if config.zero_stage:
         bucket = min(LARGEST_BUCKET, -(-parameters // 1024) * 1024)  # aligned, as NCCL wants it
         zero |= {
-            "overlap_comm": torch.cuda.is_available(),
+            # DeepSpeed waits for the device at every bucket and at the end, to overlap: nothing to gain on one rank
+            "overlap_comm": torch.cuda.is_available() and world_size > 1,
             "contiguous_gradients": True,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
@@ -130,22 +122,26 @@ def checkpoint_activations(model: Any) -> None:
 
 
 def build_model(
-    config: PretrainConfig, fields: dict[str, Any], make: Callable[[AcnConfig], AcnForMaskedLM] = AcnForMaskedLM
+    config: PretrainConfig,
+    fields: dict[str, Any],
+    packed: bool = False,
+    make: Callable[[AcnConfig], AcnForMaskedLM] = AcnForMaskedLM,
 ) -> AcnForMaskedLM:
     """The model with its initial weights, which depend on `config.seed` alone: every rank begins with the same.
 
     Args:
         fields: of the `AcnConfig`.
+        packed: the corpus has several documents in a block.
         make: the class, or what makes a model as it does.
     """
     set_seed(config.seed)
-    attention = choose_attention(config.precision, config.attention)
+    attention = choose_attention(config.precision, config.attention, packed)
     model = make(AcnConfig(**fields, attn_implementation=attention))
     model.loss_function = masked_cross_entropy
     if config.activation_checkpointing:
         checkpoint_activations(model)
-    if config.compile:
-        compile_layers(model)
+    if compiled := choose_compile(config.compile, config.zero_stage):
+        compile_layers(model, graphs=compiled == "graphs")
     return model
 
 
@@ -165,32 +161,6 @@ def build_engine(model: nn.Module, config: PretrainConfig) -> Any:
     return engine
 
 
-def model_inputs(batch: MaskedBatch, device: torch.device) -> dict[str, torch.Tensor]:
-    """What the model is given of a batch, on `device`: token ids (B, T) and masked positions (B, M); of a packed corpus
-    also which document each token belongs to, and its position there (B, T).
-
-    Copies do not wait for the device.
-    """
-    inputs = {"input_ids": batch.input_ids, "masked_positions": batch.masked_positions}
-    if isinstance(batch, PackedBatch):  # attention stays inside a document, positions restart with it
-        inputs |= {"seq_idx": batch.document_ids, "position_ids": batch.position_ids}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-
-
-def targets_per_micro_batch(batches: Sequence[MaskedBatch], device: torch.device) -> torch.Tensor:
-    """What a micro-batch's summed loss is divided by, so that the step's loss is the mean over all its targets.
-
-    DeepSpeed averages over micro-batches and ranks; with the mean number of targets of a micro-batch the result is the
-    global mean, also where documents leave some micro-batches with fewer targets. A collective.
-
-    Args:
-        batches: all of this rank's in one step.
-    """
-    targets = torch.tensor(sum(int((batch.labels != IGNORED_LABEL).sum()) for batch in batches), device=device)
-    dist.all_reduce(targets)
-    return targets.clamp(min=1) / (len(batches) * dist.get_world_size())
-
-
 def set_global_batch(engine: Any, blocks: int) -> None:
     """Make the next optimizer step accumulate a global batch of `blocks`; to be called between two steps only.
 
@@ -199,35 +169,6 @@ def set_global_batch(engine: Any, blocks: int) -> None:
     """
     engine.set_train_batch_size(blocks)
     engine.micro_steps = 0
-
-
-def step(engine: Any, clip_outside: float | None) -> bool | None:
-    """`engine.step()`; at the end of an accumulation whether the weights moved, else None.
-
-    All ranks get the same answer, because it hangs on the norm of the global gradient: when that is not finite,
-    DeepSpeed drops the gradient and leaves weights and optimizer states as they are. So does this function in plain
-    fp32 without ZeRO, where DeepSpeed has no such check.
-
-    Args:
-        clip_outside: the norm to clip at where DeepSpeed does not do it (`clips_outside`), else None.
-    """
-    last = engine.is_gradient_accumulation_boundary()
-    finite = True
-    if last and clip_outside is not None:
-        finite = _clip(engine, clip_outside)
-        if not finite:
-            engine.zero_grad()  # our optimizers pass over parameters without a gradient
-    engine.step()
-    if not last:
-        return None
-    return finite and engine.was_step_applied()
-
-
-def _clip(engine: Any, most: float) -> bool:
-    """Clip the reduced gradients, remember their norm for `gradient_norm`, and say whether it is finite."""
-    norm = nn.utils.clip_grad_norm_(engine.module.parameters(), most or math.inf)
-    engine._global_grad_norm = norm.item()
-    return math.isfinite(engine._global_grad_norm)
 
 
 def non_finite_parameters(engine: Any) -> list[str]:
@@ -242,9 +183,3 @@ def _own_part(parameter: Any) -> torch.Tensor:
         return parameter.detach()
     rest = parameter.ds_numel - part.numel() * dist.get_rank()
     return part.detach().flatten()[: max(0, rest)]
-
-
-def gradient_norm(engine: Any) -> float | None:
-    """The global gradient norm of the last optimizer step before clipping; None where there is no finite one."""
-    norm = engine.get_global_grad_norm()
-    return None if norm is None or not math.isfinite(norm) else float(norm)

@@ -6,7 +6,7 @@ step, which hangs on the norm of the global gradient.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,27 @@ from .checkpoints import Checkpoint, Progress, newest_sound
 from .engine import gather_objects
 from .errors import UnhealthyError
 from .health import Health, HealthConfig
+from .late import Reading
+
+
+@dataclass(frozen=True)
+class MadeStep:
+    """An optimizer step that the device was given; its outcome may not be known yet."""
+
+    before: Progress
+    """Of the run when the step began."""
+    end: int
+    """The sample after the step's last one."""
+    batches: Sequence[MaskedBatch]
+    """This rank's micro-batches."""
+    losses: Sequence[torch.Tensor]
+    """Theirs."""
+    applied: Reading
+    """1 if the weights moved, the same on all ranks."""
+
+    def after(self, now: Progress) -> Progress:
+        """The progress at its end, with what is counted by `now`."""
+        return replace(now, step=self.before.step + 1, samples=self.end)
 
 
 def poison(loss: torch.Tensor) -> torch.Tensor:
@@ -51,41 +72,27 @@ class Recovery:
         self._step_loss = loss.item() / dist.get_world_size()
         return health.is_spike(self._step_loss, self._config)
 
-    def judge(
-        self,
-        progress: Progress,
-        end: int,
-        batches: Sequence[MaskedBatch],
-        losses: Sequence[torch.Tensor],
-        applied: bool,
-    ) -> None:
-        """Note in the run's health how the step after `progress` went, and report it if it was dropped.
-
-        Args:
-            end: the sample after the step's last one.
-            batches, losses: this rank's micro-batches.
-            applied: whether the weights moved; the same on all ranks.
-        """
-        health = progress.health
+    def judge(self, step: MadeStep, applied: bool) -> None:
+        """Note in the run's health how a step went, and report it if it was dropped."""
+        health = step.before.health
         if applied:
-            health.healthy(progress.samples, self._step_loss, self._config.spike_memory)
-        elif progress.precision == "fp16" and _all_finite(losses):
+            health.healthy(step.before.samples, self._step_loss, self._config.spike_memory)
+        elif step.before.precision == "fp16" and _all_finite(step.losses):
             # the loss scale was too high for this gradient and has been lowered: part of fp16's routine, not of a row
             health.skipped_steps += 1
         else:
-            health.sick(progress.step, progress.samples)
-            self._report(progress, end, batches, losses)
+            health.sick(step.before.step, step.before.samples)
+            self._report(step)
 
-    def _report(
-        self, progress: Progress, end: int, batches: Sequence[MaskedBatch], losses: Sequence[torch.Tensor]
-    ) -> None:
+    def _report(self, step: MadeStep) -> None:
         """Say which samples a dropped step was made of."""
-        own = [batch.samples.tolist() for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
+        pairs = zip(step.batches, step.losses, strict=True)
+        own = [batch.samples.tolist() for batch, loss in pairs if not loss.isfinite()]
         found = sorted(sample for rank in gather_objects(own) for micro_batch in rank for sample in micro_batch)
         cause = f"a loss that is not finite came from samples {found}" if found else "no single loss was the cause"
         self._say(
-            f"WARNING: step {progress.step + 1} (samples {progress.samples}..{end - 1}) left out: its loss or gradient "
-            f"is not finite or a spike; {cause}"
+            f"WARNING: step {step.before.step + 1} (samples {step.before.samples}..{step.end - 1}) left out: its loss "
+            f"or gradient is not finite or a spike; {cause}"
         )
 
     def out_of_patience(self, health: Health) -> bool:

@@ -4,7 +4,8 @@ What is not the loop has a place of its own: `recovery` (steps that are not fini
 (saving, loading, exporting), `observe` (measuring and showing), `engine` (DeepSpeed), `budget` (batches and rates).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,28 +13,22 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data_pipeline.stream import MaskedBatch, TokenStream
+from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
+from .batches import pinned
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
 from .config import PretrainConfig
 from .distil import Annealing, open_lessons
-from .engine import (
-    build_engine,
-    build_model,
-    clips_outside,
-    first_rank_value,
-    gradient_norm,
-    init_distributed,
-    set_global_batch,
-    step,
-)
+from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
+from .late import Agreement, Reading
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
-from .recovery import Recovery, poison
+from .optimizer_step import engine_steps, runs_ahead
+from .recovery import MadeStep, Recovery, poison
 from .stop import StopRequest, reason
 from .validate import validate
 from .watchdog import Watchdog
@@ -95,21 +90,26 @@ class Training:
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
         self.recovery = Recovery(config.health, self.folder, self.say, config.trust_checkpoint)
         resumed, origin = find_start(config, self.say)
-        self.lessons, make_model = open_lessons(config, device)
-        model = build_model(config, first.model, make_model)
+        self.lessons, make_model = open_lessons(config, self.stream, device)
+        model = build_model(config, first.model, self.stream.packed, make_model)
         if origin is not None:
             self.say(f"starting from {origin.give_weights(model)}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
         self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
         self.annealing = Annealing(config.anneal, [model, *([self.ema.model] if self.ema else [])], device)
         self.engine = build_engine(model.to(device), config)
-        self.clip_outside = config.optim.grad_clip if clips_outside(config) else None
+        self.ahead = runs_ahead(config)
+        self.step = engine_steps(self.engine, config, self.ahead)
+        self.made: deque[MadeStep] = deque()
+        """Steps that the device was given and whose outcome is not known yet, oldest first."""
         self.observer = Observer(config, model, first.precision, device, open_tracker, console, self.lessons.taught_by)
         self.saver = Saver(self.engine, config, self.stream.folder, self.ema, self.say, self.observer.log, self.phase)
         self.sample_log = SampleLog(self.folder, config.sample_log)
         self.resume(resumed, origin)
         self.plan = config.plan(self.stream.blocks, self.stream.seq_length, self.progress.branch)
         self.clock = TrainingClock(self.progress.seconds)
+        self.agree_on_seconds = Agreement(device, self.ahead, [self.progress.seconds])
+        self.agree_on_flags = Agreement(device, self.ahead, [0, 0])
         self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
 
@@ -137,7 +137,9 @@ class Training:
     def open_stream(self) -> None:
         """Read on from the run's next sample that has not been left out."""
         self.progress = replace(self.progress, samples=self.progress.health.past_left_out(self.progress.samples))
-        self.micro_batches = self.stream.micro_batches(self.progress.samples, self.config.micro_batch(self.world_size))
+        self.micro_batches = self.stream.micro_batches(
+            self.progress.samples, self.config.micro_batch(self.world_size), pinned(self.device) if self.ahead else None
+        )
 
     def say(self, line: str) -> None:
         """Tell the user, once for all ranks."""
@@ -184,31 +186,29 @@ class Training:
         if self.ema is not None:
             self.ema.update(self.engine, self.progress.step)
         # before the rest, so that what is logged, validated and saved is the state that training goes on from
-        if self.recovery.out_of_patience(self.progress.health):
-            self.roll_back()
+        looked_at = self.due(self.config.log_every) or self.due(self.config.validation.every)
+        self.settle(unsettled=int(self.ahead and not looked_at and not self.saver.due(self.progress)))
         if self.due(self.config.log_every):
             self.log()
         if self.due(self.config.validation.every):
             self.validate()
         stopped = self.agree_on_stop(request)
-        if not stopped and not self.finished:  # `fit` saves at the end, where a full disk is an error
+        if stopped:
+            self.settle()
+        elif not self.finished:  # `fit` saves at the end, where a full disk is an error
             self.saver.save_if_due(self.progress)
         return stopped
 
     def agree_on_stop(self, request: StopRequest) -> int:
         """The code of the stop that any rank asks for, or 0; and finish a checkpoint that all have written.
 
-        A collective, the only one of a step that is not about losses and gradients.
+        A collective. A rank that stopped, or marked a checkpoint, by what it alone knows would leave the others waiting
+        in their next collective. One exchange answers both questions, a step later where the host runs ahead.
         """
-        # A rank that stopped, or marked a checkpoint, by what it alone knows would leave the others waiting in their
-        # next collective. One exchange answers both questions.
-        flags = torch.tensor([request.code(), int(self.saver.busy)], device=self.device)
         with self.watchdog.doing("waiting for the other ranks at the end of a step"):
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        code, writing = flags.tolist()
-        if not writing:
-            self.saver.finish_pending()
-        return code
+            code, least = self.agree_on_flags(request.code(), -self.saver.written_step)
+        self.saver.finish_if_written(-int(least))
+        return int(code)
 
     def train_step(self) -> None:
         """One optimizer step over the global batch, made by all ranks or left out by all. A collective."""
@@ -225,7 +225,7 @@ class Training:
         torch.manual_seed((self.config.seed * 1_000_003 + done) * 65_537 + self.rank)
         shares = self.lessons.shares(batches)
         losses: list[torch.Tensor] = []
-        applied = None
+        applied: Reading | None = None
         for batch in batches:
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
@@ -240,55 +240,53 @@ class Training:
                 with self.phase("backward", "in the backward pass or its gradient exchange"):
                     self.engine.backward(loss)
             with self.phase("optimizer", "in the optimizer step or its parameter exchange"):
-                applied = step(self.engine, self.clip_outside)
+                applied = self.step()
         self.observer.end_step(batches, blocks)
-        self.count_step(batches, losses, bool(applied))
+        assert applied is not None, "the last micro-batch of a step ends it"
+        self.made.append(MadeStep(self.progress, self.progress.samples + blocks, batches, losses, applied))
+        self.count_step(self.progress.samples + blocks)
 
-    def count_step(self, batches: Sequence[MaskedBatch], losses: Sequence[torch.Tensor], applied: bool) -> None:
-        """Account for the step that has been made, or left out. A collective."""
+    def count_step(self, end: int) -> None:
+        """Go on after the step whose samples end before `end`. A collective where the schedule follows the clock."""
         # A step that was left out counts like any other: its samples are used up and the schedule moves on. The order
-        # of the data and the rates then do not depend on what went wrong.
-        progress = self.progress
-        end = progress.samples + self.plan.batch(progress.step)
-        self.recovery.judge(progress, end, batches, losses, applied)
-        if applied:
-            self.observer.count_losses(losses)
-        self.sample_log.add(progress.step + 1, [batch.samples for batch in batches])
+        # of the data and the rates then do not depend on what went wrong, nor on when that is known.
         seconds = self.clock.seconds()
-        if self.plan.seconds is not None:  # the schedule follows the clock: all ranks need the same reading
-            seconds = first_rank_value(seconds, self.device)
-        done, moved = progress.step + 1, progress.applied + int(applied)
-        self.progress = replace(progress, step=done, samples=end, applied=moved, seconds=seconds)
-        if progress.health.past_left_out(end) != end:
+        if self.plan.seconds is not None:  # all ranks need the same reading
+            (seconds,) = self.agree_on_seconds(seconds)
+        self.progress = replace(self.progress, step=self.progress.step + 1, samples=end, seconds=seconds)
+        if self.progress.health.past_left_out(end) != end:
             self.open_stream()
 
-    def roll_back(self) -> None:
-        """Go on from before the present row of sick steps, without their samples. A collective."""
+    def settle(self, unsettled: int = 0) -> None:
+        """Account for the steps made, all but the `unsettled` newest, and go back when they were too bad. A collective.
+
+        The newer ones that the device was given meanwhile are then forgotten, as if they had never been.
+        """
+        while len(self.made) > unsettled:
+            step = self.made.popleft()
+            with self.watchdog.doing("waiting for the device to end a step"):
+                applied = bool(step.applied.values())
+            self.recovery.judge(step, applied)
+            if applied:
+                self.observer.count_losses(step.losses)
+            self.sample_log.add(step.before.step + 1, [batch.samples for batch in step.batches])
+            self.progress = replace(self.progress, applied=self.progress.applied + int(applied))
+            if self.recovery.out_of_patience(step.before.health):
+                self.made.clear()
+                self.roll_back(step.after(self.progress))
+
+    def roll_back(self, sick: Progress) -> None:
+        """Go on from before the row of sick steps that `sick` is at the end of, without their samples. A collective."""
         self.saver.finish_pending()
-        self.progress = self.recovery.go_back(self.progress, self.load)
+        self.progress = self.recovery.go_back(sick, self.load)
         self.micro_batches.close()
         self.open_stream()
         self.sample_log.go_on_after(self.progress.step)
 
     def log(self) -> None:
         """Report the mean loss since the last call, and the speed. A collective."""
-        progress = self.progress
-        metrics = {
-            "train/learning_rate": progress.rate,
-            "train/samples": float(progress.samples),
-            "train/tokens": float(progress.samples * self.stream.seq_length),
-            "train/epoch": progress.samples / self.stream.blocks,
-            "train/skipped_steps": float(progress.health.skipped_steps),
-            **self.observer.meter.lap(progress.step, self.plan.expected_steps(progress.step, progress.seconds)),
-            **self.observer.take_means(self.stream.replaced_blocks),
-        }
-        if (norm := gradient_norm(self.engine)) is not None:
-            metrics["train/gradient_norm"] = norm
-        if progress.precision == "fp16":
-            metrics["train/loss_scale"] = float(self.engine.loss_scale())
-        if self.config.anneal.share:
-            metrics["train/shortcut_scale"] = progress.shortcut_scale
-        self.observer.log(metrics, progress.step)
+        steps = self.plan.expected_steps(self.progress.step, self.progress.seconds)
+        self.observer.log_training(self.progress, self.stream, steps, self.step.metrics())
 
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""

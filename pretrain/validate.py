@@ -118,7 +118,8 @@ def validate_depths(
             if lesson.states is not None and student is not None:
                 errors = student.errors(read_out, lesson.states)
                 sums[2, depth] += (errors if lesson.real is None else errors[lesson.real]).sum()
-        sums[:, -1] += torch.tensor(lesson.sizes(), device=sums.device)
+        targets, tokens = lesson.sizes()
+        sums[:, -1] += torch.stack([targets, targets, tokens])
     model.train(was_training)
     dist.all_reduce(sums)
     accuracies, losses, errors_by_depth = (sums[:, :-1] / sums[:, -1:]).tolist()

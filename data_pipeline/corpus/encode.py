@@ -62,7 +62,9 @@ class Worker:
                     self._store.put(folder / shard.file, shard.file)
                 if tail:
                     save_tail(self._store, unit.number, split, tail)
-                splits[split] = UnitSplit(shards, packer.blocks, packer.documents, packer.padding)
+                splits[split] = UnitSplit(
+                    shards, packer.blocks, packer.documents, packer.padding, packer.fewest_ordinary
+                )
         Record(unit.number, splits, dict(sorted(tally.items()))).save(self._store)
 
     def _pack(self, batch: list[Kept], packers: dict[str, Packer], vocabulary: Vocabulary, tally: Counter[str]) -> None:

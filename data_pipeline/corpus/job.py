@@ -49,6 +49,8 @@ class UnitSplit:
     blocks: int
     documents: int
     padding: int
+    fewest_ordinary: int | None = None
+    """As in `Split`; None where there are no blocks, too."""
 
 
 @dataclass

@@ -74,6 +74,7 @@ def _records(store: Store, units: list[Unit]) -> Iterator[tuple[Unit, Record]]:
 def _merge_split(job: Job, store: Store, units: list[Unit], vocabulary: Vocabulary, split: str) -> Split:
     shards: list[Shard] = []
     blocks, documents, padding = 0, 0, 0
+    parts: list[tuple[int, int | None]] = []
     with store.scratch() as folder:
         packer = job.packer(folder, split, "shard-tail", vocabulary)
         for unit, record in _records(store, units):
@@ -81,11 +82,13 @@ def _merge_split(job: Job, store: Store, units: list[Unit], vocabulary: Vocabula
             _check_there(store, part.shards)
             shards += part.shards
             blocks, documents, padding = blocks + part.blocks, documents + part.documents, padding + part.padding
+            parts.append((part.blocks, part.fewest_ordinary))
             packer.add_tail(load_tail(store, unit.number, split))
         tails = packer.finish()
         for shard in tails.shards:
             store.put(folder / shard.file, shard.file)
     blocks += tails.blocks
+    counted = [fewest for count, fewest in (*parts, (tails.blocks, tails.fewest_ordinary)) if count]
     return Split(
         shards=shards + tails.shards,
         blocks=blocks,
@@ -93,6 +96,10 @@ def _merge_split(job: Job, store: Store, units: list[Unit], vocabulary: Vocabula
         documents=documents,
         tokens_dropped=tails.tokens_dropped,
         padding=padding + tails.padding,
+        # units that an earlier version finished have not counted
+        fewest_ordinary=min((fewest for fewest in counted if fewest is not None), default=None)
+        if None not in counted
+        else None,
     )
 
 

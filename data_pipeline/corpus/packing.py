@@ -35,6 +35,7 @@ class Packer(ABC):
         self.documents = 0
         self.blocks = 0
         self.padding = 0
+        self.fewest_ordinary: int | None = None
 
     @property
     def shards(self) -> list[Shard]:
@@ -72,6 +73,7 @@ class Packer(ABC):
             documents=self.documents,
             tokens_dropped=dropped,
             padding=self.padding,
+            fewest_ordinary=self.fewest_ordinary,
         )
 
     @abstractmethod
@@ -88,7 +90,10 @@ class Packer(ABC):
 
     def _write(self, blocks: TokenArray) -> None:
         for start in range(0, len(blocks), self._row_group_blocks):
-            self._writer.write_row_group(blocks[start : start + self._row_group_blocks])
+            row_group = blocks[start : start + self._row_group_blocks]
+            self._writer.write_row_group(row_group)
+            fewest = int(self._vocabulary.is_ordinary[row_group].sum(axis=1).min())
+            self.fewest_ordinary = fewest if self.fewest_ordinary is None else min(fewest, self.fewest_ordinary)
         self.blocks += len(blocks)
 
 

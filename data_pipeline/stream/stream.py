@@ -1,7 +1,7 @@
 """Masked micro-batches in the deterministic order of `order.py`, read ahead by one thread per rank."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..shards import Manifest
 from .blocks import BlockReader
 from .config import MaskingConfig, RemoteConfig, StreamConfig
 from .counter_random import Int64Array
-from .documents import Masker
+from .documents import PACKED_BY_DOCUMENTS, Masker
 from .lanes import RankLanes
 from .masking import IGNORED_LABEL, MaskedBatch
 from .order import Order, default_lanes
@@ -95,7 +95,24 @@ class TokenStream:
             "masking": self.masking.identity(),
         }
 
-    def micro_batches(self, start_sample: int, micro_batch_size: int) -> Prefetcher[MaskedBatch]:
+    @property
+    def packed(self) -> bool:
+        """Whether a block holds several documents, so that its batches are PackedBatches."""
+        return self.manifest.packing == PACKED_BY_DOCUMENTS
+
+    @property
+    def targets_per_block(self) -> int | None:
+        """How many tokens of every training block are predicted, where the manifest proves that all have as many."""
+        wanted, fewest = self.masking.targets(self.seq_length), self.manifest.split("train").fewest_ordinary
+        # the share of packed documents is one of each block's own tokens
+        return None if self.packed or fewest is None or fewest < wanted else wanted
+
+    def micro_batches(
+        self,
+        start_sample: int,
+        micro_batch_size: int,
+        prepare: Callable[[MaskedBatch], MaskedBatch] | None = None,
+    ) -> Prefetcher[MaskedBatch]:
         """This rank's batches from global sample `start_sample` on, without end, epoch after epoch.
 
         Rank r of w gets the samples start + r, start + r + w, ..., `micro_batch_size` at a time; `start_sample`
@@ -103,6 +120,9 @@ class TokenStream:
         the corpus was packed by documents. Raises DataError here for shards that are missing or of the wrong size,
         and while iterating for shards that cannot be read or fetched. Close the iterator, or drop it, to end its
         thread.
+
+        Args:
+            prepare: done to every batch in that thread.
         """
         if start_sample < 0 or start_sample % self.world_size:
             raise ValueError(f"start_sample={start_sample} is not a multiple of the {self.world_size} ranks")
@@ -118,14 +138,17 @@ class TokenStream:
             world_size=self.world_size,
         )
         self._reader = reader
-        return Prefetcher(self._produce(reader, start_sample, micro_batch_size), self.config.prefetch)
+        return Prefetcher(self._produce(reader, start_sample, micro_batch_size, prepare), self.config.prefetch)
 
-    def _produce(self, reader: BlockReader, start: int, size: int) -> Generator[MaskedBatch, None, None]:
+    def _produce(
+        self, reader: BlockReader, start: int, size: int, prepare: Callable[[MaskedBatch], MaskedBatch] | None
+    ) -> Generator[MaskedBatch, None, None]:
         lanes = RankLanes(reader, self.order, start, self.rank, self.world_size)
         samples = start + self.rank + self.world_size * np.arange(size, dtype=np.int64)
         try:
             while True:
-                yield self._masker(lanes.tokens(samples), samples)
+                batch = self._masker(lanes.tokens(samples), samples)
+                yield batch if prepare is None else prepare(batch)
                 samples = samples + size * self.world_size
         finally:
             reader.close()

@@ -96,15 +96,24 @@ class Saver:
         keep_tokenizer(self._run, self._data)
 
     @property
-    def busy(self) -> bool:
-        """Whether this rank is still writing in the background. Asks no other rank."""
-        return self._pending is not None and self._writer.busy
+    def written_step(self) -> int:
+        """The step of a checkpoint that this rank has written in the background; 0 if none, or not yet. Asks nobody."""
+        return 0 if self._pending is None or self._writer.busy else self._pending.progress["step"]
+
+    def finish_if_written(self, step: int) -> None:
+        """Make the checkpoint of `step`, which all ranks have written, count, unless it does already. A collective."""
+        if self._pending is not None and self._pending.progress["step"] == step:
+            self.finish_pending()
 
     def save_if_due(self, progress: Progress) -> None:
         """Between two steps: write a checkpoint, or begin to, where one is due, or due again after one that failed."""
-        every, step = self._config.every, progress.step
-        if (every > 0 and step % every == 0) or (self._failed and step % self._retry_every == 0):
+        if self.due(progress):
             self.save(progress)
+
+    def due(self, progress: Progress) -> bool:
+        """Whether a checkpoint is due at this step, or due again. Asks no other rank."""
+        every, step = self._config.every, progress.step
+        return (every > 0 and step % every == 0) or (self._failed and step % self._retry_every == 0)
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, or begin to, and export the model where that is wanted on the way."""

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch, validation_batches
-from modeling import AcnConfig, AcnForMaskedLM
+from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch, TokenStream, validation_batches
+from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile, compile_layers, resolve_precision
 
+from ..batches import model_inputs, targets_per_micro_batch
 from ..config import PretrainConfig
-from ..engine import model_inputs, targets_per_micro_batch
+from ..late import on_device
 from .config import TeacherConfig
 from .student import Student
 from .teacher import Teacher, find_teacher
@@ -36,11 +37,11 @@ class Lesson:
     real: torch.Tensor | None = None
     """(B, T) tokens that are no padding; None: all are."""
 
-    def sizes(self) -> tuple[int, int, int]:
-        """Targets, targets again (for their losses), and tokens that are matched."""
-        targets = 0 if self.labels is None else int((self.labels != IGNORED_LABEL).sum())
-        real = self.inputs["input_ids"].numel() if self.real is None else int(self.real.sum())
-        return targets, targets, real
+    def sizes(self) -> torch.Tensor:
+        """(2,) how many targets there are, and how many tokens that are no padding."""
+        ids = self.inputs["input_ids"]
+        targets = ids.new_zeros(()) if self.labels is None else (self.labels != IGNORED_LABEL).sum()
+        return torch.stack([targets, ids.new_tensor(ids.numel()) if self.real is None else self.real.sum()])
 
     def arguments(self) -> dict[str, torch.Tensor]:
         """For the `forward` of the run's model."""
@@ -59,6 +60,8 @@ class Lessons:
     device: torch.device
     config: TeacherConfig = field(default_factory=TeacherConfig)
     teacher: Teacher | None = None
+    targets_per_block: int | None = None
+    """Masked positions that every block is known to have."""
 
     @property
     def taught_by(self) -> AcnConfig | None:
@@ -92,26 +95,31 @@ class Lessons:
         """
         shares = {}
         if self.config.masked:
-            shares["num_items_in_batch"] = targets_per_micro_batch(batches, self.device)
+            shares["num_items_in_batch"] = targets_per_micro_batch(batches, self.device, self.targets_per_block)
         if self.teacher is not None and isinstance(batches[0], PackedBatch):  # else all have as many tokens
-            tokens = sum(int((batch.document_ids > 0).sum()) for batch in batches if isinstance(batch, PackedBatch))
-            count = torch.tensor(tokens, device=self.device)
+            tokens = sum(int(batch.document_ids.count_nonzero()) for batch in batches if isinstance(batch, PackedBatch))
+            count = on_device(torch.tensor(tokens), self.device)
             dist.all_reduce(count)
             shares["num_tokens_in_batch"] = count.clamp(min=1) / (len(batches) * dist.get_world_size())
         return shares
 
 
-def open_lessons(config: PretrainConfig, device: torch.device) -> tuple[Lessons, Callable[[AcnConfig], AcnForMaskedLM]]:
-    """The lessons of a run, and what makes its model.
+def open_lessons(
+    config: PretrainConfig, stream: TokenStream, device: torch.device
+) -> tuple[Lessons, Callable[[AcnConfig], AcnForMaskedLM]]:
+    """The lessons of a run, and what makes its model. A collective.
 
     Loads the teacher, if there is one, and measures it on held-out blocks: the same ones on every rank, so that all
     divide the match by the same number, however many ranks there are.
     """
     if (name := config.teacher.source(config.init_from)) is None:
-        return Lessons(device), AcnForMaskedLM
+        return Lessons(device, targets_per_block=stream.targets_per_block), AcnForMaskedLM
     model = find_teacher(name, config.trust_checkpoint).load()
-    teacher = Teacher(model, device, config.precision, config.attention, config.compile)
-    lessons = Lessons(device, config.teacher, teacher)
+    model.set_attn_implementation(choose_attention(config.precision, config.attention, stream.packed))
+    if choose_compile(config.compile):
+        compile_layers(model)
+    teacher = Teacher(model, device, resolve_precision(config.precision))
+    lessons = Lessons(device, config.teacher, teacher, stream.targets_per_block)
     statistics = teacher.measure(_held_out(config, lessons))
     return lessons, partial(Student, teaching=config.teacher, statistics=statistics)
 

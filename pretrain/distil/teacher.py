@@ -13,12 +13,9 @@ from modeling import (
     AcnConfig,
     AcnForMaskedLM,
     AcnModel,
-    choose_attention,
-    compile_layers,
     load_model,
     non_finite_weights,
     read_config,
-    resolve_precision,
 )
 
 from ..checkpoints import Checkpoint, check_together, find_checkpoint, load_weights, starts_from_model
@@ -121,14 +118,10 @@ def teacher_problems(
 class Teacher:
     """One rank's copy of a teacher, in the precision of the run; without gradient, and outside of the engine."""
 
-    def __init__(self, model: AcnModel, device: torch.device, precision: str, attention: str, compiled: bool) -> None:
-        """`precision` and `attention` as the run's configuration has them."""
+    def __init__(self, model: AcnModel, device: torch.device, precision: str) -> None:
+        """`precision`: resolved."""
         model.pooler = None
-        model.set_attn_implementation(choose_attention(precision, attention))
-        if compiled:
-            compile_layers(model)
-        dtype = HALF.get(resolve_precision(precision), torch.float32)
-        self.model = model.to(device, dtype).eval().requires_grad_(False)
+        self.model = model.to(device, HALF.get(precision, torch.float32)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def states(self, **inputs: torch.Tensor) -> torch.Tensor:

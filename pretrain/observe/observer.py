@@ -23,6 +23,7 @@ from .peak import peak_flops
 from .profiler import StepProfiler
 
 if TYPE_CHECKING:
+    from ..checkpoints import Progress
     from .figures import RunPicture
 
 
@@ -128,6 +129,26 @@ class Observer:
         if self.tracker is not None:
             self.console.progress(step, self._steps, metrics)
             self.tracker.log_metrics(metrics, step)  # second: the first time it may have to import MLflow
+
+    def log_training(self, progress: Progress, stream: TokenStream, steps: int, of_the_step: dict[str, float]) -> None:
+        """Record and show how training went since the last call. A collective.
+
+        Args:
+            steps: expected in all.
+            of_the_step: metrics of the last step itself.
+        """
+        metrics = {
+            "train/learning_rate": progress.rate,
+            "train/samples": float(progress.samples),
+            "train/tokens": float(progress.samples * stream.seq_length),
+            "train/epoch": progress.samples / stream.blocks,
+            "train/skipped_steps": float(progress.health.skipped_steps),
+            **self.meter.lap(progress.step, steps),
+            **self.take_means(stream.replaced_blocks),
+        }
+        if self.config.anneal.share:
+            metrics["train/shortcut_scale"] = progress.shortcut_scale
+        self.log(metrics | of_the_step, progress.step)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Get ready for optimizer step `step` (1 is the first) of `steps`."""

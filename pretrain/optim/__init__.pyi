@@ -1,6 +1,6 @@
 from .config import EmaConfig, OptimConfig
 from .ema import EMA_FILE, Ema
-from .optimizers import CONVERTIBLE, adapt_to_engine, build_optimizer, set_learning_rate
+from .optimizers import CONVERTIBLE, adapt_to_engine, build_optimizer, master_copies, set_learning_rate
 from .schedule import ScheduleConfig
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "ScheduleConfig",
     "adapt_to_engine",
     "build_optimizer",
+    "master_copies",
     "set_learning_rate",
 ]
