@@ -174,9 +174,11 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
         model = AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
         return [*found, Problem("model", wrong=f": {error.__cause__ or error}")]
-    found += _distil_problems(config, stream, model)
     run = Path(config.output)
     resumed = newest_complete(run)
+    found += _anneal_problems(config, stream)
+    if config.teacher.model is not None or resumed is not None:  # else it is what the run starts from
+        found += _teacher_problems(config, stream, model)
     if resumed is None and config.checkpoint.damaged == "stop" and marked_folders(run):
         found.append(damaged_problem(run))
     return found + (_resume_problems(resumed, progress) if resumed else _start_problems(config, stream, progress))
@@ -216,20 +218,24 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
     return found
 
 
-def _distil_problems(config: PretrainConfig, stream: TokenStream, model: AcnConfig) -> list[Problem]:
-    """Why a teacher cannot teach this model on this corpus, and an annealing that does not end."""
-    found = []
+def _anneal_problems(config: PretrainConfig, stream: TokenStream) -> list[Problem]:
+    """An annealing that does not end before the run does."""
     plan = config.plan(stream.blocks, stream.seq_length, branch=None)
-    if plan.steps and plan.shortcut_scale(plan.steps - 1, 0.0) > 0:
-        wrong = f"of {plan.steps} steps leaves none at scale 0, as the model that is left must be trained"
-        found.append(Problem("anneal.share", config.anneal.share, wrong, "make it smaller"))
-    if (name := config.teacher.source(config.init_from)) is not None:
-        try:
-            source = find_teacher(name, config.trust_checkpoint)
-        except (PretrainError, DataError) as error:
-            return found + error.problems
-        found += teacher_problems(source, model, stream.manifest.tokenizer, stream.seq_length)
-    return found
+    if not plan.steps or plan.shortcut_scale(plan.steps - 1, 0.0) == 0:
+        return []
+    wrong = f"of {plan.steps} steps leaves none at scale 0, as the model that is left must be trained"
+    return [Problem("anneal.share", config.anneal.share, wrong, "make it smaller")]
+
+
+def _teacher_problems(config: PretrainConfig, stream: TokenStream, model: AcnConfig) -> list[Problem]:
+    """Why the run's teacher, if it has one, cannot teach this model on this corpus."""
+    if (name := config.teacher.source(config.init_from)) is None:
+        return []
+    try:
+        source = find_teacher(name, config.trust_checkpoint)
+    except (PretrainError, DataError) as error:
+        return error.problems
+    return teacher_problems(source, model, stream.manifest.tokenizer, stream.seq_length)
 
 
 def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int) -> Progress:

@@ -62,6 +62,8 @@ def run(args: Args) -> int:
             _write_onnx(output)
     depth = layers if args.depth is None else args.depth
     print(f"model at step {checkpoint.progress.step}, {depth} of {layers} layers: {output}")
+    if scale := checkpoint.progress.shortcut_scale:
+        print(f"it is a hybrid: its shortcuts are annealed, at scale {scale:.3g}; the run's last model is an acn")
     return 0
 
 

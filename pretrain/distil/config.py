@@ -24,8 +24,8 @@ class AnnealConfig:
     """linear: a straight line to 0. cosine: half a cosine, flat at both ends. geometric: down by the same factor in
     every step to `floor`, then 0. A LayerNorm sees the ratio of shortcut and branch only, in which a straight line ends
     in a cliff; the two others take longer over the small scales."""
-    floor: float = 0.01
-    """geometric: the scale that the next is 0 after."""
+    floor: float | None = None
+    """geometric: the scale that is 0 at once when it is reached; 0.01 if not given."""
 
     def problems(self, connectivity: str) -> list[Problem]:
         """Bad values, and a connectivity that has no shortcuts to lose."""
@@ -36,13 +36,22 @@ class AnnealConfig:
             found.append(Problem("anneal.start", self.start, "must be above 0"))
         if self.shape not in ("linear", "cosine", "geometric"):
             found.append(Problem("anneal.shape", self.shape, "is unknown", "use linear, cosine or geometric"))
-        if not 0 < self.floor < self.start:
-            found.append(Problem("anneal.floor", self.floor, f"must be above 0 and below anneal.start={self.start}"))
+        if self.floor is not None and self.shape != "geometric":
+            wrong = f"is for anneal.shape geometric, not {self.shape}"
+            found.append(Problem("anneal.floor", self.floor, wrong, "leave it out"))
+        if not 0 < self._floor < self.start:
+            found.append(Problem("anneal.floor", self._floor, f"must be above 0 and below anneal.start={self.start}"))
+        if not self.share and self != AnnealConfig():
+            found.append(Problem("anneal.share", self.share, "anneals nothing", "set it, 0.3 for instance"))
         if self.share and connectivity != "acn":
             fix = "set model.connectivity acn, or leave anneal.share out"
             wrong = f"is for model.connectivity acn, which the shortcuts are taken from, not {connectivity}"
             found.append(Problem("anneal.share", self.share, wrong, fix))
         return found
+
+    @property
+    def _floor(self) -> float:
+        return 0.01 if self.floor is None else self.floor
 
     def scale(self, fraction: float) -> float:
         """What the shortcuts are multiplied by when `fraction` (0..1) of the budget is used up."""
@@ -53,7 +62,7 @@ class AnnealConfig:
             return self.start * (1 - gone)
         if self.shape == "cosine":
             return self.start * (1 + math.cos(math.pi * gone)) / 2
-        return self.start * (self.floor / self.start) ** gone
+        return self.start * (self._floor / self.start) ** gone
 
 
 @dataclass
