@@ -2,7 +2,7 @@ from .anneal import Annealing
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
 from .lessons import Lessons, open_lessons
-from .student import Projection, Student, is_projection
+from .student import Projection, Statistics, Student, is_projection
 from .teacher import find_teacher, teacher_problems
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Annealing",
     "Lessons",
     "Projection",
+    "Statistics",
     "Student",
     "TeacherConfig",
     "find_teacher",
