@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 from data_pipeline.corpus import CorpusConfig, PrepareConfig, prepare_corpus
+from data_pipeline.folder import Packing
 
 
 def write_text(file: Path, megabytes: float, words: int = 20_000) -> Path:
@@ -21,15 +22,17 @@ def write_text(file: Path, megabytes: float, words: int = 20_000) -> Path:
     return file
 
 
-def prepared_corpus(folder: Path, megabytes: float, vocab_size: int, seq_length: int) -> Path:
+def prepared_corpus(
+    folder: Path, megabytes: float, vocab_size: int, seq_length: int, packing: Packing = "blocks"
+) -> Path:
     """A prepared corpus below `folder`, as `acn prepare` writes it; the one that is there, if asked again."""
-    output = folder / f"tokens-{vocab_size}-{seq_length}"
+    output = folder / f"tokens-{vocab_size}-{seq_length}-{packing}"
     if output.exists():
         return output
     text = folder / f"text-{vocab_size}.jsonl"
     if not text.exists():
         write_text(text, megabytes, words=2 * vocab_size)
     corpus = CorpusConfig(train=str(text), validation_fraction=0.1)
-    config = PrepareConfig(corpus, str(output), vocab_size=vocab_size, seq_length=seq_length)
+    config = PrepareConfig(corpus, str(output), vocab_size=vocab_size, seq_length=seq_length, packing=packing)
     prepare_corpus(config, say=lambda line: None)
     return output

@@ -3,8 +3,9 @@
     bash benchmarks/gpu.sh [--wheels FOLDER] [--json FILE] [--minutes 8.5] [--device cpu --quick]
 
 bf16, BERT's base (768 x 12) and large (1024 x 24), sequences of 128 and 512 made of random words. Then the three
-costliest kernels of a step, the loader alone, saving and resuming a checkpoint, and inference at every depth. Every
-section is a process of its own with what is left of the time; what has been measured is written after each of them.
+costliest kernels of a step, the loader alone, packed documents, saving and resuming a checkpoint, and inference at
+every depth. Every section is a process of its own with what is left of the time; what has been measured is written
+after each of them.
 """
 
 import argparse
@@ -26,11 +27,11 @@ from .timing import Goal, table
 
 SECTIONS = (
     *("ours base/128", "trainer base/128", "profile base/128", "ours base/512", "trainer base/512"),
-    *("ours large/512", "trainer large/512", "checkpoint base/128", "inference base/128"),
+    *("ours large/512", "trainer large/512", "checkpoint base/128", "inference base/128", "packed base/512"),
     *("ours large/128", "trainer large/128"),
 )
 """What matters most comes first."""
-QUICK_SECTIONS = tuple(name for name in SECTIONS if name.split()[1] in ("base/128", "large/512"))
+QUICK_SECTIONS = tuple(name for name in SECTIONS if name.split()[1] in ("base/128", "large/512") or "packed" in name)
 LEAST_SECONDS = 20.0
 """A section that would have less is left out."""
 

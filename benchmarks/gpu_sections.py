@@ -26,15 +26,24 @@ from .corpus import prepared_corpus
 from .timing import Timing, machine, ratio
 
 ROUNDS = 3
-OURS: dict[str, Any] = {"compile": True, "precision": "bf16", "zero_stage": 1}
-EVERY_POSITION = "every position decoded"
+OURS: dict[str, Any] = {"compile": True, "run_ahead": True, "precision": "bf16", "zero_stage": 1}
+EVERY_POSITION, TORCH_LOSS = "every position decoded", "torch's cross-entropy"
+TARGETS_ASKED_FOR = "targets asked for"
 SWITCHED_OFF: dict[str, dict[str, Any]] = {
     "not compiled": {"compile": False},
     "attention written out": {"attention": "eager"},
-    "AdamW not fused": {"optim": OptimConfig(fused=False)},
+    "AdamW not fused, host waits": {"optim": OptimConfig(fused=False), "run_ahead": False},
     EVERY_POSITION: {},
     "ZeRO 0": {"zero_stage": 0},
 }
+SMALL_STEPS = "base/128"
+SWITCHED_AT_SMALL_STEPS: dict[str, dict[str, Any]] = {
+    "host waits": {"run_ahead": False},
+    TARGETS_ASKED_FOR: {},
+    TORCH_LOSS: {},
+    "CUDA graphs too": {"compile": "graphs"},
+}
+"""What matters where the device has little to do in a step, measured there only."""
 
 
 class Bench:
@@ -42,6 +51,7 @@ class Bench:
 
     def __init__(self, case: str, folder: Path, quick: bool) -> None:
         size, length = case.split("/")
+        self.switched = SWITCHED_OFF | (SWITCHED_AT_SMALL_STEPS if case == SMALL_STEPS else {})
         self.folder, self.quick, self.length = folder, quick, int(length)
         if quick:
             self.length //= 8
@@ -82,6 +92,10 @@ class Bench:
         with our_loop(config, self.device) as (training, advance):
             if name == EVERY_POSITION:
                 decode_every_position(training.engine.module)
+            if name == TORCH_LOSS:
+                vars(training.engine.module).pop("_loss_function")  # back to transformers' own
+            if name == TARGETS_ASKED_FOR:
+                training.stream.manifest.split("train").fewest_ordinary = None
             advance(self.turn)
             yield training, advance
 
@@ -138,7 +152,7 @@ def ours(bench: Bench) -> dict[str, Any]:
             seconds["residual"].append(bench.timed(lambda: residual(bench.turn)))
     times = {name: Timing(values) for name, values in seconds.items()}
     cases["acn"], cases["residual"] = bench.row(seconds["acn"], peak), bench.row(seconds["residual"], peak)
-    for name, fields in SWITCHED_OFF.items():
+    for name, fields in bench.switched.items():
         bench.forget_memory()
         with bench.loop(name, **fields) as (_, advance):
             found = [bench.timed(lambda: advance(bench.turn)) for _ in range(ROUNDS)]
@@ -160,6 +174,20 @@ def loader(bench: Bench) -> float:
     seconds = bench.timed(lambda: [next(batches) for _ in range(count)])
     batches.close()
     return count * bench.setting.micro_batch * bench.length / seconds
+
+
+def packed(bench: Bench) -> dict[str, Any]:
+    """Whole documents side by side in a block: by their lengths, where flash-attn is installed, and by a mask."""
+    init_distributed(600.0)
+    vocab_size = bench.model.vocab_size
+    data = prepared_corpus(bench.folder, 0.5 if bench.quick else 4, vocab_size, bench.length, "documents")
+    cases = {}
+    for name, attention in (("packed, attention=auto", "auto"), ("packed, a mask of each row", "sdpa")):
+        bench.forget_memory()
+        with bench.loop(name, data=str(data), attention=attention) as (_, advance):
+            seconds = [bench.timed(lambda: advance(bench.turn)) for _ in range(ROUNDS)]
+            cases[name] = bench.row(seconds, bench.memory())
+    return {"cases": cases}
 
 
 def against(bench: Bench) -> dict[str, Any]:
@@ -230,6 +258,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "ours": ours,
     "trainer": against,
     "profile": profiled,
+    "packed": packed,
     "checkpoint": checkpoint,
     "inference": inference,
 }

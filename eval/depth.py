@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import torch
 
-from modeling import AcnForSequenceClassification, forward_flops
+from modeling import AcnForSequenceClassification, autocast, forward_flops
 
 from . import ranks
 from .errors import EvalError
@@ -40,13 +40,18 @@ def predict(task: Task, logits: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def sweep_logits(
-    model: AcnForSequenceClassification, dataset: datasets.Dataset, collate: Collate, batch_size: int = 64
+    model: AcnForSequenceClassification,
+    dataset: datasets.Dataset,
+    collate: Collate,
+    batch_size: int = 64,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """The logits of every depth for every example: (L+1, N, num_labels) float32, from one forward pass per batch.
 
     Args:
         dataset: tokenized, with `input_ids`, `labels` and whatever else `collate` turns into the model's inputs.
         collate: pads a list of rows into a batch of tensors.
+        precision: of the matrix products, resolved.
     """
     rows = len(dataset)
     # similar lengths together: little padding; stable, so that the batches and their rounding are always the same
@@ -55,19 +60,24 @@ def sweep_logits(
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, rows, batch_size):
-            index = order[start : start + batch_size]
-            batch = collate([dataset[int(row)] for row in index])
-            inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
-            for depth, depth_logits in enumerate(model.depth_logits(**inputs)):
-                logits[depth, index] = depth_logits.float().cpu().numpy()
+        with autocast(precision, model.device):  # around all batches: weights are cast once
+            for start in range(0, rows, batch_size):
+                index = order[start : start + batch_size]
+                batch = collate([dataset[int(row)] for row in index])
+                inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+                for depth, depth_logits in enumerate(model.depth_logits(**inputs)):
+                    logits[depth, index] = depth_logits.float().cpu().numpy()
     finally:
         model.train(was_training)
     return logits
 
 
 def shared_logits(
-    model: AcnForSequenceClassification, dataset: datasets.Dataset, collate: Collate, batch_size: int = 64
+    model: AcnForSequenceClassification,
+    dataset: datasets.Dataset,
+    collate: Collate,
+    batch_size: int = 64,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """[`sweep_logits`] as the work of all ranks, which must all call it: each example is computed once, by one rank.
 
@@ -75,8 +85,8 @@ def shared_logits(
     """
     rank, world = ranks.rank(), ranks.world_size()
     if world == 1:
-        return sweep_logits(model, dataset, collate, batch_size)
-    own = sweep_logits(model, dataset.select(range(rank, len(dataset), world)), collate, batch_size)
+        return sweep_logits(model, dataset, collate, batch_size, precision)
+    own = sweep_logits(model, dataset.select(range(rank, len(dataset), world)), collate, batch_size, precision)
     logits = np.empty((len(own), len(dataset), own.shape[-1]), dtype=np.float32)
     for other, part in enumerate(ranks.gather(own)):
         logits[:, other::world] = part
@@ -90,13 +100,14 @@ def depth_sweep(
     collate: Collate,
     batch_size: int = 64,
     shared: bool = False,
+    precision: str = "fp32",
 ) -> DepthSweep:
     """Score every depth 0..L of `model` on a tokenized data set with `labels`; see [`sweep_logits`].
 
     Args:
         shared: the ranks of a distributed run divide the examples ([`shared_logits`]).
     """
-    logits = (shared_logits if shared else sweep_logits)(model, dataset, collate, batch_size)
+    logits = (shared_logits if shared else sweep_logits)(model, dataset, collate, batch_size, precision)
     predictions = predict(task, logits)
     labels = np.asarray(dataset["labels"])
     return DepthSweep(logits, predictions, [compute_metrics(task, at_depth, labels) for at_depth in predictions])

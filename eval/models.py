@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from data_pipeline import file_sha256, name_problem, save_tokenizer
-from modeling import AcnConfig, AcnForSequenceClassification, divergence
+from modeling import AcnConfig, AcnForSequenceClassification, choose_attention, divergence
 
 from .errors import EvalError
 from .files import read_json
@@ -102,12 +102,13 @@ def load_tokenizer(folder: str, config: AcnConfig) -> Any:
     return tokenizer
 
 
-def _load(folder: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dict[str, Any]]:
+def _load(folder: str, precision: str, **kwargs: Any) -> tuple[AcnForSequenceClassification, dict[str, Any]]:
+    attention = choose_attention(precision)
     try:
         with quiet_transformers():
-            # a checkpoint may be stored in half precision; fine-tuning and scores are float32
+            # a checkpoint may be stored in half precision; weights are float32 here, whatever products are computed in
             model, info = AcnForSequenceClassification.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **kwargs
+                folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **kwargs
             )
     except Exception as error:  # a missing, broken or foreign weights file surfaces in many classes
         raise EvalError(f"model={folder}: its weights cannot be loaded ({error}): export it again") from error
@@ -122,8 +123,11 @@ def _check_complete(folder: str, lacking: list[str]) -> None:
         raise EvalError(f"model={folder}: weights are missing or misshapen ({shown}): export it again")
 
 
-def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
+def load_for_task(folder: str, task: Task, precision: str = "fp32") -> AcnForSequenceClassification:
     """A pretrained encoder with a new classifier for `task`, in float32; seed torch first.
+
+    Args:
+        precision: what it is going to compute in, which decides the attention.
 
     Raises:
         EvalError: the folder's weights are not those of its configuration.
@@ -131,6 +135,7 @@ def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
     names = task.labels or ("score",)
     model, info = _load(
         folder,
+        precision,
         num_labels=task.num_labels,
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
@@ -142,13 +147,16 @@ def load_for_task(folder: str, task: Task) -> AcnForSequenceClassification:
     return model
 
 
-def load_finetuned(folder: str) -> AcnForSequenceClassification:
+def load_finetuned(folder: str, precision: str = "fp32") -> AcnForSequenceClassification:
     """A fine-tuned classifier, in float32 and evaluation mode.
+
+    Args:
+        precision: what it is going to compute in, which decides the attention.
 
     Raises:
         EvalError: the folder's weights are not those of its configuration.
     """
-    model, info = _load(folder)
+    model, info = _load(folder, precision)
     _check_complete(folder, sorted(info["missing_keys"]))
     return model.eval()
 

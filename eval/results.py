@@ -1,6 +1,9 @@
-"""What fine-tuning and cutting leave as JSON: a trial's results.json, a task's, and a cut model's cut.json."""
+"""What fine-tuning and cutting leave as JSON: a trial's results.json, a task's, and a cut model's cut.json.
 
-from dataclasses import dataclass
+A precision has a factory for its default, so that every file says it; those of before do not.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +11,7 @@ from data_pipeline import as_json, file_sha256, name_problem, parse_record
 
 from .errors import EvalError
 from .files import read_json
+from .precision import UNSAID, Resolved
 from .tasks import TASKS
 
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
@@ -31,6 +35,7 @@ class Speed:
     depths: dict[str, DepthSpeed]
     device: str = ""
     seq_length: int | None = None
+    precision: Resolved = field(default_factory=lambda: UNSAID)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class TrialResults:
     model: str
     """The pretrained folder."""
     connectivity: str
+    precision: Resolved = field(default_factory=lambda: UNSAID)
+    """What it was trained and scored in."""
     full_score: float
     depth_scores: list[float]
     cut_depth: int
@@ -201,6 +208,8 @@ class CutResults:
     model: str
     """The pretrained folder."""
     connectivity: str
+    precision: Resolved = field(default_factory=lambda: UNSAID)
+    """What the scores were computed in."""
     source: str
     """The fine-tuned folder that was cut."""
     depth: int

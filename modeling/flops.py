@@ -35,7 +35,8 @@ def forward_flops(
     """Forward FLOPs of one sequence of `seq_length` tokens through the first `depth` layers (default: all) and a head.
 
     Args:
-        num_labels: adds the pooler and a classifier with this many outputs; 0 for none.
+        num_labels: adds the pooler and a classifier with this many outputs; 0 for none. In training its last layer
+            costs `layer_flops(config, seq_length, 1)` only.
         masked_positions: adds the masked-language-model head on this many positions, to which the last layer's output
             is limited then, as it is in training.
     """

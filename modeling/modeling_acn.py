@@ -92,8 +92,12 @@ def documents_of_lengths(cu_seq_lens: torch.Tensor, batch: int, length: int) -> 
     return torch.bucketize(tokens, cu_seq_lens[1:], right=True).view(batch, length)
 
 
+PACKED_LENGTHS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+"""What the variable-length flash kernels want to know of packed rows."""
+
+
 def lengths_of_documents(seq_idx: torch.Tensor) -> dict[str, Any]:
-    """What the variable-length flash kernels want to know of packed rows; waits for the device."""
+    """The `PACKED_LENGTHS` of packed rows; waits for the device."""
     starts = F.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True).flatten().nonzero().flatten()
     cumulative = F.pad(starts, (0, 1), value=seq_idx.numel()).to(torch.int32)
     longest = int(cumulative.diff().max())
@@ -531,14 +535,15 @@ class AcnModel(AcnPreTrainedModel):
             if attention_mask is not None or kwargs.get("max_length_q") is None:
                 kwargs |= lengths_of_documents(seq_idx)
             return kwargs | {"attention_mask": None}
-        return kwargs | {
-            "attention_mask": create_bidirectional_mask(
-                config=self.config,
-                inputs_embeds=embeddings,
-                attention_mask=None,
-                and_mask_function=packed_sequence_mask_function(seq_idx),
-            )
-        }
+        mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=embeddings,
+            attention_mask=None,
+            and_mask_function=packed_sequence_mask_function(seq_idx),
+        )
+        # the mask says it all; lengths that differ from batch to batch would have compiled layers compiled anew
+        rest = {name: value for name, value in kwargs.items() if name not in PACKED_LENGTHS}
+        return rest | {"attention_mask": mask}
 
     def read_outs(self, **inputs: Any) -> Generator[torch.Tensor, torch.Tensor | None, None]:
         """y_0, y_1, ..., y_L (B, T, H), each computed when it is asked for; takes the inputs of `forward`.
@@ -700,6 +705,25 @@ class AcnForMaskedLM(AcnPreTrainedModel):
         )
 
 
+def first_tokens(inputs: dict[str, Any]) -> torch.Tensor | None:
+    """Where the documents of packed rows begin, (N,) in the flattened batch (B * T); None for rows of one each.
+
+    With `cu_seq_lens_q` it is known; with `seq_idx` alone this waits for the device.
+    """
+    if inputs.get("cu_seq_lens_q") is not None:
+        return inputs["cu_seq_lens_q"][:-1].long()
+    seq_idx, mask = inputs.get("seq_idx"), inputs.get("attention_mask")
+    if seq_idx is None:
+        return None
+    starts = F.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True)
+    return (starts if mask is None else starts & (mask != 0)).flatten().nonzero().flatten()
+
+
+def pick_first_tokens(read_out: torch.Tensor, starts: torch.Tensor | None) -> torch.Tensor:
+    """A read-out (B, T, H) as rows of one document, cut to the first token: (N, 1, H); as it is without `starts`."""
+    return read_out if starts is None else read_out.flatten(0, 1)[starts].unsqueeze(1)
+
+
 def classifier_dropout(config: AcnConfig) -> nn.Dropout:
     """The dropout before a classifier."""
     own = config.classifier_dropout
@@ -721,17 +745,15 @@ class AcnPooledClassifier(AcnPreTrainedModel):
         """(B, T, H) -> (B, scores)"""
         return self.classifier(self.dropout(self.pooler(read_out)))
 
-    def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
-        """See [`AcnPreTrainedModel.depth_logits`]."""
-        self._check_one_document_per_row(inputs)
-        yield from super().depth_logits(**inputs)
+    def _positions_read(self, tokens: torch.Tensor | None, kwargs: Any) -> torch.Tensor | None:
+        """[CLS] (B, 1) for `read_out_positions` in training, which pools nothing else; None: all positions.
 
-    def _check_one_document_per_row(self, inputs: Any) -> None:
-        packed = [name for name in ("seq_idx", "cu_seq_lens_q") if inputs.get(name) is not None]
-        if packed:
-            raise ValueError(
-                f"{packed[0]}: {type(self).__name__} pools the first token of a row, so give it one document per row"
-            )
+        Evaluation keeps to the read-outs of every depth bit by bit, and what is recorded on the way is of all
+        positions.
+        """
+        if tokens is None or not self.training or records_outputs(self.config, kwargs):
+            return None
+        return torch.zeros((len(tokens), 1), dtype=torch.long, device=tokens.device)
 
 
 class AcnForSequenceClassification(AcnPooledClassifier):
@@ -740,6 +762,12 @@ class AcnForSequenceClassification(AcnPooledClassifier):
     def __init__(self, config: AcnConfig):
         super().__init__(config, config.num_labels)
         self.num_labels = config.num_labels
+
+    def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
+        """See [`AcnPreTrainedModel.depth_logits`]; of packed rows, (N, num_labels) of the N documents."""
+        starts = first_tokens(inputs)
+        for read_out in self.acn.read_outs(**inputs):
+            yield self.head_logits(pick_first_tokens(read_out, starts))
 
     @can_return_tuple
     def forward(
@@ -755,13 +783,20 @@ class AcnForSequenceClassification(AcnPooledClassifier):
     ) -> SequenceClassifierOutput:
         """Classify sequences, single label, multi label or regression as `config.problem_type` says.
 
+        Rows may hold several documents each, said by `cu_seq_lens_q` or `seq_idx` (see [`AcnModel.forward`]). All N of
+        them are then classified, in their order, each by its own first token.
+
         Args:
-            labels: (B,) class ids; (B, num_labels) floats for multi label; floats for regression.
+            labels: (B,) or (N,) class ids; (B or N, num_labels) floats for multi label; floats for regression.
             depth: see [`AcnModel.forward`].
         """
-        self._check_one_document_per_row(kwargs)
-        outputs = self.acn(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth, **kwargs)
-        logits = self.head_logits(outputs.last_hidden_state)
+        starts = first_tokens({"attention_mask": attention_mask, **kwargs})
+        tokens = inputs_embeds if input_ids is None else input_ids
+        outputs = self.acn(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, depth,
+            read_out_positions=self._positions_read(tokens, kwargs) if starts is None else None, **kwargs,
+        )  # fmt: skip
+        logits = self.head_logits(pick_first_tokens(outputs.last_hidden_state, starts))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
@@ -783,8 +818,16 @@ class AcnForMultipleChoice(AcnPooledClassifier):
     def __init__(self, config: AcnConfig):
         super().__init__(config, 1)
 
+    def _check_one_document_per_row(self, inputs: Any) -> None:
+        packed = [name for name in ("seq_idx", "cu_seq_lens_q") if inputs.get(name) is not None]
+        if packed:
+            raise ValueError(
+                f"{packed[0]}: {type(self).__name__} pools the first token of a row, so give it one document per row"
+            )
+
     def depth_logits(self, **inputs: Any) -> Iterator[torch.Tensor]:
         """The scores (B, C) at depth 0, 1, ..., L; see [`AcnPreTrainedModel.depth_logits`]."""
+        self._check_one_document_per_row(inputs)
         flat, choices = flatten_choices(inputs)
         for scores in super().depth_logits(**flat):
             yield scores.view(-1, choices)
@@ -817,7 +860,8 @@ class AcnForMultipleChoice(AcnPooledClassifier):
                 "inputs_embeds": inputs_embeds,
             }
         )
-        outputs = self.acn(**flat, depth=depth, **kwargs)
+        cls = self._positions_read(flat["inputs_embeds"] if input_ids is None else flat["input_ids"], kwargs)
+        outputs = self.acn(**flat, depth=depth, read_out_positions=cls, **kwargs)
         logits = self.head_logits(outputs.last_hidden_state).view(-1, choices)
         loss = None if labels is None else F.cross_entropy(logits.float(), labels)
         return MultipleChoiceModelOutput(

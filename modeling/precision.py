@@ -82,15 +82,16 @@ def choose_compile(asked: bool | str, zero_stage: int = 0) -> bool | str:
     return torch.cuda.is_available() and has_triton() and zero_stage < 3
 
 
-def compile_layers(model: Any, graphs: bool = False) -> None:
+def compile_layers(model: Any, dynamic: bool = False, graphs: bool = False) -> None:
     """Have torch compile the layers of an ACN model, in place: one compilation serves all of them.
 
     Whole layers hold nearly all element-wise work; compiling the model at once takes several times as long to start and
-    would swallow the hooks of validation and probes, which look at modules between layers. Batches are rectangular and
-    always of one shape in training; the shapes of validation are compiled for once more.
+    would swallow the hooks of validation and probes, which look at modules between layers.
 
     Args:
+        dynamic: for batches of any shape. Those of pretraining are always of one; the shapes of validation are compiled
+            for once more.
         graphs: record each layer's kernels as a CUDA graph as well, which launches them all at once.
     """
     for layer in model.base_model.layers:
-        layer.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+        layer.compile(dynamic=dynamic, mode="reduce-overhead" if graphs else None)

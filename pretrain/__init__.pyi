@@ -10,9 +10,9 @@ from .engine import (
     init_distributed,
 )
 from .errors import LostRankError, PretrainError, UnhealthyError
-from .loss import masked_cross_entropy
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker
+from .step.loss import masked_cross_entropy
 from .stop import EXIT_STOPPED, StopRequest
 from .trainer import Training, pretrain
 

@@ -31,7 +31,7 @@ from .distil import find_teacher, teacher_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
-from .optimizer_step import what_waits
+from .step import what_waits
 
 Config = TypeVar("Config", bound=PretrainConfig)
 

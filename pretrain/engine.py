@@ -16,8 +16,8 @@ from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile
 
 from .config import PretrainConfig
 from .deepspeed_options import merged, overrides
-from .loss import masked_cross_entropy
 from .optim import adapt_to_engine, build_optimizer
+from .step import masked_cross_entropy
 
 # A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
 # leave one bucket, with nothing to overlap.

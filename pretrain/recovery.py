@@ -18,7 +18,7 @@ from .checkpoints import Checkpoint, Progress, newest_sound
 from .engine import gather_objects
 from .errors import UnhealthyError
 from .health import Health, HealthConfig
-from .late import Reading
+from .step import Reading
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
-from .batches import pinned
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
@@ -24,11 +23,10 @@ from .config import PretrainConfig
 from .distil import Annealing, open_lessons
 from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
-from .late import Agreement, Reading
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
-from .optimizer_step import engine_steps, runs_ahead
 from .recovery import MadeStep, Recovery, poison
+from .step import Agreement, Reading, engine_steps, pinned, runs_ahead
 from .stop import StopRequest, reason
 from .validate import validate
 from .watchdog import Watchdog
@@ -227,6 +225,8 @@ class Training:
         losses: list[torch.Tensor] = []
         applied: Reading | None = None
         for batch in batches:
+            if self.config.compile == "graphs":  # what the graphs of the one before have left may be overwritten
+                torch.compiler.cudagraph_mark_step_begin()
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
                     lesson = self.lessons.read(batch)

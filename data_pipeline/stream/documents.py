@@ -25,24 +25,27 @@ PACKED_BY_DOCUMENTS = "documents"
 
 @dataclass
 class PackedBatch(MaskedBatch):
-    """A micro-batch of blocks that hold several documents; all tensors are int64."""
+    """A micro-batch of blocks that hold several documents; tensors are int64 where nothing else is said."""
 
     position_ids: torch.Tensor
     """(B, T) positions that begin at 0 in every document; 0 on padding."""
     document_ids: torch.Tensor
     """(B, T) 1, 2, ... by document of the block, 0 on padding: a token attends to those with its own number."""
 
-    def cu_seqlens(self) -> tuple[torch.Tensor, int]:
-        """Cumulative lengths for variable-length attention over the flattened (B * T) tokens, and the longest.
+    cu_seqlens: torch.Tensor
+    """int32, (segments + 1,): cumulative lengths for variable-length attention over the flattened (B * T) tokens, from
+    0 to B * T, as FlashAttention wants them. The padding of a block is a segment of its own; empty ones at the end make
+    their number a power of two, so that few shapes occur."""
 
-        The first is int32, (segments + 1,), from 0 to B * T, as FlashAttention's `cu_seqlens` wants it; the padding
-        of a block is a segment of its own.
-        """
-        starts = torch.ones_like(self.document_ids, dtype=torch.bool)
-        starts[:, 1:] = self.document_ids[:, 1:] != self.document_ids[:, :-1]
-        ends = torch.tensor([starts.numel()])
-        bounds = torch.cat([starts.flatten().nonzero().flatten(), ends]).to(torch.int32)
-        return bounds, int(bounds.diff().max())
+
+def cumulative_lengths(documents: Int64Array) -> npt.NDArray[np.int32]:
+    """`PackedBatch.cu_seqlens` of document numbers (B, T)."""
+    starts = np.ones(documents.shape, dtype=np.bool_)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    found = np.flatnonzero(starts)
+    bounds = np.full((1 << (len(found) - 1).bit_length()) + 1, documents.size, dtype=np.int32)
+    bounds[: len(found)] = found
+    return bounds
 
 
 def find_documents(tokens: npt.NDArray[np.unsignedinteger], vocabulary: Vocabulary) -> tuple[Int64Array, Int64Array]:
@@ -81,4 +84,9 @@ class Masker:
             return batch
         documents, positions = find_documents(tokens, self._vocabulary)
         fields: dict[str, Any] = vars(batch)
-        return PackedBatch(**fields, position_ids=torch.from_numpy(positions), document_ids=torch.from_numpy(documents))
+        return PackedBatch(
+            **fields,
+            position_ids=torch.from_numpy(positions),
+            document_ids=torch.from_numpy(documents),
+            cu_seqlens=torch.from_numpy(cumulative_lengths(documents)),
+        )

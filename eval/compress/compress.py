@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import OutputLock, Problem, file_sha256, new_folder, write_json
-from modeling import AcnForSequenceClassification
+from modeling import AcnForSequenceClassification, precision_refusal
 
 from ..chance import AT_CHANCE, ERRORS, constant_score, is_at_chance, is_cut_at_chance
 from ..depth import cut_depth
 from ..errors import EvalError
 from ..files import check_absent
 from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
+from ..precision import own_precision, precision_problems, say_precision
 from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, read_results, size_mb
 from .card import CARD_FILE, card
 from .config import TARGETS, CompressConfig
@@ -47,10 +48,11 @@ class CutSummary(CutResults):
             lines.append(
                 f"one sequence in {full.latency_ms:.1f} -> {small.latency_ms:.1f} ms, "
                 f"{full.sequences_per_second:.0f} -> {small.sequences_per_second:.0f} sequences/s in batches "
-                f"of 32 ({self.speed.device}, {self.speed.threads} threads)"
+                f"of 32 ({self.speed.device}, {self.speed.threads} threads, {self.speed.precision})"
             )
         if self.checked_score is not None:
-            lines.append(f"the written model, run again on the validation split: {self.checked_score:.4f}")
+            again = f"the written model, run again on the validation split in {self.precision}"
+            lines.append(f"{again}: {self.checked_score:.4f}")
         else:
             lines.append("the written model was not run again (--check false, or results.json names no data)")
         for name, variant in (self.variants or {}).items():
@@ -75,8 +77,14 @@ def _best_within(config: CompressConfig, results: TaskResults, latencies: Mappin
     return max(fit, key=lambda depth: (scores[depth], -depth))
 
 
-def _pick_depth(config: CompressConfig, results: TaskResults, model: AcnForSequenceClassification) -> tuple[int, str]:
-    """The depth, and the rule in words."""
+def _pick_depth(
+    config: CompressConfig, results: TaskResults, model: AcnForSequenceClassification, precision: str
+) -> tuple[int, str]:
+    """The depth, and the rule in words.
+
+    Args:
+        precision: of what is measured.
+    """
     layers = len(results.depth_scores) - 1
     if config.depth is not None:
         if config.depth > layers:
@@ -93,7 +101,7 @@ def _pick_depth(config: CompressConfig, results: TaskResults, model: AcnForSeque
     if config.targets:
         latencies: dict[int, float] = {}
         if config.max_latency_ms is not None:
-            measured = measure_speed(model, range(layers + 1), _seq_length(results, model)).depths
+            measured = measure_speed(model, range(layers + 1), _seq_length(results, model), precision).depths
             latencies = {int(depth): value.latency_ms for depth, value in measured.items()}
         limits = ", ".join(f"{value:g} {TARGETS[name]}" for name, value in config.targets.items())
         return _best_within(config, results, latencies), f"the best depth within {limits}"
@@ -114,6 +122,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         seed=results.seed,
         model=results.model,
         connectivity=results.connectivity,
+        precision=results.precision,
         source=os.path.abspath(config.model),
         depth=depth,
         layers=len(results.depth_scores) - 1,
@@ -147,6 +156,16 @@ def _check_learned(config: CompressConfig, results: TaskResults) -> None:
     raise EvalError(Problem("model", config.model, wrong, "train it longer or on more examples, or say --force"))
 
 
+def _check_precision(config: CompressConfig, results: TaskResults) -> None:
+    """Refuse a precision that this machine lacks: what was asked for, and what scores can be compared in."""
+    problems = precision_problems(config.precision)
+    if config.check and (refusal := precision_refusal(results.precision)) is not None:
+        wrong = f"was scored in {results.precision}, and {refusal}"
+        problems.append(Problem("model", config.model, wrong, "check it where it was fine-tuned, or say --check false"))
+    if problems:
+        raise EvalError(*problems)
+
+
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
     check_absent(Path(config.output), "output")
@@ -159,9 +178,11 @@ def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassifica
             f"{model_config.num_hidden_layers}: run `acn glue` again"
         )
     _check_learned(config, results)
+    _check_precision(config, results)
     if config.onnx or config.int8:
         check_installed()
-    return results, load_finetuned(config.model), load_tokenizer(config.model, model_config)
+    precision = own_precision(config.precision, results.precision)
+    return results, load_finetuned(config.model, precision), load_tokenizer(config.model, model_config)
 
 
 def _write(
@@ -202,12 +223,17 @@ def compress_model(config: CompressConfig) -> CutSummary:
 
 def _compress(config: CompressConfig) -> CutSummary:
     results, model, tokenizer = _load(config)
+    precision = own_precision(config.precision, results.precision)
+    say_precision(config.precision, precision)
+    if config.check and results.precision != precision:
+        print(f"the written model is scored in {results.precision}, as its source was")
     model.to(best_device())
-    depth, rule = _pick_depth(config, results, model)
+    depth, rule = _pick_depth(config, results, model, precision)
     cut = _cut_results(config, results, depth, rule)
     needed = config.check or config.onnx or config.int8
     scoring = rescorer(config, results, model.config, tokenizer) if needed else None
-    cut = replace(cut, speed=measure_speed(model, sorted({depth, cut.layers}), _seq_length(results, model)))
+    speed = measure_speed(model, sorted({depth, cut.layers}), _seq_length(results, model), precision)
+    cut = replace(cut, speed=speed)
     with new_folder(Path(config.output)) as aside:
         model.truncate(depth)
         cut = _write(aside, config, cut, model, tokenizer, scoring)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from data_pipeline import Problem, number_problems
 
+from ..precision import Precision
 from ..tasks import DataPlace
 
 # the limits that a depth can be picked by, and their units
@@ -38,6 +39,9 @@ class CompressConfig:
     """Cut at the best depth that answers one sequence in this many ms on this machine instead (measured)."""
     check: bool = True
     """Score the written model on the validation split again and refuse it if it differs from the sweep."""
+    precision: Precision = "auto"
+    """Of the measured speed; auto: that of the scores in results.json, or fp32 where this machine lacks it. The check
+    always computes in that of the scores, ONNX files in float32."""
     force: bool = False
     """Cut a model that is at chance all the same: one that scores no more than a constant answer."""
     glue_dir: str | None = None

@@ -9,12 +9,13 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding
 
-from modeling import AcnConfig, AcnForSequenceClassification
+from modeling import AcnConfig, AcnForSequenceClassification, choose_attention
 
 from ..depth import depth_sweep, predict
 from ..errors import EvalError
 from ..glue import EVAL_SUBSET_SEED, encode, load_recorded, subset
 from ..models import best_device, class_names, load_finetuned
+from ..precision import Resolved
 from ..results import TaskResults
 from ..tasks import Task, compute_metrics
 from .config import CompressConfig
@@ -32,11 +33,14 @@ class Rescorer:
     task: Task
     data: datasets.Dataset
     collate: DataCollatorWithPadding
+    precision: Resolved
+    """That of the scores: those of another differ by more than rounding."""
 
     def score(self, folder: Path) -> float:
         """What the model in `folder` scores, whole."""
-        model = load_finetuned(str(folder)).to(best_device())
-        return depth_sweep(model, self.data, self.task, self.collate).metrics[-1][self.task.metric]
+        model = load_finetuned(str(folder), self.precision).to(best_device())
+        sweep = depth_sweep(model, self.data, self.task, self.collate, precision=self.precision)
+        return sweep.metrics[-1][self.task.metric]
 
     def onnx_score(self, session: Any) -> float:
         """What an ONNX graph scores."""
@@ -62,7 +66,8 @@ def rescorer(config: CompressConfig, results: TaskResults, model: AcnConfig, tok
     assert results.settings is not None, "they name the data"
     task, splits = loaded
     rows = subset(splits[task.validation_splits[0]], results.settings["max_eval_samples"], EVAL_SUBSET_SEED)
-    return Rescorer(task, encode(task, rows, tokenizer, results.seq_length), DataCollatorWithPadding(tokenizer))
+    encoded = encode(task, rows, tokenizer, results.seq_length)
+    return Rescorer(task, encoded, DataCollatorWithPadding(tokenizer), results.precision)
 
 
 def check_score(measured: float, expected: float, folder: str) -> None:
@@ -77,7 +82,11 @@ def check_score(measured: float, expected: float, folder: str) -> None:
 def onnx_variants(
     folder: Path, model: AcnForSequenceClassification, scoring: Rescorer | None, seq_length: int, int8: bool
 ) -> dict[str, dict[str, float]]:
-    """Write `model` as ONNX into `folder`, also with int8 weights if asked; size, latency and score of each file."""
+    """Write `model` as ONNX into `folder`, also with int8 weights if asked; size, latency and score of each file.
+
+    The graph computes in float32, whatever the model was scored in.
+    """
+    model.set_attn_implementation(choose_attention("fp32"))
     export_onnx(model, folder / ONNX_FILE)
     names = [ONNX_FILE]
     if int8:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from modeling import AcnForSequenceClassification
+from modeling import AcnForSequenceClassification, autocast
 
+from ..precision import resolved
 from ..results import DepthSpeed, Speed
 
 BATCHES = (1, 32)
@@ -36,11 +37,14 @@ def random_batch(model: PreTrainedModel, size: int, seq_length: int) -> dict[str
     return {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
 
 
-@torch.inference_mode()
-def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], seq_length: int) -> Speed:
+@torch.no_grad()  # in inference mode autocast would cast the weights for every batch
+def measure_speed(
+    model: AcnForSequenceClassification, depths: Sequence[int], seq_length: int, precision: str = "fp32"
+) -> Speed:
     """Latency and throughput of `model` cut at each depth, for batches of 1 and 32 sequences of `seq_length` tokens.
 
     Medians of interleaved, warmed-up runs (15 and 5). What runs is the first layers and the head, as in the cut model.
+    Weights are cast to `precision` before the clock starts, as in a program that answers many texts.
     """
     was_training = model.training
     model.eval()
@@ -56,9 +60,10 @@ def measure_speed(model: AcnForSequenceClassification, depths: Sequence[int], se
     medians = {}
     for size in BATCHES:
         batch = random_batch(model, size, seq_length)
-        medians[size] = median_seconds({depth: run(batch, depth) for depth in depths}, ROUNDS[size])
+        with autocast(precision, model.device):  # around all rounds: it keeps the cast weights
+            medians[size] = median_seconds({depth: run(batch, depth) for depth in depths}, ROUNDS[size])
     model.train(was_training)
     by_depth = {
         str(depth): DepthSpeed(medians[1][depth] * 1e3, BATCHES[1] / medians[BATCHES[1]][depth]) for depth in depths
     }
-    return Speed(torch.get_num_threads(), by_depth, str(model.device), seq_length)
+    return Speed(torch.get_num_threads(), by_depth, str(model.device), seq_length, resolved(precision))

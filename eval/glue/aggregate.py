@@ -98,6 +98,7 @@ def glue_average(tasks: Mapping[str, TaskResults]) -> dict[str, Any] | None:
         "tasks": {name: _mean_and_std(list(scores.values())) for name, scores in by_task.items()},
         "missing": [name for name in GLUE_TASKS if name not in tasks],
         "absent_splits": {name: tasks[name].absent_splits for name in here if tasks[name].absent_splits},
+        "precision": {name: tasks[name].precision for name in here},
         "by": "validation splits; the mean of a task's metrics, then of the tasks",
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_pipeline import Problem, name_problem, number_problems
 
+from ..precision import Precision
 from ..tasks import FIELDS, DatasetConfig, GridConfig, read_table, value_problems
 
 
@@ -44,6 +45,12 @@ class FinetuneConfig:
     """Share of the steps over which the learning rate rises from 0; left out, the table's."""
     max_length: int | None = None
     """Tokens per example at most, longer ones are cut; also the length that FLOPs are stated for; left out: table's."""
+    precision: Precision = "auto"
+    """Of matrix products in training, scoring and speed, over float32 weights; auto: bf16 where the device multiplies
+    it, else fp32. fp16 needs a GPU."""
+    compile: bool = False
+    """Train with layers compiled by torch.compile, once for batches of any length: for long trainings, mostly on GPUs.
+    Needs a C++ compiler on CPUs, Triton on GPUs. With dropout it drops other elements than without."""
     hyperparameters: str | None = None
     """YAML file over the table: defaults: {epochs: 5}, tasks: {rte: {epochs: 10}}."""
     grid: GridConfig = field(default_factory=GridConfig)

@@ -2,8 +2,12 @@
 
 import copy
 import math
+import os
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +16,11 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import TrainOutput
 
+from data_pipeline import Problem
 from eval import ranks
-from modeling import AcnForSequenceClassification
+from modeling import AcnForSequenceClassification, compile_layers
 
 from ..depth import depth_sweep
 from ..models import quiet_transformers
@@ -31,9 +37,16 @@ def subset(data: datasets.Dataset, size: int | None, seed: int) -> datasets.Data
     return data.select(np.sort(np.random.default_rng(seed).permutation(len(data))[:size]))
 
 
-def trainer_arguments(**given: Any) -> TrainingArguments:
-    """HF's arguments for a training that reports through `ProgressCallback` and leaves nothing behind."""
+def trainer_arguments(precision: str, **given: Any) -> TrainingArguments:
+    """HF's arguments for a training that reports through `ProgressCallback` and leaves nothing behind.
+
+    Args:
+        precision: resolved.
+    """
     arguments = TrainingArguments(
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",  # with the Trainer's dynamic loss scale
+        use_cpu=not torch.cuda.is_available(),
         max_grad_norm=MAX_GRAD_NORM,
         lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length",
@@ -47,13 +60,26 @@ def trainer_arguments(**given: Any) -> TrainingArguments:
     )
     # several visible GPUs would mean DataParallel and a batch several times as large: one process uses one
     arguments._n_gpu = min(arguments.n_gpu, 1)
+    if precision == "fp32":  # whatever `accelerate launch` was told: results say what they were computed in
+        arguments.mixed_precision = "no"
     return arguments
 
 
-def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder: str) -> TrainingArguments:
-    steps = math.ceil(math.ceil(samples / values.batch_size) * values.epochs)
+def run_trainer(trainer: Trainer) -> TrainOutput:
+    """Train, and leave the model as it was but for its weights."""
+    trainer.remove_callback(PrinterCallback)
+    outcome = trainer.train()
+    # accelerate computes in half precision by a `forward` of its own, put over the model's: it is for this training
+    for name in ("forward", "_original_forward"):
+        vars(trainer.model).pop(name, None)
+    return outcome
+
+
+def _training_arguments(values: Hyperparameters, training: "Training", folder: str) -> TrainingArguments:
+    steps = math.ceil(math.ceil(len(training.data) / values.batch_size) * values.epochs)
     on_cpus = ranks.world_size() > 1 and not torch.cuda.is_available()
     return trainer_arguments(
+        training.precision,
         output_dir=folder,
         num_train_epochs=values.epochs,
         learning_rate=values.learning_rate,
@@ -61,9 +87,8 @@ def _training_arguments(values: Hyperparameters, seed: int, samples: int, folder
         weight_decay=values.weight_decay,
         # a whole number of steps: a fraction of less than one step means none
         warmup_steps=round(steps * values.warmup_fraction),
-        seed=seed,
+        seed=training.seed,
         logging_steps=max(1, steps // 100),
-        use_cpu=on_cpus,
         ddp_backend="gloo" if on_cpus else None,
         ddp_find_unused_parameters=False,
     )
@@ -79,8 +104,12 @@ class Training:
     collate: DataCollatorWithPadding
     seed: int
     tracker: Tracker
+    precision: str
+    """Resolved."""
     validation: datasets.Dataset | None = None
     """Tokenized; given, the epoch with the best score on it is kept."""
+    compile: bool = False
+    """Compile the layers for it."""
 
 
 class KeepBestEpoch(TrainerCallback):
@@ -94,12 +123,34 @@ class KeepBestEpoch(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         training = self.training
         assert training.validation is not None
-        sweep = depth_sweep(model, training.validation, training.task, training.collate, shared=True)
+        with torch.compiler.set_stance("force_eager"):  # scored as the model that is kept will be
+            sweep = depth_sweep(
+                model, training.validation, training.task, training.collate, shared=True, precision=training.precision
+            )
         score = sweep.metrics[-1][training.task.metric]
         if not self.scores or score > max(self.scores):
             self.weights = copy.deepcopy(model.state_dict())
         self.scores.append(score)
         ranks.say(f"{training.task.name}: epoch {len(self.scores)}, {training.task.metric} {score:.4f}")
+
+
+def compile_problems(asked: bool) -> list[Problem]:
+    """Why this machine cannot compile layers, if it is asked to: torch's compiler for CPUs writes C++."""
+    compiler = os.environ.get("CXX", "g++")
+    if not asked or torch.cuda.is_available() or shutil.which(compiler) is not None:
+        return []
+    return [Problem("compile", "true", f"needs a C++ compiler: there is no {compiler}", "install one, or leave it out")]
+
+
+@contextmanager
+def _compiled(model: AcnForSequenceClassification) -> Iterator[None]:
+    """Within the block, the layers are compiled. Weights and their names stay what they are."""
+    compile_layers(model, dynamic=True)  # batches are padded to their longest text
+    try:
+        yield
+    finally:
+        for layer in model.acn.layers:
+            layer._compiled_call_impl = None  # the opposite of `compile`, which torch has no name for
 
 
 def train(model: AcnForSequenceClassification, training: Training, values: Hyperparameters) -> dict[str, Any]:
@@ -117,19 +168,20 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
     ]
     best = KeepBestEpoch(training) if training.validation is not None else None
     callbacks += [best] if best is not None else []
-    with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
-        arguments = _training_arguments(values, training.seed, len(training.data), scratch)
+    compiled = _compiled(model) if training.compile else nullcontext()
+    with quiet_transformers(), compiled, tempfile.TemporaryDirectory() as scratch:
+        arguments = _training_arguments(values, training, scratch)
         trainer = Trainer(
             model, arguments, data_collator=training.collate, train_dataset=training.data, callbacks=callbacks
         )
-        trainer.remove_callback(PrinterCallback)
-        outcome = trainer.train()
+        outcome = run_trainer(trainer)
     record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
     record |= as_dict(values) | {
         "samples": len(training.data),
         "steps": outcome.global_step,
         "mean_loss": outcome.training_loss,
         "device": str(model.device),
+        "compile": training.compile,
         "ranks": ranks.world_size(),
         "seconds": round(time.monotonic() - started, 2),
     }

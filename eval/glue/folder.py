@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EvalError
+from ..precision import UNSAID
 from ..results import RESULTS_FILE, TrialResults, read_results, read_trial
 
 _TRIAL = re.compile(r"seed-(\d+)")
@@ -79,7 +80,7 @@ class TaskFolder:
             self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
         ):
             trial = read_trial(path.parent)
-            earlier = (trial.settings or {}) | {name: trial.train.get(name) for name in values}
+            earlier = {"precision": UNSAID} | (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
             changed = [name for name in wanted if not _is_same(name, earlier.get(name), wanted[name])]
             if changed:

@@ -80,7 +80,12 @@ def load_tests(task: Task, glue_dir: str | None, own_data: DatasetConfig | None 
 
 
 def predict_tests(
-    model: AcnForSequenceClassification, tokenizer: Any, tests: Sequence[SplitToPredict], seq_length: int, folder: Path
+    model: AcnForSequenceClassification,
+    tokenizer: Any,
+    tests: Sequence[SplitToPredict],
+    seq_length: int,
+    folder: Path,
+    precision: str,
 ) -> tuple[dict[str, float], dict[str, Cut]]:
     """Predict test splits, all ranks together, and write one file per split into `folder`.
 
@@ -96,7 +101,7 @@ def predict_tests(
         encoded = encode(task, unlabelled.add_column(LABEL, [0] * len(data)), tokenizer, seq_length)
         cuts[test.key] = count_cut(task, data, encoded, tokenizer, seq_length)
         say_cut(task.name, seq_length, most_tokens(model.config), {test.name: cuts[test.key]})
-        predictions = predict(task, shared_logits(model, encoded, collate)[-1])
+        predictions = predict(task, shared_logits(model, encoded, collate, precision=precision)[-1])
         path = folder / file_name(task, test.name)
         if ranks.is_first():
             write_submission(path, task, predictions, data["idx"][:])

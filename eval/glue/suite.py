@@ -16,6 +16,7 @@ from ..compress import measure_speed
 from ..errors import EvalError
 from ..figures import save_depth_figure, seeds_curve
 from ..models import best_device, load_finetuned, load_tokenizer, most_tokens, read_model_config
+from ..precision import precision_problems, resolved, say_precision
 from ..progress import NoTracker, Tracker
 from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
 from ..tasks import (
@@ -33,6 +34,7 @@ from ..tasks import (
 )
 from .aggregate import aggregate_seeds, glue_average
 from .config import FinetuneConfig
+from .finetune import compile_problems
 from .folder import TaskFolder
 from .submission import SUBMISSION_FOLDER, predict_tests
 from .trial import TaskWork, run_trial, sequence_length
@@ -48,6 +50,7 @@ class _Suite:
     """A request that is known to be sound."""
 
     config: FinetuneConfig
+    """Its precision is resolved."""
     model_config: AcnConfig
     tokenizer: Any
     tasks: list[TaskWork]
@@ -64,7 +67,8 @@ class _Suite:
 
 def _settings(config: FinetuneConfig, own_data: DatasetConfig | None) -> dict[str, Any]:
     """What the numbers of a trial depend on, besides its seed and hyperparameters; places as anybody finds them."""
-    names = ("max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes", "tolerance")
+    names = ("max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes", "tolerance",
+             "precision")  # fmt: skip
     digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
     glue_dir = config.glue_dir if own_data is None else None
     return {name: getattr(config, name) for name in names} | {
@@ -120,8 +124,10 @@ def _load_tasks(config: FinetuneConfig, model_config: AcnConfig, world: int) -> 
 
 def _check(config: FinetuneConfig, world: int) -> _Suite:
     """Everything that can be wrong with the request on `world` ranks, before the first task starts."""
-    if problems := config.problems():
+    problems = config.problems() + precision_problems(config.precision, trains=True)
+    if problems := problems + compile_problems(config.compile):
         raise EvalError(*problems)
+    config = replace(config, precision=resolved(config.precision))
     for name in config.task_names:
         TaskFolder(Path(config.output) / name).check_ours()
     model_config = read_model_config(config.model)
@@ -182,18 +188,18 @@ def _finish(suite: _Suite, work: TaskWork, tried: list[dict[str, Any]]) -> TaskR
         aggregate=together,
         grid=tried or None,
     )
-    model = load_finetuned(str(folder.path)).to(best_device())
+    model = load_finetuned(str(folder.path), config.precision).to(best_device())
     length = sequence_length(work.values, model.config)
     if work.tests:
         output = Path(config.output) / SUBMISSION_FOLDER
-        scores, cuts = predict_tests(model, suite.tokenizer, work.tests, length, output)
+        scores, cuts = predict_tests(model, suite.tokenizer, work.tests, length, output, config.precision)
         truncation = (results.truncation or {}) | {split: asdict(cut) for split, cut in cuts.items()}
         results = replace(results, diagnostic=scores or None, truncation=truncation)
     if ranks.is_first():
         if config.speed:
             depths = {results.cut_depth, together.cut_depth_tolerance, together.cut_depth_one_standard_error}
             depths.add(model.config.num_hidden_layers)
-            results = replace(results, speed=measure_speed(model, sorted(depths), length))
+            results = replace(results, speed=measure_speed(model, sorted(depths), length, config.precision))
         title = f"{work.task.name}: every depth of " + (
             "one fine-tuned model" if len(trials) == 1 else f"{len(trials)} fine-tuned models"
         )
@@ -282,7 +288,9 @@ def _average(config: FinetuneConfig, done: dict[str, TaskResults], tracker: Trac
         mean, deviation = average["average"]["mean"], average["average"]["std"]
         spread = f" ± {deviation:.4f}" if deviation is not None else ""
         missing = f"; not GLUE's score, without {', '.join(average['missing'])}" if average["missing"] else ""
-        ranks.say(f"GLUE average {mean:.4f}{spread} over {len(average['tasks'])} tasks{missing}")
+        mixed = sorted({*average["precision"].values()})
+        of_several = f"; computed in {' and '.join(mixed)}" if len(mixed) > 1 else ""
+        ranks.say(f"GLUE average {mean:.4f}{spread} over {len(average['tasks'])} tasks{missing}{of_several}")
         tracker.log_metrics({"glue/average": mean}, step=0)
 
 
@@ -333,6 +341,13 @@ def _alone(config: FinetuneConfig) -> ExitStack:
     return holding
 
 
+def _check_alike(precision: str) -> None:
+    """Raise `EvalError` where ranks on different machines would compute in different precision."""
+    if len(found := sorted(set(ranks.gather(precision)))) > 1:
+        fix = "name one that all have, for example fp32"
+        raise EvalError(Problem("precision", "auto", f"is {' and '.join(found)} on the machines of this job", fix))
+
+
 def _say_lowered(suite: _Suite) -> None:
     """Say where the table's length is more than the model reads."""
     positions, longest = most_tokens(suite.model_config), max(work.values.max_length for work in suite.tasks)
@@ -341,12 +356,16 @@ def _say_lowered(suite: _Suite) -> None:
 
 
 def _run_suite(config: FinetuneConfig, open_tracker: OpenTracker, open_child: OpenChild | None) -> list[TaskResults]:
-    suite = _check(config, ranks.world_size())
+    suite, asked = _check(config, ranks.world_size()), config.precision
+    config = suite.config
+    _check_alike(config.precision)
+    say_precision(asked, config.precision, ranks.say)
     _say_lowered(suite)
     tracker = open_tracker() if ranks.is_first() else NoTracker()
     connectivity = suite.model_config.connectivity
     chosen = {work.task.name: as_dict(work.values) for work in suite.tasks}
-    tracker.log_settings({"connectivity": connectivity} | _suite_settings(chosen, but=config.grid.names))
+    settings = {"connectivity": connectivity, "precision": config.precision}
+    tracker.log_settings(settings | _suite_settings(chosen, but=config.grid.names))
     alone = suite.trials == 1
 
     def child(name: str) -> AbstractContextManager[Tracker]:

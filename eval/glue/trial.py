@@ -113,7 +113,9 @@ class _Trial:
 
     def __post_init__(self) -> None:
         set_seed(self.seed)
-        self.model: AcnForSequenceClassification = load_for_task(self.config.model, self.work.task)
+        self.model: AcnForSequenceClassification = load_for_task(
+            self.config.model, self.work.task, self.config.precision
+        )
         self.collate = DataCollatorWithPadding(self.tokenizer)
         self.seq_length = sequence_length(self.work.values, self.model.config)
         self.cuts: dict[str, Cut] = {}
@@ -130,11 +132,17 @@ class _Trial:
         return self.validation[self.work.task.validation_splits[0]]
 
     def probe(self) -> list[float]:
-        return probe_scores(self.model, self.work.task, self.train_data, self.first_validation, self.collate)
+        return probe_scores(
+            self.model, self.work.task, self.train_data, self.first_validation, self.collate, self.config.precision
+        )
+
+    def sweep(self, model: AcnForSequenceClassification, data: datasets.Dataset) -> DepthSweep:
+        return depth_sweep(model, data, self.work.task, self.collate, shared=True, precision=self.config.precision)
 
     def training(self, task: Task) -> Training:
         validation = self.first_validation if self.config.best_epoch else None
-        return Training(task, self.train_data, self.collate, self.seed, self.tracker, validation)
+        precision, compiled = self.config.precision, self.config.compile
+        return Training(task, self.train_data, self.collate, self.seed, self.tracker, precision, validation, compiled)
 
     def recut(self, epochs: float, before: list[float]) -> list[dict[str, float]]:
         """Cut at a quarter and at half of the layers, then train on: what cutting alone is to be compared with."""
@@ -145,8 +153,7 @@ class _Trial:
             small.truncate(depth)
             training = self.training(replace(task, name=f"{task.name}/cut-{depth}"))
             train(small, training, replace(self.work.values, epochs=epochs))
-            sweep = depth_sweep(small, self.first_validation, task, self.collate, shared=True)
-            score = sweep.metrics[-1][task.metric]
+            score = self.sweep(small, self.first_validation).metrics[-1][task.metric]
             found.append({"depth": depth, "epochs": epochs, "score_before": before[depth], "score": score})
             ranks.say(
                 f"{task.name}: cut at {depth}, {before[depth]:.4f}; trained on for {epochs:g} epochs, {score:.4f}"
@@ -163,6 +170,7 @@ class _Trial:
             seed=self.seed,
             model=self.work.settings["model"],
             connectivity=self.model.config.connectivity,
+            precision=self.work.settings["precision"],
             full_score=scores[-1],
             depth_scores=scores,
             cut_depth=cut_depth(scores, scores[-1], config.tolerance),
@@ -193,19 +201,17 @@ def run_trial(
     """Train on one task with one seed, score every depth, and write `folder`; all ranks together.
 
     Args:
+        config: its precision is resolved.
         folder: gets results.json, and the model and tokenizer `with_model`.
     """
     task = work.task
     trial = _Trial(config, work, seed, tokenizer, tracker)
-    settings = as_dict(work.values) | {"connectivity": trial.model.config.connectivity}
-    tracker.log_settings({"seed": seed} | settings)
+    settings = {"connectivity": trial.model.config.connectivity, "precision": config.precision}
+    tracker.log_settings({"seed": seed} | settings | as_dict(work.values))
     say_cut(task.name, trial.seq_length, most_tokens(trial.model.config), trial.cuts)
     probes = {"pretrained": trial.probe()} if config.probes else {}
     record = train(trial.model, trial.training(task), work.values)
-    sweeps = {
-        split: depth_sweep(trial.model, data, task, trial.collate, shared=True)
-        for split, data in trial.validation.items()
-    }
+    sweeps = {split: trial.sweep(trial.model, data) for split, data in trial.validation.items()}
     results = trial.results(sweeps, record)
     if config.probes:
         results = replace(results, probes=probes | {"finetuned": trial.probe()})

@@ -6,6 +6,8 @@ from typing import Literal
 
 from data_pipeline import Problem, number_problems, os_problem, place_problem
 
+from ..precision import Precision
+
 STDIN = "-"
 INPUTS = ("lines", "csv", "tsv", "json", "jsonl", "parquet")
 _FORMATS = ("csv", "jsonl")
@@ -34,6 +36,8 @@ class PredictConfig:
     """Texts per forward pass, of similar lengths."""
     max_length: int | None = None
     """Tokens per text at most; what is longer is cut, which is said. Left out: as in fine-tuning."""
+    precision: Precision = "auto"
+    """Of matrix products, over float32 weights; auto: bf16 where the device multiplies it, else fp32."""
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from data_pipeline import Problem, new_file
-from modeling import AcnConfig, AcnForSequenceClassification
+from modeling import AcnConfig, AcnForSequenceClassification, autocast
 
 from ..errors import EvalError
 from ..models import best_device, class_names, load_finetuned, load_tokenizer, most_tokens, read_model_config
+from ..precision import precision_problems, resolved, say_precision
 from ..progress import Progress
 from ..results import CutResults, TaskResults, find_cut, find_results
 from ..tasks import TASKS, Task, load_texts
@@ -72,7 +73,7 @@ def predict_file(config: PredictConfig) -> str:
         EvalError: a wrong option; a model that is no fine-tuned classifier; a file that is malformed or lacks a column,
             an empty text.
     """
-    if problems := config.problems():
+    if problems := config.problems() + precision_problems(config.precision):
         raise EvalError(*problems)
     with redirect_stdout(sys.stderr):  # standard output is for the answers alone
         predictions, said = _predict(config)
@@ -91,10 +92,12 @@ def _predict(config: PredictConfig) -> tuple[Predictions, str]:
     regression = shape.problem_type == "regression" or shape.num_labels == 1
     names = [] if regression else class_names(shape)
     _check_columns(texts, names)
+    precision = resolved(config.precision)
+    say_precision(config.precision, precision)
     tokenizer = load_tokenizer(config.model, shape)
     encoded, cut = _encode(tokenizer, texts, max_length)
-    model = load_finetuned(config.model).to(best_device())
-    logits = _logits(model, tokenizer, encoded, depth, config.batch_size)
+    model = load_finetuned(config.model, precision).to(best_device())
+    logits = _logits(model, tokenizer, encoded, depth, config.batch_size, precision)
     scores = logits if regression else torch.from_numpy(logits).double().softmax(-1).numpy()
     said = f"{len(encoded):,} texts at depth {depth} of {shape.num_hidden_layers}"
     return Predictions(texts, names, scores), said + (f", {cut:,} cut at {max_length} tokens" if cut else "")
@@ -165,18 +168,24 @@ def _encode(tokenizer: Any, texts: dict[str, list[str]], max_length: int) -> tup
 
 @torch.no_grad()
 def _logits(
-    model: AcnForSequenceClassification, tokenizer: Any, encoded: list[dict[str, list[int]]], depth: int, size: int
+    model: AcnForSequenceClassification,
+    tokenizer: Any,
+    encoded: list[dict[str, list[int]]],
+    depth: int,
+    size: int,
+    precision: str,
 ) -> np.ndarray:
     """(N, num_labels) at one depth; similar lengths run together, which leaves little padding."""
     order = np.argsort([-len(row["input_ids"]) for row in encoded], kind="stable")
     logits = np.empty((len(encoded), model.config.num_labels), dtype=np.float32)
     progress = Progress("predict", -(-len(encoded) // size))
-    for start in range(0, len(encoded), size):
-        index = order[start : start + size]
-        batch = tokenizer.pad([encoded[int(row)] for row in index], return_tensors="pt")
-        inputs = {name: value.to(model.device) for name, value in batch.items()}
-        logits[index] = model(**inputs, depth=depth).logits.float().cpu().numpy()
-        progress.step(f"{start + len(index):,} of {len(encoded):,} texts")
+    with autocast(precision, model.device):  # around all batches: weights are cast once
+        for start in range(0, len(encoded), size):
+            index = order[start : start + size]
+            batch = tokenizer.pad([encoded[int(row)] for row in index], return_tensors="pt")
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
+            logits[index] = model(**inputs, depth=depth).logits.float().cpu().numpy()
+            progress.step(f"{start + len(index):,} of {len(encoded):,} texts")
     return logits
 
 

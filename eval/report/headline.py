@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..chance import AT_CHANCE, are_at_chance
-from .sections import Run
+from .sections import Run, unlike_precision
 
 
 def headline(runs: Sequence[Run]) -> str:
     """The first run at its cut depth, and the others at the same depth, all by the means of their seeds.
 
     "with 3 of 12 layers acn keeps 0.867 of 0.866 (± 0.012), residual 0.510 of 0.871": ± is one standard error of the
-    whole model's score, over the examples and over the seeds. A model at chance is said to be, and no depth of it.
+    whole model's score, over the examples and over the seeds. A model at chance is said to be, and no depth of it. Runs
+    that were not computed in one precision are said not to be.
     """
     first, *others = runs
     scores, error = _scores(first), _standard_error(first)
@@ -24,7 +25,8 @@ def headline(runs: Sequence[Run]) -> str:
         text = f"{name} needs all {layers} layers for {scores[-1]:.3f}{spread}"
     else:
         text = f"with {depth} of {layers} layers {name} keeps {scores[depth]:.3f} of {scores[-1]:.3f}{spread}"
-    return ", ".join([text, *(_beside(run, depth, runs) for run in others)])
+    unlike = unlike_precision([(_name(run, runs), run.results.precision) for run in runs])
+    return ", ".join([text, *(_beside(run, depth, runs) for run in others)]) + (f" ({unlike})" if unlike else "")
 
 
 def _beside(run: Run, depth: int, runs: Sequence[Run]) -> str:

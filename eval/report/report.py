@@ -21,7 +21,7 @@ from .config import ReportConfig
 from .headline import headline
 from .images import save_image
 from .origin import Origin, OriginOf, origin_of_file, summary
-from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table
+from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table, unlike_precision
 from .study_figures import NamedStudy, save_comparison
 from .study_file import STUDY_FILE, StudyResults, read_study
 from .tables import write_csv, write_tables
@@ -67,6 +67,7 @@ def _row(folder: Path, run: str, results: TaskResults) -> dict[str, Any]:
         "task": results.task,
         "run": run,
         "connectivity": results.connectivity,
+        "precision": results.precision,
         "seed": results.seed,
         "metric": results.metric,
         "full_score": results.full_score,
@@ -157,6 +158,7 @@ def _study_sections(folder: Path, studies: list[NamedStudy]) -> list[dict[str, A
         if any(study.curves for study, _ in group):
             draw = partial(_save_study, group, f"{name}: {task}")
             section["image"] = save_image(folder / FIGURES, f"study-{stem}", draw)
+        section["unlike"] = unlike_precision([(run, study.precision) for study, run in group])
         table = study_table(stem, group)
         section["tables"] = [table] if table is not None else []
         sections.append(section)

@@ -50,11 +50,11 @@ def paper_table(runs: Sequence[Run]) -> Table | None:
             cost = [params / 1e6, flops / 1e9, size_mb(params), *_measured(results, depth)]
             score = mean_and_std(together.depth_mean[depth], std)
             rows.append([results.task, run.name, results.connectivity, kind, depth, results.metric, score,
-                         *cost, _seeds(results)])  # fmt: skip
+                         *cost, results.precision, _seeds(results)])  # fmt: skip
     if not rows:
         return None
     columns = ["task", "run", "connectivity", "model", "depth", "metric", "score", "M parameters", "GFLOPs", "MB",
-               "ms (batch 1)", "seq/s (batch 32)", "seeds"]  # fmt: skip
+               "ms (batch 1)", "seq/s (batch 32)", "precision", "seeds"]  # fmt: skip
     return Table("whole-and-cut", "Whole and cut models: validation score, cost and measured speed", columns, rows)
 
 
@@ -82,8 +82,9 @@ def glue_table(runs: Sequence[Run]) -> Table | None:
             mean_and_std(average[key]["mean"], average[key]["std"]) if key in average else None
             for key in ("average", "average_without_wnli")
         ]
-        rows.append([name, first.connectivity, *cells, *means, " ".join(map(str, average["seeds"]))])
-    columns = ["run", "connectivity", *names, "average", "without wnli", "seeds"]
+        computed = " and ".join(sorted({*average["precision"].values()}))
+        rows.append([name, first.connectivity, *cells, *means, computed, " ".join(map(str, average["seeds"]))])
+    columns = ["run", "connectivity", *names, "average", "without wnli", "precision", "seeds"]
     caption = "GLUE, validation splits: the mean of each task's metrics (± deviation over seeds), and of the tasks"
     return Table("glue", caption, columns, rows)
 
@@ -100,16 +101,18 @@ def depth_table(task: str, runs: Sequence[Run]) -> Table | None:
         deviations: Sequence[float | None] = [None] * len(together.depth_mean) if stds is None else stds
         scores: list[Any] = [mean_and_std(m, s) for m, s in zip(together.depth_mean, deviations, strict=True)]
         cuts = [together.cut_depth_tolerance, together.cut_depth_one_standard_error, together.standard_error]
-        rows.append([run.name, "shared head", _seeds(run.results), *cuts, *scores])
+        rows.append([run.name, "shared head", _seeds(run.results), run.results.precision, *cuts, *scores])
         for when, probed in (run.results.probes or {}).items():
-            cells: list[Any] = [run.name, f"linear probe, {when}", str(run.results.seed), None, None, None]
+            seed, precision = str(run.results.seed), run.results.precision
+            cells: list[Any] = [run.name, f"linear probe, {when}", seed, precision, None, None, None]
             rows.append([*cells, *probed])
     for row in rows:  # a shallower model has fewer depths
-        row.extend([None] * (6 + depths - len(row)))
+        row.extend([None] * (7 + depths - len(row)))
     columns = [
         "run",
         "read by",
         "seeds",
+        "precision",
         "cut: tolerance",
         "cut: 1 s.e.",
         "s.e.",
@@ -142,5 +145,13 @@ def study_table(name: str, studies: Sequence[tuple[StudyResults, str]]) -> Table
         for row in study.table.rows:
             cells: Mapping[str, Any] = dict(zip(study.table.columns, row, strict=True))
             seeds = " ".join(map(str, study.seeds)) or None
-            rows.append([run, study.connectivity, study.task, *(cells.get(column) for column in columns), seeds])
-    return Table(f"study-{name}", f"{name}", ["run", "connectivity", "data", *columns, "seeds"], rows)
+            values = (cells.get(column) for column in columns)
+            rows.append([run, study.connectivity, study.task, *values, study.precision, seeds])
+    return Table(f"study-{name}", f"{name}", ["run", "connectivity", "data", *columns, "precision", "seeds"], rows)
+
+
+def unlike_precision(runs: Sequence[tuple[str, str]]) -> str:
+    """What to know of scores that stand beside each other: names of runs and their precision -> a sentence, or none."""
+    if len({precision for _, precision in runs}) < 2:
+        return ""
+    return f"not of one precision: {', '.join(f'{name} in {precision}' for name, precision in runs)}"

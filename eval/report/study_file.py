@@ -8,6 +8,7 @@ from data_pipeline import name_problem, parse_record
 
 from ..errors import EvalError
 from ..files import read_json
+from ..precision import UNSAID
 
 STUDY_FILE = "study.json"
 
@@ -52,6 +53,8 @@ class _StudyFile:
     curves: list[StudyCurve]
     table: StudyTable
     notes: str = ""
+    precision: str = UNSAID
+    """What was computed in."""
 
 
 @dataclass(frozen=True, kw_only=True)

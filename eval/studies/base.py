@@ -1,6 +1,7 @@
 """What every study has in common: its options, the data and model it is given, and the result it hands back."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 
-from modeling import AcnConfig, AcnForSequenceClassification
+from modeling import AcnConfig, AcnForSequenceClassification, autocast
 
 from ..depth import DepthSweep, depth_sweep
 from ..glue import count_cut, encode, say_cut
-from ..models import most_tokens
+from ..models import best_device, load_finetuned, load_for_task, most_tokens
+from ..precision import resolved
 from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, PAPER_HIDDEN_SIZE, Task
@@ -104,7 +106,7 @@ def draw_samples(task: Task, data: datasets.Dataset, size: int | None, seed: int
 
 @dataclass(frozen=True)
 class Context:
-    """What a study works on. Models are loaded by the study: it may change them."""
+    """What a study works on. Every study loads models of its own: it may change them."""
 
     options: StudyOptions
     config: AcnConfig
@@ -124,6 +126,28 @@ class Context:
     def learning_rate(self) -> float:
         """Peak of the trainings' learning rates: the options', or the paper's scaled to the model's width."""
         return self.options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / self.config.hidden_size
+
+    @property
+    def precision(self) -> str:
+        """What is computed in, never auto."""
+        return resolved(self.options.precision)
+
+    @property
+    def gradient_precision(self) -> str:
+        """What gradients are computed in that no loss scale guards: fp16 would lose the small ones."""
+        return "fp32" if self.precision == "fp16" else self.precision
+
+    def autocast(self, model: AcnForSequenceClassification) -> AbstractContextManager[Any]:
+        """Where `model` computes in the study's precision."""
+        return autocast(self.precision, model.device)
+
+    def load_finetuned(self) -> AcnForSequenceClassification:
+        """The fine-tuned model, on the device."""
+        return load_finetuned(self.options.model, self.precision).to(best_device())
+
+    def load_for_task(self, task: Task) -> AcnForSequenceClassification:
+        """The encoder with a new classifier for `task`, on the device; seed torch first."""
+        return load_for_task(self.options.model, task, self.precision).to(best_device())
 
     @property
     def collate(self) -> DataCollatorWithPadding:
@@ -163,7 +187,7 @@ class Context:
 
     def sweep(self, model: AcnForSequenceClassification, task: Task, encoded: datasets.Dataset) -> DepthSweep:
         """Every depth of `model` on tokenized examples."""
-        return depth_sweep(model, encoded, task, self.collate)
+        return depth_sweep(model, encoded, task, self.collate, precision=self.precision)
 
     def score(self, model: AcnForSequenceClassification, task: Task, encoded: datasets.Dataset) -> float:
         """The task's metric at full depth."""
@@ -181,3 +205,5 @@ class Kind:
     """Needs a classification task."""
     tasks: int = 1
     """Tasks it takes at least."""
+    precision: str | None = None
+    """The one that it computes in, whatever is asked for."""

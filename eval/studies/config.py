@@ -8,6 +8,7 @@ from typing import Any
 
 from data_pipeline import Problem, number_problems
 
+from ..precision import Precision
 from ..tasks import DataPlace
 
 
@@ -67,6 +68,9 @@ class StudyOptions:
     """Peak learning rate, where a study trains; left out, the paper's 2e-5 scaled to the width: 2e-5 * 768 / width."""
     batch_size: int = 16
     """Examples per optimizer step."""
+    precision: Precision = "auto"
+    """Of matrix products, over float32 weights; auto: bf16 where the device multiplies it, else fp32. fp16 needs a GPU.
+    Geometry alone computes in float64."""
 
     @property
     def names(self) -> list[str]:

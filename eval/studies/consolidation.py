@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from modeling import AcnForSequenceClassification
+from modeling import AcnForSequenceClassification, autocast
+
+from .training import is_dropped
 
 
 class Consolidation(TrainerCallback):
@@ -74,7 +76,8 @@ class SynapticIntelligence(Consolidation):
     @torch.no_grad()
     def before_step(self) -> None:
         """Keep the task's gradient and the weights, then add the penalty's gradient."""
-        self._gradients = [None if weight.grad is None else weight.grad.clone() for weight in self.weights]
+        dropped = is_dropped(self.weights)
+        self._gradients = [None if dropped or weight.grad is None else weight.grad.clone() for weight in self.weights]
         self._before = [weight.clone() for weight in self.weights]
         super().before_step()
 
@@ -115,7 +118,11 @@ class ElasticWeights(Consolidation):
         """Nothing depends on the path."""
 
     def consolidate(
-        self, model: AcnForSequenceClassification, examples: list[dict[str, torch.Tensor]], seed: int
+        self,
+        model: AcnForSequenceClassification,
+        examples: list[dict[str, torch.Tensor]],
+        seed: int,
+        precision: str = "fp32",
     ) -> None:
         """A task is learned: estimate its Fisher information on batches of one example, and hold the weights.
 
@@ -123,7 +130,8 @@ class ElasticWeights(Consolidation):
         """
         generator = torch.Generator().manual_seed(seed)
         for inputs in examples:
-            logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits[0]
+            with autocast(precision, self.weights[0].device):
+                logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits[0].float()
             gradients = torch.autograd.grad(_log_likelihood(logits, generator), self.weights, allow_unused=True)
             for i, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
                 if gradient is not None:

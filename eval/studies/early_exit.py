@@ -17,10 +17,9 @@ import datasets
 import numpy as np
 import torch
 
-from modeling import AcnConfig, AcnForSequenceClassification, forward_flops
+from modeling import AcnConfig, AcnForSequenceClassification, autocast, forward_flops
 
 from ..depth import DepthSweep, predict
-from ..models import load_finetuned
 from ..progress import Progress
 from ..tasks import Task, compute_metrics
 from .base import Context, Curve, Kind, Point, Study
@@ -77,7 +76,7 @@ def exit_early(
         inputs: what the encoder takes, B rows.
 
     Returns:
-        (B, C) logits, each row those of the depth it stopped at, and (B,) these depths.
+        (B, C) logits in float32, each row those of the depth it stopped at, and (B,) these depths.
     """
     batch, last = len(inputs["input_ids"]), model.config.num_hidden_layers
     rows = torch.arange(batch, device=model.device)
@@ -85,7 +84,7 @@ def exit_early(
     read_outs = model.base_model.read_outs(**inputs)
     read_out = next(read_outs)
     if not last:
-        return model.head_logits(read_out), depths
+        return model.head_logits(read_out).float(), depths
     logits = torch.empty(batch, model.config.num_labels, device=model.device)
     kept: torch.Tensor | None = None
     for depth in range(1, last + 1):
@@ -190,6 +189,7 @@ def measure_time(
     batches: list[dict[str, torch.Tensor]],
     leaves: dict[float, Leave],
     rounds: int,
+    precision: str,
 ) -> dict[float, float]:
     """The time that all batches take by the key of `leaves`, as a share of the ordinary forward pass without exits.
 
@@ -205,24 +205,25 @@ def measure_time(
     for threshold, leave in leaves.items():
         runs[threshold] = lambda inputs, leave=leave: exit_early(model, inputs, leave)[0]  # type: ignore[misc]
     seconds: dict[float | None, list[float]] = {case: [] for case in runs}
-    for turn in range(rounds + 1):
-        for case, answer in runs.items():
-            started = time.perf_counter()
-            for inputs in batches:
-                answer(inputs).cpu()  # waits for the device
-            if turn:
-                seconds[case].append(time.perf_counter() - started)
+    with autocast(precision, model.device):  # around all rounds: it keeps the cast weights
+        for turn in range(rounds + 1):
+            for case, answer in runs.items():
+                started = time.perf_counter()
+                for inputs in batches:
+                    answer(inputs).cpu()  # waits for the device
+                if turn:
+                    seconds[case].append(time.perf_counter() - started)
     shares = {case: [own / whole for own, whole in zip(seconds[case], seconds[None], strict=True)] for case in leaves}
     return {case: statistics.median(values) for case, values in shares.items()}
 
 
 def _variants(context: Context, train: bool) -> Iterator[tuple[str, int | None, AcnForSequenceClassification]]:
     """(name, seed of its training, model): the model as it is, and trained on in two ways."""
-    yield "as fine-tuned", None, load_finetuned(context.options.model)
+    yield "as fine-tuned", None, context.load_finetuned()
     ways: dict[str, Loss | None] = {"loss at every depth": weighted_depth_loss, "ordinary loss": None}
     for way, loss in ways.items() if train else ():
         for seed in context.options.seed_list:
-            model = load_finetuned(context.options.model)
+            model = context.load_finetuned()
             name = f"early_exit/{way.replace(' ', '_')}/seed_{seed}"
             fit(context, model, context.train_samples(context.only, seed), seed, name, loss=loss)
             yield way, seed, model
@@ -276,7 +277,7 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
         batches = context.batches(model, timed, options.latency_batch)
         for criterion in options.names:
             cases = {threshold: leave_below(threshold, criterion) for threshold in thresholds}
-            took = measure_time(model, batches, cases, options.latency_rounds)
+            took = measure_time(model, batches, cases, options.latency_rounds, context.precision)
             for threshold in thresholds:
                 at = exits.at(threshold, criterion, everything)
                 label = f"{variant}, {criterion}"

@@ -18,7 +18,6 @@ import torch
 
 from modeling import AcnForSequenceClassification
 
-from ..models import load_for_task
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study
 from .config import ForgettingOptions
@@ -42,7 +41,7 @@ def average_forgetting(scores: Sequence[Sequence[float]]) -> float:
 def _models(context: Context, seed: int) -> list[AcnForSequenceClassification]:
     """A classifier per task, all with one encoder."""
     torch.manual_seed(seed)
-    models = [load_for_task(context.options.model, data.task) for data in context.data]
+    models = [context.load_for_task(data.task) for data in context.data]
     for model in models[1:]:
         model.acn = models[0].acn
     return models
@@ -77,7 +76,7 @@ def learn_in_sequence(
             method.consolidate()
         elif isinstance(method, ElasticWeights):
             sample = train.shuffle(seed=seed).select(range(min(options.ewc_samples, len(train))))
-            method.consolidate(model, context.batches(model, sample, 1), seed)
+            method.consolidate(model, context.batches(model, sample, 1), seed, context.gradient_precision)
         past = zip(models[: i + 1], context.data, validations, strict=False)
         scores.append([context.score(m, d.task, v) for m, d, v in past])
         progress.step(f"{name}, {data.task.name}")

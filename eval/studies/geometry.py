@@ -19,7 +19,6 @@ from torch import nn
 
 from modeling import AcnForSequenceClassification
 
-from ..models import load_for_task
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study
 from .config import RANKS, GeometryOptions
@@ -161,7 +160,7 @@ def run(context: Context, options: GeometryOptions) -> Study:
     for data in context.data:
         task = data.task
         # forward-mode differentiation needs attention written out; float64 keeps small eigenvalues apart from rounding
-        model = load_for_task(context.options.model, task).eval().double()
+        model = context.load_for_task(task).eval().double()
         model.set_attn_implementation("eager")
         model.requires_grad_(False)
         encoded = context.encode(task, data.validation)
@@ -193,4 +192,4 @@ def run(context: Context, options: GeometryOptions) -> Study:
     )
 
 
-KIND = Kind(run, "either")
+KIND = Kind(run, "either", precision="fp64")

@@ -12,7 +12,6 @@ from torch import nn
 
 from modeling import AcnForSequenceClassification
 
-from ..models import load_finetuned
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study
 from .config import LesionOptions
@@ -46,7 +45,7 @@ def run(context: Context, options: LesionOptions) -> Study:
     """The score of the model with each lesion."""
     task, layers = context.only.task, context.config.num_hidden_layers
     data = context.encode(task, context.only.validation)
-    model = load_finetuned(context.options.model)
+    model = context.load_finetuned()
     full = context.score(model, task, data)
     lesions = {kind: orders(kind, layers) for kind in options.names}
     progress = Progress("lesion", sum(map(len, lesions.values())))

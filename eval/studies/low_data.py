@@ -2,7 +2,6 @@
 
 import torch
 
-from ..models import load_for_task
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study, draw_samples
 from .config import LowDataOptions, numbers
@@ -28,7 +27,7 @@ def run(context: Context, options: LowDataOptions) -> Study:
             scores = []
             for seed in seeds:
                 torch.manual_seed(seed)  # of the new head
-                model = load_for_task(context.options.model, task)
+                model = context.load_for_task(task)
                 subset = context.encode(task, draw_samples(task, data.train, size, seed))
                 fit(
                     context,

@@ -17,7 +17,6 @@ import torch
 
 from modeling import AcnForSequenceClassification
 
-from ..models import load_finetuned
 from ..progress import Progress
 from ..tasks import Task
 from .base import Context, Curve, Kind, Point, Study
@@ -161,7 +160,7 @@ def run(context: Context, options: NoiseOptions) -> Study:
     assert context.results is not None
     task, cut = context.only.task, context.results.cut_depth
     depths = sorted({context.config.num_hidden_layers, cut}, reverse=True)
-    model = load_finetuned(context.options.model)
+    model = context.load_finetuned()
     clean = context.encode(task, context.only.validation)
     unharmed = context.sweep(model, task, clean).scores(task.metric)
     strengths = sorted({0.0, *numbers(options.strengths)})

@@ -21,12 +21,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from modeling import AcnForSequenceClassification
 
 from ..errors import EvalError
-from ..models import load_finetuned
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study
 from .config import PruningOptions, numbers
 from .structured import gradient_importance, magnitude_importance, shrink
-from .training import fit
+from .training import fit, is_dropped
 
 NOTES = (
     "Weights are those of the matrices of the encoder's layers; embeddings, norms, biases and head are not pruned. "
@@ -75,6 +74,8 @@ class MovementPruning(TrainerCallback):
 
     def accumulate(self) -> None:
         """Add -w dL/dw of the gradients at hand to the scores."""
+        if is_dropped(self.weights):
+            return
         for score, weight in zip(self.scores, self.weights, strict=True):
             assert weight.grad is not None
             score.sub_(weight.detach() * weight.grad)
@@ -143,7 +144,7 @@ class _Pruner:
 
     def load(self) -> AcnForSequenceClassification:
         """A fresh copy."""
-        model = load_finetuned(self.context.options.model)
+        model = self.context.load_finetuned()
         model.truncate(self.depth)
         return model
 
@@ -181,7 +182,7 @@ class _Pruner:
         if self.options.importance == "gradient":
             data = self.context.train_samples(self.context.only, seed)
             batches = self.context.batches(whole, data, self.context.options.batch_size)
-            importance = gradient_importance(whole, batches)
+            importance = gradient_importance(whole, batches, self.context.gradient_precision)
         else:
             importance = magnitude_importance(whole)
         for share in sorted({0.0, *numbers(self.options.sparsities)}):

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..errors import EvalError
 from ..files import read_json
 from ..glue import load_recorded
 from ..models import class_names, load_tokenizer, read_model_config
+from ..precision import UNSAID, precision_problems, resolved, say_precision
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TaskResults, find_results
 from ..tasks import Task, find_task, load_task, use_classes
@@ -92,6 +94,17 @@ def _check_classes(config: StudyConfig, tasks: list[Task]) -> None:
             )
 
 
+def _settings(config: StudyConfig, name: str) -> dict[str, Any]:
+    """What a study is known again by."""
+    return config.settings(name) | {"precision": KINDS[name].precision or config.precision}
+
+
+def _earlier_settings(name: str, content: dict[str, Any]) -> Any:
+    """Those in a study.json; one of before there was a choice does not say its precision."""
+    settings = content.get("settings")
+    return {"precision": KINDS[name].precision or UNSAID} | settings if isinstance(settings, dict) else settings
+
+
 def _finished(config: StudyConfig) -> set[str]:
     """The studies that OUTPUT has already, made with the same settings.
 
@@ -105,7 +118,7 @@ def _finished(config: StudyConfig) -> set[str]:
             continue
         path = folder / STUDY_FILE
         earlier = read_json(path) if path.is_file() else None
-        if not isinstance(earlier, dict) or earlier.get("settings") != config.settings(name):
+        if not isinstance(earlier, dict) or _earlier_settings(name, earlier) != _settings(config, name):
             reason = "is of other settings" if earlier else "is not a finished study"
             problems.append(
                 Problem("output", wrong=f": {folder} exists and {reason}", fix="choose another --output, or remove it")
@@ -142,6 +155,7 @@ def study_json(
         "study": name,
         "model": context.options.model,
         "connectivity": context.config.connectivity,
+        "precision": settings["precision"],
         "task": ",".join(data.task.name for data in context.data),
         "seeds": study.seeds,
         "curves": [curve.as_json() for curve in study.curves],
@@ -183,17 +197,21 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
             checked before the first study runs. Or a training diverged.
         DataError: OUTPUT is in use by another job, or cannot be written.
     """
-    if problems := config.problems():
+    if problems := config.problems() + precision_problems(config.precision, trains=True):
         raise EvalError(*problems)
     with OutputLock(Path(config.output)):
         return _run_studies(config, open_tracker)
 
 
 def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
+    asked, config = config.precision, replace(config, precision=resolved(config.precision))
     finished, make_context = _check(config)
+    say_precision(asked, config.precision)
     context = make_context(open_tracker())
     connectivity = context.config.connectivity
-    context.tracker.log_settings({"learning_rate": context.learning_rate, "connectivity": connectivity})
+    context.tracker.log_settings(
+        {"learning_rate": context.learning_rate, "connectivity": connectivity, "precision": config.precision}
+    )
     truncation = context.truncation() if set(config.names) - finished else {}
     contents = []
     for name in config.names:
@@ -203,10 +221,11 @@ def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> li
             contents.append(read_json(folder / STUDY_FILE))
             continue
         started = time.monotonic()
-        print(f"{name}: {config.model}, {', '.join(data.task.name for data in context.data)}", flush=True)
+        own = f", in {KINDS[name].precision}" if KINDS[name].precision is not None else ""
+        print(f"{name}: {config.model}, {', '.join(data.task.name for data in context.data)}{own}", flush=True)
         study = KINDS[name].run(context, getattr(config, name))
         seconds = time.monotonic() - started
-        content = study_json(name, study, context, config.settings(name), truncation, seconds)
+        content = study_json(name, study, context, _settings(config, name), truncation, seconds)
         with new_folder(folder) as aside:
             title = f"{name}: {content['connectivity']}, {content['task']}"
             save_study_figure(aside / f"{name}.png", study, title)

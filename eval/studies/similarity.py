@@ -13,7 +13,6 @@ import torch
 
 from modeling import CONNECTIVITIES, AcnForSequenceClassification
 
-from ..models import load_for_task
 from ..progress import Progress
 from .base import Context, Curve, Kind, Point, Study
 from .config import SimilarityOptions
@@ -64,12 +63,13 @@ def mean_representations(
     for inputs in context.batches(model, encoded.remove_columns("labels"), batch_size):
         mask = inputs["attention_mask"].unsqueeze(-1)
         before: torch.Tensor | None = None
-        for depth, read_out in enumerate(model.base_model.read_outs(**inputs)):
-            mean = ((read_out * mask).sum(1) / mask.sum(1)).double()
-            layer = mean - before if sums_layers and before is not None else mean
-            before = mean
-            found["read-out"][depth].append(mean.cpu().numpy())
-            found["layer"][depth].append(layer.cpu().numpy())
+        with context.autocast(model):
+            for depth, read_out in enumerate(model.base_model.read_outs(**inputs)):
+                mean = ((read_out.float() * mask).sum(1) / mask.sum(1)).double()
+                layer = mean - before if sums_layers and before is not None else mean
+                before = mean
+                found["read-out"][depth].append(mean.cpu().numpy())
+                found["layer"][depth].append(layer.cpu().numpy())
     return {kind: [np.concatenate(parts) for parts in depths] for kind, depths in found.items()}
 
 
@@ -92,7 +92,7 @@ def run(context: Context, options: SimilarityOptions) -> Study:
     progress = Progress("similarity", len(context.data))
     matrices: dict[tuple[str, str], np.ndarray] = {}
     for data in context.data:
-        model = load_for_task(context.options.model, data.task).eval()
+        model = context.load_for_task(data.task).eval()
         encoded = context.encode(data.task, data.validation)
         for kind, values in mean_representations(context, model, encoded, options.batch_size).items():
             matrices[data.task.name, kind] = cka(values)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modeling import AcnForSequenceClassification
+from modeling import AcnForSequenceClassification, autocast
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ def magnitude_importance(model: AcnForSequenceClassification) -> Importance:
     )
 
 
-def gradient_importance(model: AcnForSequenceClassification, batches: list[dict[str, torch.Tensor]]) -> Importance:
+def gradient_importance(
+    model: AcnForSequenceClassification, batches: list[dict[str, torch.Tensor]], precision: str = "fp32"
+) -> Importance:
     """sum over batches of |sum w dL/dw| over the weights that read a unit, which is |dL/dg| of a gate on its output.
 
     Args:
@@ -52,7 +54,9 @@ def gradient_importance(model: AcnForSequenceClassification, batches: list[dict[
     sums = [torch.zeros(weight.shape[1], device=weight.device) for weight in matrices]
     heads = model.config.num_attention_heads
     for batch in batches:
-        gradients = torch.autograd.grad(model(**batch).loss, matrices)
+        with autocast(precision, model.device):
+            loss = model(**batch).loss
+        gradients = torch.autograd.grad(loss, matrices)
         for i, (weight, gradient) in enumerate(zip(matrices, gradients, strict=True)):
             slopes = (weight.detach() * gradient).sum(0)
             if i % 2 == 0:  # the columns of a head share its gate

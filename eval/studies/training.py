@@ -2,16 +2,15 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import datasets
 import torch
 from transformers import Trainer, TrainerCallback, set_seed
-from transformers.trainer_callback import PrinterCallback
 
 from modeling import AcnForSequenceClassification
 
-from ..glue import trainer_arguments
+from ..glue import run_trainer, trainer_arguments
 from ..models import quiet_transformers
 from ..progress import ProgressCallback
 from .base import Context
@@ -32,7 +31,13 @@ class StudyTrainer(Trainer):
     ):
         if self.loss is None or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        return self.loss(model, inputs)
+        with self.accelerator.autocast():  # by itself it is around the model's forward only
+            return self.loss(model, inputs)
+
+
+def is_dropped(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether the step at hand will be left out: a gradient is not finite, as fp16's loss scale makes it at times."""
+    return not all(bool(weight.grad.isfinite().all()) for weight in weights if weight.grad is not None)
 
 
 def fit(
@@ -61,6 +66,7 @@ def fit(
     set_seed(seed)
     with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
         arguments = trainer_arguments(
+            context.precision,
             output_dir=scratch,
             max_steps=steps,
             learning_rate=context.learning_rate,
@@ -72,6 +78,5 @@ def fit(
         trainer = StudyTrainer(
             model, arguments, data_collator=context.collate, train_dataset=data, callbacks=watchers, loss=loss
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        run_trainer(trainer)
     model.eval()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "config", "model", "output", "tolerance", "depth", "one_standard_error", "max_params", "max_mb",
-    "max_gflops", "max_latency_ms", "glue_dir", "dataset.path", "force", "int8",
+    "max_gflops", "max_latency_ms", "precision", "glue_dir", "dataset.path", "force", "int8",
 )  # fmt: skip
 EXAMPLE = "acn compress --model runs/glue-acn/sst2 --tolerance 0.01 --output runs/small"
 
@@ -55,7 +55,9 @@ def _record(args: Args, summary: "CutSummary") -> "Tracker":
 
     output = Path(args.output)
     parent = read_state(Path(args.model).resolve().parent).get("run_id")
-    params = asdict(replace(args, tracking=args.tracking.resolved))
+    params = asdict(replace(args, tracking=args.tracking.resolved)) | {"scored_in": summary.precision}
+    if summary.speed is not None:
+        params["precision"] = summary.speed.precision
     names = ("depth", "score", "full_score", "params", "full_params", "flops", "full_flops")
     files = [path for path in sorted(output.iterdir()) if path.is_file()]
     with open_tracker(args.tracking, output, output.name, params, {"verb": "compress"}, parent) as to:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs",
-    "learning_rate", "batch_size", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+    "learning_rate", "batch_size", "precision", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
 )  # fmt: skip
 CHOICES = {"tasks": tuple(TASKS)}
 EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"
@@ -103,4 +103,5 @@ def _run_suite(args: Args) -> int:
 def _params(args: Args) -> dict[str, Any]:
     """The settings as MLflow's parameters, without those that are open until the suite knows its tasks and trials."""
     left_open = {"seed", *(name for name in FIELDS if getattr(args, name) is None)}
+    left_open |= {"precision"} if args.precision == "auto" else set()
     return {name: value for name, value in asdict(args).items() if name not in left_open}

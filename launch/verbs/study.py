@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "config", "studies", "model", "output", "tasks", "glue_dir", "seeds", "max_train_samples",
-    "max_eval_samples", "epochs", "learning_rate", "tracking.mlflow",
+    "max_eval_samples", "epochs", "learning_rate", "precision", "tracking.mlflow",
 )  # fmt: skip
 CHOICES = {"studies": STUDIES, "tasks": tuple(TASKS)}
 EXAMPLE = "acn study noise,early_exit --model runs/glue-acn/sst2 --output runs/studies"
@@ -63,5 +63,6 @@ def run(args: Args) -> int:
 
 
 def _params(args: Args) -> dict[str, Any]:
-    """The settings as MLflow's parameters; the learning rate, if left out, is known when the model is."""
-    return {name: value for name, value in asdict(args).items() if name != "learning_rate" or value is not None}
+    """The settings as MLflow's parameters, without those that are open until the study knows its model and machine."""
+    left_open = {"learning_rate": None, "precision": "auto"}
+    return {name: value for name, value in asdict(args).items() if name not in left_open or value != left_open[name]}

@@ -6,14 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch, TokenStream, validation_batches
 from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile, compile_layers, resolve_precision
 
-from ..batches import model_inputs, targets_per_micro_batch
 from ..config import PretrainConfig
-from ..late import on_device
+from ..step import model_inputs, targets_per_micro_batch, tokens_per_micro_batch
 from .config import TeacherConfig
 from .student import Student
 from .teacher import Teacher, find_teacher
@@ -96,11 +94,8 @@ class Lessons:
         shares = {}
         if self.config.masked:
             shares["num_items_in_batch"] = targets_per_micro_batch(batches, self.device, self.targets_per_block)
-        if self.teacher is not None and isinstance(batches[0], PackedBatch):  # else all have as many tokens
-            tokens = sum(int(batch.document_ids.count_nonzero()) for batch in batches if isinstance(batch, PackedBatch))
-            count = on_device(torch.tensor(tokens), self.device)
-            dist.all_reduce(count)
-            shares["num_tokens_in_batch"] = count.clamp(min=1) / (len(batches) * dist.get_world_size())
+        if self.teacher is not None and (tokens := tokens_per_micro_batch(batches, self.device)) is not None:
+            shares["num_tokens_in_batch"] = tokens
         return shares
 
 

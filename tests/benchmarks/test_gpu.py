@@ -15,6 +15,7 @@ FOUND: dict[str, dict[str, Any]] = {
     "ours": {"cases": {"acn": ROW}, "time_over_residual": 1.0, "loader_tokens_per_second": 6000.0},
     "trainer": {"cases": {"Hugging Face Trainer": ROW | {"tokens_per_second": 100.0}}},
     "profile": {"costliest": {"gemm": 0.5}},
+    "packed": {"cases": {"packed, attention=auto": ROW}},
     "checkpoint": {"save_seconds": 1.0},
     "inference": {"tokens_per_second_by_depth": {"0": 1.0}},
 }

@@ -8,7 +8,14 @@ from torch.nn import functional as F
 from transformers import DataCollatorWithFlattening
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modeling import CONNECTIVITIES, AcnConfig, AcnForMaskedLM, AcnForTokenClassification, AcnModel
+from modeling import (
+    CONNECTIVITIES,
+    AcnConfig,
+    AcnForMaskedLM,
+    AcnForSequenceClassification,
+    AcnForTokenClassification,
+    AcnModel,
+)
 from modeling.modeling_acn import document_positions, documents_of_lengths, lengths_of_documents
 
 LENGTHS = (3, 1, 5)
@@ -29,10 +36,7 @@ def packed(docs, trailing_padding=0):
 
 def one_by_one(model, docs):
     """The documents in a padded batch, cut back to their own tokens."""
-    longest = max(map(len, docs))
-    ids = torch.stack([F.pad(doc, (0, longest - len(doc))) for doc in docs])
-    mask = torch.stack([F.pad(torch.ones_like(doc), (0, longest - len(doc))) for doc in docs])
-    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    states = model(**padded(docs)).last_hidden_state
     return torch.cat([row[: len(doc)] for row, doc in zip(states, docs, strict=True)])
 
 
@@ -99,6 +103,63 @@ def test_transformers_flattening_collator_packs(tiny_config, keyword, attention)
     batch.pop("labels")
     expected = one_by_one(model.acn, documents())
     torch.testing.assert_close(model(**batch).logits[0], model.head_logits(expected), atol=1e-12, rtol=0)
+
+
+def padded(docs):
+    """A row for each document."""
+    longest = max(map(len, docs))
+    ids = torch.stack([F.pad(doc, (0, longest - len(doc))) for doc in docs])
+    mask = torch.stack([F.pad(torch.ones_like(doc), (0, longest - len(doc))) for doc in docs])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("keyword", ["return_seq_idx", "return_flash_attn_kwargs"])
+def test_packed_documents_are_classified_as_padded_ones(tiny_config, keyword):
+    """Logits, losses and every parameter's gradient, at every depth; labels in the order of the documents."""
+    model = AcnForSequenceClassification(tiny_config(num_labels=3)).double()
+    labels = torch.tensor([2, 0, 1])
+    rows = [{"input_ids": doc.tolist(), "labels": [1] * len(doc)} for doc in documents()]
+    flat = DataCollatorWithFlattening(**{keyword: True}, return_tensors="pt")(rows) | {"labels": labels}
+    found = {}
+    for name, inputs in (("padded", padded(documents()) | {"labels": labels}), ("flat", flat)):
+        model.zero_grad()
+        outputs = model(**inputs)
+        outputs.loss.backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        inputs.pop("labels")
+        with torch.no_grad():
+            found[name] = outputs.logits, outputs.loss, gradients, torch.stack(list(model.depth_logits(**inputs)))
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
+
+
+def test_padding_between_packed_documents_is_not_classified(tiny_config):
+    model = AcnForSequenceClassification(tiny_config(num_labels=3)).double().eval()
+    ids, seq_idx, mask = packed(documents(), trailing_padding=4)
+    twice = {"input_ids": ids.repeat(2, 1), "seq_idx": seq_idx.repeat(2, 1), "attention_mask": mask.repeat(2, 1)}
+    expected = model(**padded(documents())).logits.repeat(2, 1)
+    torch.testing.assert_close(model(**twice).logits, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(list(model.depth_logits(**twice))[-1], expected, atol=1e-12, rtol=0)
+
+
+def test_empty_documents_at_the_end_and_a_longer_bound_change_nothing(tiny_config, monkeypatch):
+    """What pretraining hands to flash kernels: lengths of a few shapes, and one bound for all batches."""
+    model = AcnModel(tiny_config()).double().eval()
+    expected = one_by_one(model, documents())
+
+    def within_lengths(*args, **kwargs):
+        assert kwargs.pop("max_length_q") == kwargs.pop("max_length_k") == 9
+        longest = kwargs["cu_seq_lens_q"].diff().max()
+        return varlen_attention(*args, max_length_q=longest, max_length_k=longest, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", within_lengths)
+    bounds = torch.tensor([0, 3, 4, 9, 9, 9], dtype=torch.int32)
+    ids, seq_idx, _ = packed(documents())
+    lengths = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 9, "max_length_k": 9}
+    for attention in ("sdpa", "flash_attention_2"):
+        model.config._attn_implementation_internal = attention
+        states = model(input_ids=ids, seq_idx=seq_idx, **lengths).last_hidden_state
+        torch.testing.assert_close(states[0], expected, atol=1e-12, rtol=0)
 
 
 def test_masked_positions_of_packed_rows(tiny_config):

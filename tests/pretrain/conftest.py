@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 import modeling  # noqa: F401  transformers' AutoModel classes know the models by it
+from data_pipeline import CorpusConfig, PrepareConfig, prepare_corpus
 from launch.config_file import write_config
 from launch.tracking import TrackingConfig
 from launch.verbs.pretrain import Args
 from pretrain import ModelConfig, PretrainConfig, ValidationConfig
 from pretrain.checkpoints import CheckpointConfig
+from tests.conftest import sentences
 from tests.processes import run_acn
 
 
@@ -80,3 +82,16 @@ def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_acn("pretrain", "--config", str(write_recipe(run, tiny(prepared, run, precision="fp32"))))
     assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.fixture
+def packed(tmp_path) -> Path:
+    """A corpus packed by documents: several in a block of 32 tokens, padded at the end."""
+    for name, seed in (("train", 1), ("validation", 2)):
+        lines = sentences(120, seed).splitlines()
+        texts = [" ".join(line.split()[: 3 + number % 7]) for number, line in enumerate(lines)]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(texts))
+    corpus = CorpusConfig(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "validation.txt"))
+    output = tmp_path / "tokens"
+    prepare_corpus(PrepareConfig(corpus=corpus, output=str(output), vocab_size=120, seq_length=32, packing="documents"))
+    return output

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modeling import choose_attention, precision_warning
+from launch.cli import read_args
+from modeling import choose_attention, choose_compile, precision_warning
 from pretrain import PretrainError, check_run
 from pretrain.observe.figures import read_metrics
 from pretrain.optim.optimizers import OptimConfig
@@ -56,6 +57,43 @@ def test_automatic_attention_is_fused_except_for_bf16_on_cpus(
     assert choose_attention(precision, asked) == used
 
 
+@pytest.mark.parametrize(
+    ("packed", "precision", "installed", "used"),
+    [(True, "bf16", True, "flash_attention_2"), (True, "fp16", True, "flash_attention_2"),
+     (True, "fp32", True, "sdpa"), (True, "bf16", False, "sdpa"), (False, "bf16", True, "sdpa")],
+)  # fmt: skip
+def test_automatic_attention_takes_the_lengths_of_packed_documents_where_flash_attention_is_installed(
+    monkeypatch: pytest.MonkeyPatch, packed: bool, precision: str, installed: bool, used: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("modeling.precision.is_flash_attn_2_available", lambda: installed)
+    assert choose_attention(precision, packed=packed) == used
+    assert choose_attention(precision, "eager", packed=packed) == "eager"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "triton", "zero_stage", "compiled"),
+    [(True, True, 1, True), (True, True, 3, False), (True, False, 1, False), (False, True, 1, False)],
+)
+def test_layers_are_compiled_by_themselves_on_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, triton: bool, zero_stage: int, compiled: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("modeling.precision.has_triton", lambda: triton)
+    assert choose_compile("auto", zero_stage) is compiled
+    assert [choose_compile(asked, zero_stage) for asked in (True, False, "graphs")] == [True, False, "graphs"]
+
+
+@pytest.mark.parametrize("written", ["false", "true", "auto", "graphs"])
+def test_files_say_of_compiling_yes_or_no_or_how(recipe: Callable, written: str) -> None:
+    """A plain yes or no is what the runs of earlier versions have in theirs."""
+    path = recipe("run", compile=False)
+    assert "\ncompile: false\n" in path.read_text()
+    path.write_text(path.read_text().replace("\ncompile: false\n", f"\ncompile: {written}\n"))
+    found = read_args("pretrain", ["pretrain", "--config", str(path)])
+    assert found.compile == {"false": False, "true": True}.get(written, written)
+
+
 @pytest.mark.slow  # compilers take their time
 @pytest.mark.parametrize("fields", [{}, {"activation_checkpointing": True}, {"precision": "bf16"}])
 def test_compiled_layers_give_the_losses_of_plain_ones(
@@ -84,6 +122,9 @@ def test_a_cpu_that_only_emulates_bf16_is_warned_of(monkeypatch: pytest.MonkeyPa
         ({"attention": "flash_attention_2", "precision": "fp32"}, "set precision bf16, or use auto"),
         ({"attention": "flex_attention"}, "flex_attention cannot train on a CPU: use auto"),
         ({"compile": True, "zero_stage": 3}, "use 0 to 2"),
+        ({"compile": "graphs"}, "graphs needs a GPU"),
+        ({"compile": "graphs", "zero_stage": 3}, "use 0 to 2"),
+        ({"compile": "graphs", "activation_checkpointing": True}, "or leave activation_checkpointing out"),
         ({"compile": True, "optim": OptimConfig(name="muon", grad_clip=0.0)}, "leave one of them out"),
     ],
 )

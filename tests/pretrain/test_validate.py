@@ -8,11 +8,10 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from data_pipeline import CorpusConfig, Manifest, MaskingConfig, PrepareConfig, prepare_corpus, validation_batches
+from data_pipeline import Manifest, MaskingConfig, validation_batches
 from data_pipeline.stream import validation_batch_count
 from modeling import AcnConfig, AcnForMaskedLM
 from pretrain.validate import spoken, validate_depths
-from tests.conftest import sentences
 
 
 @pytest.fixture
@@ -20,19 +19,6 @@ def one_rank(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
-
-
-@pytest.fixture
-def packed(tmp_path) -> Path:
-    """A corpus packed by documents: several in a block of 32 tokens, padded at the end."""
-    for name, seed in (("train", 1), ("validation", 2)):
-        lines = sentences(120, seed).splitlines()
-        texts = [" ".join(line.split()[: 3 + number % 7]) for number, line in enumerate(lines)]
-        (tmp_path / f"{name}.txt").write_text("\n\n".join(texts))
-    corpus = CorpusConfig(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "validation.txt"))
-    output = tmp_path / "tokens"
-    prepare_corpus(PrepareConfig(corpus=corpus, output=str(output), vocab_size=120, seq_length=32, packing="documents"))
-    return output
 
 
 def test_packed_documents_are_scored_as_if_each_were_alone(packed, one_rank):

@@ -100,6 +100,17 @@ def test_document_packing_keeps_whole_documents_that_fit_and_pieces_of_those_tha
     assert split.tokens_dropped == 0
 
 
+@pytest.mark.parametrize("kind", [BlockPacker, DocumentPacker])
+@given(st.lists(st.lists(st.integers(UNKNOWN, 99).filter(lambda i: i not in (CLS, SEP, MASK)), max_size=30)))
+def test_the_block_with_the_fewest_ordinary_tokens_is_noted(kind, documents):
+    """Unknown tokens and what stands between documents are none."""
+    packer = kind(Collected(), WORDS, LENGTH, CELL, "uint16")
+    packer.add(documents)
+    split = packer.finish()
+    ordinary = WORDS.is_ordinary[packer._writer.blocks].sum(axis=1)
+    assert split.fewest_ordinary == (int(ordinary.min()) if len(ordinary) else None)
+
+
 @given(st.lists(st.integers(5, 99), min_size=1, max_size=8), st.integers(1, 300))
 def test_padding_is_counted(ids, count):
     packer = DocumentPacker(Collected(), WORDS, LENGTH, CELL, "uint16")

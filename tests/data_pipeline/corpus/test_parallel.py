@@ -79,6 +79,9 @@ def test_the_output_has_many_units_and_every_kept_document(undisturbed, corpus, 
     documents = sum(source["documents"] for source in sources)
     assert documents == sum(split.documents for split in manifest.splits.values())
     assert not (undisturbed / ".work").exists()
+    for name, split in manifest.splits.items():
+        blocks = BlockReader(undisturbed, name).read(np.arange(split.blocks))
+        assert split.fewest_ordinary == manifest.tokenizer.is_ordinary[blocks].sum(axis=1).min(), name
     group = manifest.row_group_blocks
     assert all(shard.blocks % group == 0 for shard in manifest.split("train").shards[:-1])
 

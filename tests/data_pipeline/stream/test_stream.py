@@ -1,6 +1,7 @@
 import gc
 import json
 import threading
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from data_pipeline import (
     BlockReader,
     DataError,
+    Manifest,
     MaskedBatch,
     MaskingConfig,
     StreamConfig,
@@ -193,3 +195,22 @@ def test_validation_shows_each_block_once_with_the_same_masks_on_equally_long_ra
         assert len(batch.input_ids) == batch_size
         assert (batch.labels[batch.samples < 0] == -100).all()
         assert (batch.labels[batch.samples >= 0] != -100).any(dim=1).all()
+
+
+def test_a_number_of_targets_is_known_only_where_the_manifest_proves_it(make_prepared):
+    folder = make_prepared(60)
+    stream = TokenStream(folder, StreamConfig(), MaskingConfig())
+    batches = stream.micro_batches(0, 12)
+    for batch in islice(batches, 10):
+        assert (batch.labels != -100).sum(axis=1).tolist() == [stream.targets_per_block] * 12
+    batches.close()
+    manifest = Manifest.load(folder)
+    train = manifest.splits["train"]
+    assert TokenStream(folder, StreamConfig(), MaskingConfig(probability=0.99)).targets_per_block == 14
+    for change in ({"fewest_ordinary": None}, {"fewest_ordinary": 13}):
+        manifest.splits["train"] = replace(train, **change)
+        manifest.save(folder)
+        assert TokenStream(folder, StreamConfig(), MaskingConfig(probability=0.99)).targets_per_block is None
+    manifest.splits["train"] = train
+    replace(manifest, packing="documents").save(folder)
+    assert TokenStream(folder, StreamConfig(), MaskingConfig()).targets_per_block is None

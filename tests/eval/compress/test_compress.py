@@ -193,7 +193,15 @@ def tuned(pretrained: Path, glue_dir: Path, tmp_path_factory: pytest.TempPathFac
     """A really fine-tuned folder."""
     output = tmp_path_factory.mktemp("tuned")
     config = FinetuneConfig(
-        str(pretrained), "sst2", str(output), str(glue_dir), epochs=2, learning_rate=3e-3, max_length=16, speed=False
+        str(pretrained),
+        "sst2",
+        str(output),
+        str(glue_dir),
+        epochs=2,
+        learning_rate=3e-3,
+        max_length=16,
+        speed=False,
+        precision="fp32",  # as ONNX files compute
     )
     run_suite(config, make_tracker().open)
     return output / "sst2"

@@ -57,9 +57,9 @@ def logits(folder: Path, tokenizer: Any, depth: int, *columns: list[str]) -> tor
 
 
 def predicted(tmp_path: Path, model: Path, file: Path, **options: Any) -> list[dict[str, Any]]:
-    """The rows of OUTPUT."""
+    """The rows of OUTPUT; in fp32, unless options say otherwise: exact, and the same on every processor."""
     output = tmp_path / options.pop("output", "out.csv")
-    predict_file(PredictConfig(str(model), str(file), str(output), **options))
+    predict_file(PredictConfig(str(model), str(file), str(output), **{"precision": "fp32"} | options))
     if output.suffix == ".jsonl":
         return [json.loads(line) for line in output.read_text(encoding="utf-8").split("\n")[:-1]]
     with output.open(newline="", encoding="utf-8") as opened:

@@ -239,7 +239,7 @@ def test_a_study_of_several_models_is_one_section_with_one_figure_and_one_table(
     assert text.count("noise: sst2") == 1
     cells = _Page(text).cells
     assert (cells.count("acn"), cells.count("res"), cells.count("residual")) == (4, 2, 2)
-    assert cells[:7] == ["acn", "acn", "sst2", "swap", "0.1000", "0.7900", "1 2"]
+    assert cells[:8] == ["acn", "acn", "sst2", "swap", "0.1000", "0.7900", "fp32", "1 2"]
     assert "&lt;swapped&gt;" in text
     files = {str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file()}
     assert {"figures/study-noise.png", "figures/study-noise.svg", "tables/study-noise.csv"} <= files
@@ -352,7 +352,7 @@ def test_every_cell_says_what_it_is_for_those_who_see_cards(tmp_path: Path, save
     named = {label for label in page.labels if label}
     assert {"run", "cut depth", "GFLOPs", "strength", "M parameters"} <= named
     scores = [cell for cell, label in zip(page.cells, page.labels, strict=True) if label is None]
-    assert scores == ["1 2", "2", "1", "0.0200", "0.5000 ± 0.0100", "0.8050 ± 0.0200", "0.8175 ± 0.0300"]
+    assert scores == ["1 2", "fp32", "2", "1", "0.0200", "0.5000 ± 0.0100", "0.8050 ± 0.0200", "0.8175 ± 0.0300"]
 
 
 def test_date_commit_seeds_and_machine_are_said_as_far_as_they_are_known(tmp_path: Path, save: Save) -> None:
@@ -368,8 +368,8 @@ def test_date_commit_seeds_and_machine_are_said_as_far_as_they_are_known(tmp_pat
     text = " ".join(write_report(config, Origin("2026-03-04", "def5678"), recorded).read_text().split())
     assert "measured 1971-01-01, 2026-01-02; commit abc1234; seeds 1, 2, 7; on a machine." in text
     assert "This page: 2026-03-04, commit def5678." in text
-    assert "(seed 7; 2026-01-02, commit abc1234, a machine)" in text
-    assert "(seed 1; 1971-01-01)" in text
+    assert "(seed 7; in fp32; 2026-01-02, commit abc1234, a machine)" in text
+    assert "(seed 1; in fp32; 1971-01-01)" in text
 
 
 def _points(*xs: float) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path, glue_d
         epochs=6,
         batch_size=16,
         learning_rate=3e-3,
+        precision="fp32",  # the same on every processor
     )
     run_suite(config, make_tracker().open)
     assert read_results(output / "sst2").full_score > 0.8
@@ -36,6 +37,7 @@ def make_context(finetuned: Path, glue_dir: Path, tmp_path: Path, tracker: Any) 
 
     def make(**overrides: Any) -> Context:
         values = {"studies": "lesion", "model": str(finetuned), "output": str(tmp_path / "out"), "batch_size": 16}
+        values |= {"precision": "fp32"}
         options = StudyConfig(**values | {"glue_dir": str(glue_dir), "max_eval_samples": 24} | overrides)
         config = read_model_config(options.model)
         splits = load_task(TASKS["sst2"], str(glue_dir))

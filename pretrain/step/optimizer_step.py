@@ -14,10 +14,10 @@ from torch import nn
 
 from modeling import resolve_precision
 
-from .config import PretrainConfig
-from .engine import clips_outside
+from ..config import PretrainConfig
+from ..engine import clips_outside
+from ..optim import master_copies
 from .late import Reading
-from .optim import master_copies
 
 
 def runs_ahead(config: PretrainConfig) -> bool:

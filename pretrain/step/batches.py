@@ -39,9 +39,13 @@ def model_inputs(batch: MaskedBatch, device: torch.device) -> dict[str, Any]:
     Copies do not wait for the device.
     """
     inputs = {"input_ids": batch.input_ids, "masked_positions": batch.masked_positions}
+    lengths: dict[str, Any] = {}
     if isinstance(batch, PackedBatch):  # attention stays inside a document, positions restart with it
         inputs |= {"seq_idx": batch.document_ids, "position_ids": batch.position_ids}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), batch.cu_seqlens)
+        # a bound that is the same for every batch: compiled layers would be compiled anew for each exact one
+        lengths = dict.fromkeys(("max_length_q", "max_length_k"), batch.input_ids.shape[1])
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()} | lengths
 
 
 def targets_per_micro_batch(
@@ -68,3 +72,19 @@ def targets_per_micro_batch(
         wrong = f"says that every block has {per_block} tokens to predict, but some blocks have fewer"
         raise DataError(Problem("data", wrong=wrong, fix="do not use its manifest: run `acn prepare` again"))
     return torch.full((), own / len(batches), device=device)
+
+
+def tokens_per_micro_batch(batches: Sequence[MaskedBatch], device: torch.device) -> torch.Tensor | None:
+    """What a micro-batch's sum over its tokens is divided by, so that the step's is the mean over all but padding.
+
+    None where every micro-batch has as many. A collective for packed documents.
+
+    Args:
+        batches: all of this rank's in one step.
+    """
+    own = [int(batch.document_ids.count_nonzero()) for batch in batches if isinstance(batch, PackedBatch)]
+    if not own:
+        return None
+    tokens = on_device(torch.tensor(sum(own)), device)
+    dist.all_reduce(tokens)
+    return tokens.clamp(min=1) / (len(batches) * dist.get_world_size())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-import pretrain.loss
+import pretrain.step.loss
 from pretrain import masked_cross_entropy
 
 
@@ -33,7 +33,7 @@ def test_loss_and_gradient_are_torchs(
     labels[torch.rand(rows, 2) < 0.3] = -100
     share = 7 / 3
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pretrain.loss, "_IN_CACHE", at_once)
+        patched.setattr(pretrain.step.loss, "_IN_CACHE", at_once)
         loss = masked_cross_entropy(logits, labels, vocab_size=vocabulary, num_items_in_batch=torch.tensor(share))
         (loss / 3).backward()
     expected, gradient = reference(logits, labels, share)
