@@ -48,9 +48,9 @@ HEATMAPS = (
         "read-out depth",
         line="validation/cut_depth",
     ),
-    Heatmap("validation/match_depth_", "Error of the match of every depth", "read-out depth", highest=1.0),
     Heatmap("probe/gradient_norm_layer_", "Gradient norm of every layer's output", "layer", logarithmic=True),
     Heatmap("probe/direct_share_layer_", "Direct share of that gradient", "layer", highest=1.5),
+    Heatmap("validation/match_depth_", "Error of the match of every depth", "read-out depth", highest=1.0),
 )
 
 
