@@ -94,7 +94,8 @@ class Training:
             self.say(f"starting from {origin.give_weights(model)}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
         self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
-        self.annealing = Annealing(config.anneal, [model, *([self.ema.model] if self.ema else [])], device)
+        models = [model, self.ema.model] if self.ema else [model]
+        self.annealing = Annealing(config.anneal, models, device, self.say)
         self.engine = build_engine(model.to(device), config)
         self.ahead = runs_ahead(config)
         self.step = engine_steps(self.engine, config, self.ahead)
@@ -128,7 +129,7 @@ class Training:
     def load(self, checkpoint: Checkpoint) -> Progress:
         """Take over weights, optimizer states and average; returns the progress that they belong to. A collective."""
         progress = load_checkpoint(self.engine, self.ema, checkpoint, self.progress, self.folder, self.say)
-        self.annealing.set(progress.shortcut_scale)  # as what is validated before the next step was trained
+        self.annealing.go_on_at(progress.shortcut_scale)
         self.observer.meter.restart()  # loading is no part of a step
         return progress
 

@@ -1,6 +1,6 @@
 """The short residuals of an ACN in training, at a scale that goes down to nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,17 +36,36 @@ class Annealing:
     Args:
         models: which DeepSpeed has not seen yet.
         device: where they will be.
+        say: tells the user something.
     """
 
-    def __init__(self, config: AnnealConfig, models: Sequence[AcnForMaskedLM], device: torch.device) -> None:
+    def __init__(
+        self,
+        config: AnnealConfig,
+        models: Sequence[AcnForMaskedLM],
+        device: torch.device,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._say = say
+        self._saved: float | None = None
         self._scale = torch.zeros((), device=device)
         self._layers: list[Any] = [layer for model in models for layer in model.acn.layers] if config.share else []
         self._is_there = True
         for layer in self._layers:
             layer.shortcut = AnnealedShortcut(self._scale)
 
+    def go_on_at(self, scale: float) -> None:
+        """Have the scale that a checkpoint was trained at, until the next step sets its own."""
+        self.set(scale)
+        self._saved = scale
+
     def set(self, scale: float) -> None:
         """Let every shortcut have this scale from now on; at 0 there is none."""
+        saved, self._saved = self._saved, None
+        if saved is not None and scale > saved:  # another budget, or another annealing
+            self._say(
+                f"WARNING: the shortcuts are back at scale {scale:.3g}; the checkpoint was trained at {saved:.3g}"
+            )
         self._scale.fill_(scale)
         if self._is_there == (scale > 0):
             return

@@ -81,6 +81,16 @@ def test_the_curve_goes_on_in_the_middle_of_annealing_on_other_ranks_and_another
         assert after[name] == pytest.approx(expected, rel=RTOL), name
 
 
+def test_a_longer_budget_that_brings_the_shortcuts_back_says_so(acn, recipe, residual, whole, tmp_path):
+    """As a longer budget brings back the learning rate."""
+    continued(whole, tmp_path / "longer", step=6)
+    longer = beside(residual) | {"steps": 14, "validation": ValidationConfig(every=0, blocks=10)}
+    done = acn("pretrain", "--config", str(recipe("longer", **longer)))
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: the shortcuts are back at scale 0.139; the checkpoint was trained at 0" in done.stdout
+    assert newest_complete(tmp_path / "longer").progress.shortcut_scale == 0
+
+
 def test_a_run_killed_in_the_middle_of_annealing_ends_with_the_same_bits(acn, recipe, residual, whole, tmp_path):
     config = recipe("killed", **beside(residual))
     run = start(held_rank.launch, tmp_path, config, 4, merge_stderr=True)
