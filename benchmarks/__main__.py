@@ -25,6 +25,7 @@ from .timing import machine, table
 DEFAULT = (
     "startup",
     "training",
+    "finetune",
     "scaling",
     "communication",
     "model",
@@ -35,7 +36,7 @@ DEFAULT = (
     "memory",
     "tracking",
 )
-"""What runs when no name is given; meant to take at most 25 minutes on two cores that have nothing else to do."""
+"""What runs when no name is given; meant to take at most 35 minutes on two cores that have nothing else to do."""
 LONG = ("faults",)
 """What runs only by name."""
 

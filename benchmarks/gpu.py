@@ -1,11 +1,11 @@
-"""Pretraining on one GPU: speed, MFU and memory with each feature switched off in turn, against Hugging Face Trainer.
+"""Training on one GPU: speed, MFU and memory with each feature switched off in turn, against Hugging Face Trainer.
 
     bash benchmarks/gpu.sh [--wheels FOLDER] [--json FILE] [--minutes 8.5] [--device cpu --quick]
 
 bf16, BERT's base (768 x 12) and large (1024 x 24), sequences of 128 and 512 made of random words. Then the three
-costliest kernels of a step, the loader alone, packed documents, saving and resuming a checkpoint, and inference at
-every depth. Every section is a process of its own with what is left of the time; what has been measured is written
-after each of them.
+costliest kernels of a step, the loader alone, fine-tuning and the sweep of depths against Trainer with BERT, packed
+documents, saving and resuming a checkpoint, and inference at every depth. Every section is a process of its own with
+what is left of the time; what has been measured is written after each of them.
 """
 
 import argparse
@@ -22,12 +22,13 @@ from typing import Any
 
 from data_pipeline import write_json
 
-from .aims import GPU_CASES, gpu_loader, gpu_mfu, gpu_over_residual, gpu_over_trainer
+from .aims import GPU_CASES, GPU_FINETUNE, gpu_finetune, gpu_loader, gpu_mfu, gpu_over_residual, gpu_over_trainer
 from .timing import Goal, table
 
 SECTIONS = (
     *("ours base/128", "trainer base/128", "profile base/128", "ours base/512", "trainer base/512"),
-    *("ours large/512", "trainer large/512", "checkpoint base/128", "inference base/128", "packed base/512"),
+    *("ours large/512", "trainer large/512", "finetune base/128", "checkpoint base/128", "inference base/128"),
+    "packed base/512",
     *("ours large/128", "trainer large/128"),
 )
 """What matters most comes first."""
@@ -102,6 +103,8 @@ def goals(sections: dict[str, Any]) -> list[Goal]:
         if trainer is not None:
             speed = trainer["cases"]["Hugging Face Trainer"]["tokens_per_second"]
             found.append(gpu_over_trainer(case).measured(acn["tokens_per_second"] / speed))
+    if (tuned := sections.get(f"finetune {GPU_FINETUNE}")) is not None:
+        found.append(gpu_finetune(GPU_FINETUNE).measured(tuned["over_trainer"]))
     return found
 
 

@@ -23,7 +23,11 @@ from pretrain.optim import OptimConfig
 
 from .contenders import AfterSteps, Setting, bert, blocks_dataset, our_loop, trainer
 from .corpus import prepared_corpus
-from .timing import Timing, machine, ratio
+from .finetune import ACN, EQUAL, case_row, contenders, difference, prepare_bench
+from .finetune_jobs import TASK, take_turns
+from .finetune_reading import Reading
+from .sst2 import Shape
+from .timing import Timing, interleave, machine, ratio
 
 ROUNDS = 3
 OURS: dict[str, Any] = {"compile": True, "run_ahead": True, "precision": "bf16", "zero_stage": 1}
@@ -254,12 +258,31 @@ def inference(bench: Bench) -> dict[str, Any]:
     return {"tokens_per_second_by_depth": found}
 
 
+def finetuning(bench: Bench) -> dict[str, Any]:
+    """Seconds of steps, around them, of a whole fine-tuning as `benchmarks.finetune` has it, and of a sweep."""
+    shape = Shape(bench.setting.hidden, bench.setting.layers, 16_000 if bench.quick else Shape.vocab)
+    tuning, _ = prepare_bench(bench.folder / "finetune", shape, None, bench.quick)
+    who = contenders("bf16", 1 if bench.quick else 20)[:3]
+    found = take_turns(tuning, who, 1 if bench.quick else ROUNDS)
+    rows = {contender.name: case_row(tuning, contender, found[contender.name]) for contender in who}
+    reading = Reading.of(tuning, f"{tuning.output(who[1])}/{TASK}", "bf16", tuning.folder)
+    cases = {"every depth in one pass": reading.our_sweep, "a prediction of each truncated BERT": reading.their_sweep}
+    sweeps = interleave(cases, ROUNDS, warmup=1)
+    names = ("step_seconds", "around_seconds", "whole_seconds")
+    return {name: {case: line[name] for case, line in rows.items()} for name in names} | {
+        "over_trainer": rows[EQUAL]["whole_seconds"] / rows[ACN]["whole_seconds"],
+        "loss_difference": difference(found),
+        "sweep_seconds": {case: timing.median for case, timing in sweeps.items()},
+    }
+
+
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "ours": ours,
     "trainer": against,
     "profile": profiled,
     "packed": packed,
     "checkpoint": checkpoint,
+    "finetune": finetuning,
     "inference": inference,
 }
 

@@ -17,6 +17,7 @@ from data_pipeline import write_text
 
 from .aims import Aim, all_aims
 from .gpu import details
+from .page_top import top
 from .timing import table
 
 FOLDER = Path(__file__).parent
@@ -31,6 +32,9 @@ benchmarks/results/cpu.json` measures everything but `faults` on a CPU, `python 
 benchmark, and `bash benchmarks/gpu.sh` a GPU. Cases of a comparison run in turn, and a ratio is the median of the
 rounds' ratios. Optimisations, what was expected of them and what they did are in
 [benchmarks/NOTES.md](../benchmarks/NOTES.md)."""
+
+IN_SHORT = """The same data and sizes on the same machine, in turns: 1 is as fast as the other way, 2 twice as fast.
+What each figure means, and how it was measured, stands below under its benchmark."""
 
 Record = dict[str, Any]
 
@@ -64,7 +68,7 @@ def page(results: Path) -> str:
         for goal in record["goals"]:
             newest.setdefault(record["benchmark"], {})[goal["what"]] = (record, goal)
     aims = all_aims()
-    parts = [HEAD]
+    parts = [HEAD, f"## In short\n\n{IN_SHORT}", top(newest, device)]
     for name in sorted({*newest, *aims}):
         parts.append(f"## {name}\n\n{summary(name)}")
         parts += measured(newest.get(name, {}))
@@ -90,10 +94,17 @@ def measured(figures: dict[str, tuple[Record, dict[str, Any]]]) -> Iterator[str]
 
 def described(machine: dict[str, Any]) -> str:
     """Device, versions and date in one line."""
-    device = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores"
     versions = [f"{name} {machine[name]}" for name in ("python", "torch", "transformers", "deepspeed")
                 if machine.get(name)]  # fmt: skip
-    return ", ".join([device, *versions, machine["date"]])
+    return ", ".join([device(machine), *versions, machine["date"]])
+
+
+def device(machine: dict[str, Any]) -> str:
+    """The GPU, or the processor as far as the record has it, with its cores."""
+    if "gpu" in machine:
+        return machine["gpu"]
+    cores = f"{machine['cpu_cores']} CPU cores"
+    return f"{cores} ({machine['processor']})" if "processor" in machine else cores
 
 
 def summary(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from data_pipeline import write_json
+from launch.provenance import processor
 
 Step = Callable[[], Any]
 
@@ -121,7 +122,7 @@ class Goal:
 
 def machine() -> dict[str, Any]:
     """What a figure has to name: processors, device, threads, versions, date."""
-    found: dict[str, Any] = {"cpu_cores": os.cpu_count()}
+    found: dict[str, Any] = {"processor": processor(), "cpu_cores": os.cpu_count()}
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     found |= {"threads": torch.get_num_threads(), "python": sys.version.split()[0]}

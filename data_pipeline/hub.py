@@ -1,6 +1,5 @@
 """Models as users name them, a folder or NAME[@revision] of the Hub: the one place that finds them."""
 
-import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ _BESIDE = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "results.json", "cut.json", "results/*.json",
 )  # fmt: skip
 """What belongs to a model besides its weights; no code, which is never run from there."""
+_FOUND: dict[tuple[str, bool], "ModelFolder"] = {}
+"""By what was asked for: one process sees one commit, whatever happens on the Hub meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ModelFolder:
         return str(self.path) if self.hub_name is None else f"{self.hub_name}@{self.revision}"
 
 
-def find_model(model: str, field: str = "model") -> ModelFolder:
+def find_model(model: str, field: str = "model", weights: bool = True) -> ModelFolder:
     """The folder `model`, or that of the model of the Hub that it names, which is downloaded unless it is here already.
 
     Weights are taken as safetensors; pickles only where there is nothing else. Without a connection, or with
@@ -46,6 +47,7 @@ def find_model(model: str, field: str = "model") -> ModelFolder:
     Args:
         model: a folder, or NAME or NAME@REVISION of the Hub (a branch, tag or commit).
         field: the option that asks for it, for messages.
+        weights: whether they are wanted, or its tokenizer and configuration only.
 
     Raises:
         DataError: it is neither; or the Hub does not give it to this user, or cannot be reached.
@@ -55,11 +57,13 @@ def find_model(model: str, field: str = "model") -> ModelFolder:
     found = _NAME.fullmatch(model)
     if found is None:
         raise DataError(Problem(field, model, "is not there", "give a folder, or NAME or NAME@REVISION of the Hub"))
-    return _from_hub(found["name"], found["revision"], field)
+    if (model, weights) not in _FOUND:
+        folder = _from_hub(found["name"], found["revision"], field, weights)
+        _FOUND[model, weights] = _FOUND[folder.name, weights] = folder
+    return _FOUND[model, weights]
 
 
-@functools.lru_cache(maxsize=16)  # one process sees one commit, whatever happens on the Hub meanwhile
-def _from_hub(name: str, revision: str | None, field: str) -> ModelFolder:
+def _from_hub(name: str, revision: str | None, field: str, weights: bool) -> ModelFolder:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -68,26 +72,27 @@ def _from_hub(name: str, revision: str | None, field: str) -> ModelFolder:
     asked = name if revision is None else f"{name}@{revision}"
     try:
         files = [file.rfilename for file in HfApi().model_info(name, revision=revision).siblings or []]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_wanted(files)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_wanted(files, weights)))
     except HFValidationError:
         raise DataError(Problem(field, asked, "is neither a folder nor a name that the Hub takes")) from None
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
             raise DataError(_refusal(error, field, asked, name, revision)) from error
-        folder = _from_cache(field, asked, name, revision, error)
+        folder = _from_cache(field, asked, name, revision, weights, error)
     except (OfflineModeIsEnabled, transport_error, OSError) as error:
-        folder = _from_cache(field, asked, name, revision, error)
+        folder = _from_cache(field, asked, name, revision, weights, error)
     return ModelFolder(folder, name, folder.name)
 
 
-def _wanted(files: Iterable[str]) -> list[str]:
+def _wanted(files: Iterable[str], weights: bool) -> list[str]:
     """Which files of a repository make up the model."""
     files = list(files)
-    weights = _SAFE if any(fnmatchcase(file, _SAFE[0]) or fnmatchcase(file, _SAFE[1]) for file in files) else _PICKLED
-    return [file for file in files if any(fnmatchcase(file, pattern) for pattern in (*weights, *_BESIDE))]
+    are_safe = any(fnmatchcase(file, _SAFE[0]) or fnmatchcase(file, _SAFE[1]) for file in files)
+    patterns = (*((_SAFE if are_safe else _PICKLED) if weights else ()), *_BESIDE)
+    return [file for file in files if any(fnmatchcase(file, pattern) for pattern in patterns)]
 
 
-def _from_cache(field: str, asked: str, name: str, revision: str | None, error: Exception) -> Path:
+def _from_cache(field: str, asked: str, name: str, revision: str | None, weights: bool, error: Exception) -> Path:
     """What was downloaded before, where the Hub does not answer.
 
     Raises:
@@ -95,12 +100,14 @@ def _from_cache(field: str, asked: str, name: str, revision: str | None, error: 
     """
     from huggingface_hub import constants, snapshot_download
 
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-        if (folder / "config.json").exists():
+    for kind in (_SAFE, _PICKLED) if weights else (("config.json", "tokenizer.json"),):
+        patterns = [*(kind if weights else ()), *_BESIDE]
+        try:
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
+        except OSError:  # nothing, or a part
+            continue
+        if any(path for pattern in kind for path in folder.glob(pattern)):
             return folder
-    except OSError:
-        pass
     if constants.HF_HUB_OFFLINE:
         wrong = "is no folder here and was not downloaded before, and HF_HUB_OFFLINE is set"
         raise DataError(Problem(field, asked, wrong, "set HF_HUB_OFFLINE=0, or give a folder")) from error

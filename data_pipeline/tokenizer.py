@@ -22,6 +22,7 @@ from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
 from .errors import DataError
 from .filesystem import write_text
+from .hub import find_model
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -206,14 +207,15 @@ def _as_transformers(backend: Tokenizer, seq_length: int) -> Any:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Load a tokenizer from a Hugging Face folder or the Hub.
+    """Load a tokenizer from a Hugging Face folder, or NAME[@REVISION] of the Hub.
 
     Raises DataError when there is none, or when it lacks what masked language modelling needs.
     """
     from transformers import AutoTokenizer
 
+    folder = find_model(name, "tokenizer", weights=False).path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(

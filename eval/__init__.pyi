@@ -1,4 +1,4 @@
-from .chance import are_at_chance, is_at_chance
+from .chance import AT_CHANCE, are_at_chance, is_at_chance
 from .compress.compress import compress_model
 from .compress.config import CompressConfig
 from .depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, sweep_logits
@@ -7,7 +7,8 @@ from .figures import DepthCurve, save_depth_figure, seeds_curve
 from .files import find_recorded, read_json
 from .glue.config import FinetuneConfig
 from .glue.suite import run_suite
-from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config
+from .models import load_tokenizer, most_tokens, quiet_transformers, read_model_config, write_model
+from .precision import precision_problems
 from .progress import Tracker
 from .ranks import leave_ranks
 from .report.config import ReportConfig
@@ -32,6 +33,7 @@ from .tasks.registry import TASKS, find_task
 from .tasks.task import Task
 
 __all__ = [
+    "AT_CHANCE",
     "CUT_FILE",
     "FIGURE_FILE",
     "GLUE_TASKS",
@@ -64,6 +66,7 @@ __all__ = [
     "load_task",
     "load_tokenizer",
     "most_tokens",
+    "precision_problems",
     "quiet_transformers",
     "read_json",
     "read_model_config",
@@ -73,5 +76,6 @@ __all__ = [
     "save_depth_figure",
     "seeds_curve",
     "sweep_logits",
+    "write_model",
     "write_report",
 ]

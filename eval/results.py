@@ -59,6 +59,18 @@ class ScoredOn:
         return self.examples == self.of
 
 
+@dataclass(frozen=True)
+class ModelOrigin:
+    """What kind of model was fine-tuned, and where on the Hub it is."""
+
+    model_type: str
+    """acn, or that of the BERT line which it came as: bert, roberta, ..."""
+    hub_name: str | None = None
+    """OWNER/NAME; None for a folder of the user's."""
+    revision: str | None = None
+    """The commit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialResults:
     """One fine-tuning on one task with one seed. Scores are of the metric `metric`, lists are by depth 0, 1, ..., L."""
@@ -67,7 +79,7 @@ class TrialResults:
     metric: str
     seed: int
     model: str
-    """The pretrained folder."""
+    """The pretrained folder, or NAME@COMMIT of the Hub."""
     connectivity: str
     precision: Resolved = field(default_factory=lambda: UNSAID)
     """What it was trained and scored in."""
@@ -101,6 +113,8 @@ class TrialResults:
     """Cut, then trained on: `depth`, `epochs`, `score_before`, `score`."""
     files: dict[str, str] | None = None
     """The sha256 of the model's weights and tokenizer, by file; None where no model was written, or by version 0.1."""
+    origin: ModelOrigin | None = None
+    """Of `model`; None in a file of version 0.1."""
 
     @property
     def data(self) -> ScoredOn | None:
@@ -206,12 +220,12 @@ class CutResults:
     metric: str
     seed: int
     model: str
-    """The pretrained folder."""
+    """The pretrained folder, or NAME@COMMIT of the Hub."""
     connectivity: str
     precision: Resolved = field(default_factory=lambda: UNSAID)
     """What the scores were computed in."""
     source: str
-    """The fine-tuned folder that was cut."""
+    """The fine-tuned folder that was cut, or NAME@COMMIT of the Hub."""
     depth: int
     layers: int
     """Of the source."""
@@ -247,6 +261,8 @@ class CutResults:
     """ONNX files: `mb`, `latency_ms`, and `score` where it was measured."""
     files: dict[str, str] | None = None
     """The sha256 of the model's weights and tokenizer, by file; None in a record of version 0.1."""
+    origin: ModelOrigin | None = None
+    """Of `model`; None in a record of version 0.1."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> Self:
@@ -306,7 +322,19 @@ def find_results(folder: Path) -> TaskResults | None:
             f"{folder} is not a result of fine-tuning, but a model that was cut: give its source, {cut.source}"
         )
     path = folder / RESULTS_FILE
-    return TaskResults.from_json(read_json(path), path) if path.is_file() else None
+    return TaskResults.from_json(read_json(path), path) if path.is_file() else _find_published(folder)
+
+
+def _find_published(folder: Path) -> TaskResults | None:
+    """The results that a published model has with it, as results/TASK.json: those of the very weights in `folder`."""
+    for path in sorted((folder / "results").glob("*.json")):
+        value = read_json(path)
+        files = value.get("files") if isinstance(value, dict) else None
+        weights = {name: digest for name, digest in (files or {}).items() if name.endswith(".safetensors")}
+        present = {file.name: file for file in folder.glob("*.safetensors")}
+        if weights.keys() == present.keys() != set() and all(file_sha256(present[n]) == d for n, d in weights.items()):
+            return TaskResults.from_json(value, path)
+    return None
 
 
 def read_results(folder: Path) -> TaskResults:

@@ -5,9 +5,9 @@
 
 MODEL is a pretrained folder (RUN/model of `acn pretrain`). DATA has train.parquet and validation.parquet, with the
 columns sentence1, sentence2 and label (a similarity of 0 to 5), as nyu-mll/glue has STS-B. sentence-transformers trains
-the encoder with a loss at full depth only (CoSENT); then the mean of the read-outs y_k is scored at every depth k, by
-Spearman's correlation of cosine similarities with the labels. `--depth` cuts what is written, a folder for
-`SentenceTransformer` (import modeling first: it makes the architecture known).
+the encoder with a loss at full depth only (CoSENT), in bf16 where the machine multiplies it; then the mean of the
+read-outs y_k is scored at every depth k, by Spearman's correlation of cosine similarities with the labels. `--depth`
+cuts what is written, a folder for `SentenceTransformer` (import modeling first: it makes the architecture known).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 import modeling  # transformers knows the architecture from now on
-from eval import quiet_transformers
+from eval import precision_problems, quiet_transformers
 
 COLUMNS = ["sentence1", "sentence2", "label"]
 
@@ -34,7 +34,9 @@ def read_split(file: Path) -> datasets.Dataset:
     return datasets.Dataset(table.select(COLUMNS[:2]).append_column("score", [scores]))
 
 
-def train(embedder: Any, pairs: datasets.Dataset, folder: str, epochs: float, learning_rate: float) -> None:
+def train(
+    embedder: Any, pairs: datasets.Dataset, folder: str, epochs: float, learning_rate: float, precision: str
+) -> None:
     """Fine-tune on pairs with a similarity; the trainer may use `folder`."""
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import CoSENTLoss
@@ -42,29 +44,30 @@ def train(embedder: Any, pairs: datasets.Dataset, folder: str, epochs: float, le
     arguments = SentenceTransformerTrainingArguments(
         output_dir=folder, num_train_epochs=epochs, learning_rate=learning_rate, per_device_train_batch_size=32,
         warmup_steps=0.1, save_strategy="no", report_to="none", logging_steps=50, seed=0,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(), bf16=precision == "bf16", fp16=precision == "fp16",
     )  # fmt: skip
     trainer = SentenceTransformerTrainer(embedder, arguments, train_dataset=pairs, loss=CoSENTLoss(embedder))
     trainer.train()
 
 
 @torch.no_grad()
-def embed_depths(embedder: Any, texts: list[str]) -> torch.Tensor:
+def embed_depths(embedder: Any, texts: list[str], precision: str) -> torch.Tensor:
     """(L+1, N, hidden): the mean read-out over the tokens of each text, of every depth from one forward pass."""
     found = []
     for start in range(0, len(texts), 64):
         batch = embedder.preprocess(texts[start : start + 64])
         inputs = {name: batch[name].to(embedder.device) for name in ("input_ids", "attention_mask")}
-        read_outs = embedder[0].auto_model(**inputs, output_hidden_states=True).hidden_states
+        with modeling.autocast(precision, embedder.device):
+            read_outs = embedder[0].auto_model(**inputs, output_hidden_states=True).hidden_states
         mask = inputs["attention_mask"][..., None].float()
-        found.append(torch.stack([(y * mask).sum(1) / mask.sum(1) for y in read_outs]).cpu())
+        found.append(torch.stack([(y.float() * mask).sum(1) / mask.sum(1) for y in read_outs]).cpu())
     return torch.cat(found, dim=1)
 
 
-def score_depths(embedder: Any, pairs: datasets.Dataset) -> list[float]:
+def score_depths(embedder: Any, pairs: datasets.Dataset, precision: str) -> list[float]:
     """Spearman's correlation of cosine similarity and score at depth 0..L."""
     embedder.eval()
-    first, second = (embed_depths(embedder, pairs[column][:]) for column in COLUMNS[:2])
+    first, second = (embed_depths(embedder, pairs[column][:], precision) for column in COLUMNS[:2])
     similarities = F.cosine_similarity(first, second, dim=-1)
     return [float(spearmanr(at_depth, pairs["score"][:]).statistic) for at_depth in similarities.numpy()]
 
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, help="layers of the written model (default: all)")
     parser.add_argument("--epochs", type=float, default=4, help="over the training pairs (default 4)")
     parser.add_argument("--learning_rate", type=float, default=2e-5, help="peak (default 2e-5)")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     args = parser.parse_args()
     if not (args.model / "config.json").is_file():
         parser.error(f"{args.model} is not a model folder: give RUN/model of `acn pretrain`")
@@ -85,6 +89,9 @@ def main() -> None:
         parser.error(f"--depth {args.depth} is outside 0..{layers}")
     if args.output.exists():
         parser.error(f"--output {args.output} exists: choose another folder or remove it")
+    if problems := precision_problems(args.precision, trains=True):
+        parser.error(str(problems[0]))
+    precision = modeling.resolve_precision(args.precision)
     for split in ("train", "validation"):
         file = args.data / f"{split}.parquet"
         if not file.is_file():
@@ -99,12 +106,16 @@ def main() -> None:
 
     pairs, held_out = (read_split(args.data / f"{split}.parquet") for split in ("train", "validation"))
     with quiet_transformers():
-        encoder = Transformer(str(args.model), model_kwargs={"add_pooling_layer": False})
+        attention = modeling.choose_attention(precision)
+        encoder = Transformer(
+            str(args.model), model_kwargs={"add_pooling_layer": False, "attn_implementation": attention}
+        )
     embedder = SentenceTransformer(modules=[encoder, Pooling(encoder.get_embedding_dimension())])
-    before = score_depths(embedder, held_out)
+    print(f"computing in {precision}, attention {modeling.choose_attention(precision)}, on {embedder.device}")
+    before = score_depths(embedder, held_out, precision)
     with TemporaryDirectory() as scratch:
-        train(embedder, pairs, scratch, args.epochs, args.learning_rate)
-    after = score_depths(embedder, held_out)
+        train(embedder, pairs, scratch, args.epochs, args.learning_rate, precision)
+    after = score_depths(embedder, held_out, precision)
     for depth, (untrained, trained) in enumerate(zip(before, after, strict=True)):
         print(f"depth {depth:2}  Spearman {trained:+.4f}  before training {untrained:+.4f}")
     if args.depth is not None:

@@ -1,15 +1,46 @@
-"""What a model costs at each depth: parameters and forward FLOPs, counted analytically.
+"""What a model costs at each depth: parameters and forward FLOPs, counted from its configuration alone.
+
+Nothing here needs torch or transformers, so that whoever plans with these numbers has them at once.
 
 A multiply-add counts as two FLOPs and only matrix products are counted (projections and attention), which is the
 convention of `torch.utils.flop_counter` and of the scaling literature. Short residuals, the read-out sum and rope's
 rotations cost nothing by it.
 """
 
-from .configuration_acn import AcnConfig
-from .modeling_acn import AcnPreTrainedModel
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+if TYPE_CHECKING:
+    from .configuration_acn import AcnConfig
 
 
-def layer_flops(config: AcnConfig, seq_length: int, positions: int | None = None) -> int:
+@dataclass(frozen=True)
+class Architecture:
+    """The fields of an [`AcnConfig`] that the cost depends on, with their meaning there, where there is no torch."""
+
+    connectivity: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    position_embedding_type: str = "absolute"
+    gated_mlp: bool = False
+    head_dim: int | None = None
+    type_vocab_size: int = 2
+    tie_word_embeddings: bool = True
+
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
+
+
+AnyConfig: TypeAlias = Union[Architecture, "AcnConfig"]
+
+
+def layer_flops(config: AnyConfig, seq_length: int, positions: int | None = None) -> int:
     """Forward FLOPs of one encoder layer on one sequence of `seq_length` tokens.
 
     Args:
@@ -26,7 +57,7 @@ def layer_flops(config: AcnConfig, seq_length: int, positions: int | None = None
 
 
 def forward_flops(
-    config: AcnConfig,
+    config: AnyConfig,
     seq_length: int,
     depth: int | None = None,
     num_labels: int = 0,
@@ -50,8 +81,43 @@ def forward_flops(
     return layers + classifier + decoder
 
 
-def parameters_by_depth(model: AcnPreTrainedModel) -> list[int]:
-    """Parameters of the model cut at depth 0, 1, ..., L; tied weights count once."""
-    layers = [sum(p.numel() for p in layer.parameters()) for layer in model.base_model.layers]
-    rest = sum(p.numel() for p in model.parameters()) - sum(layers)
-    return [rest + sum(layers[:depth]) for depth in range(len(layers) + 1)]
+def tensor_sizes(config: AnyConfig, num_labels: int = 0) -> list[int]:
+    """Elements of every parameter of the whole model, in any order; tied weights once.
+
+    Args:
+        num_labels: outputs of the classifier on the pooled token; 0 for the masked-language-model head instead.
+    """
+    return _outside_the_layers(config, num_labels) + config.num_hidden_layers * _of_a_layer(config)
+
+
+def parameters_by_depth(config: AnyConfig, num_labels: int = 0) -> list[int]:
+    """Parameters of the model cut at depth 0, 1, ..., L, with the head of [`tensor_sizes`]; tied weights count once."""
+    layer, rest = sum(_of_a_layer(config)), sum(_outside_the_layers(config, num_labels))
+    return [rest + depth * layer for depth in range(config.num_hidden_layers + 1)]
+
+
+def _linear(inputs: int, outputs: int) -> list[int]:
+    return [inputs * outputs, outputs]
+
+
+def _of_a_layer(config: AnyConfig) -> list[int]:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    heads = config.num_attention_heads * config.head_width
+    return [
+        *_linear(hidden, 3 * heads),  # query, key and value
+        *_linear(heads, hidden),
+        *_linear(hidden, inner * (2 if config.gated_mlp else 1)),
+        *_linear(inner, hidden),
+        *(hidden,) * 4,  # two LayerNorms
+        *([1] if config.connectivity == "hybrid" else []),  # the scale of the shortcut
+    ]
+
+
+def _outside_the_layers(config: AnyConfig, num_labels: int) -> list[int]:
+    hidden, words = config.hidden_size, config.vocab_size
+    positions = config.max_position_embeddings if config.position_embedding_type == "absolute" else 0
+    embeddings = [rows * hidden for rows in (words, positions, config.type_vocab_size) if rows] + [hidden, hidden]
+    if num_labels:
+        return embeddings + _linear(hidden, hidden) + _linear(hidden, num_labels)  # pooler, classifier
+    decoder = [words] if config.tie_word_embeddings else _linear(hidden, words)
+    return embeddings + _linear(hidden, hidden) + [hidden, hidden] + decoder

@@ -2,13 +2,8 @@ from .check import check_run
 from .checkpoints.run_tokenizer import tokenizer_folder
 from .checkpoints.starting_model import with_sizes
 from .config import ModelConfig, PretrainConfig, ValidationConfig, plain_problems
-from .engine import (
-    LARGEST_BUCKET,
-    REDUCED_AT_ONCE,
-    build_engine,
-    checkpoint_activations,
-    init_distributed,
-)
+from .deepspeed_options import LARGEST_BUCKET, REDUCED_AT_ONCE
+from .engine import build_engine, checkpoint_activations, init_distributed
 from .errors import LostRankError, PretrainError, UnhealthyError
 from .observe.console import Console, LineConsole
 from .observe.observer import Tracker

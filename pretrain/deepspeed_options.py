@@ -8,6 +8,13 @@ import yaml
 
 from data_pipeline import Problem
 
+# A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
+# leave one bucket, with nothing to overlap.
+LARGEST_BUCKET = 24 * 1024 * 1024
+# Without ZeRO DeepSpeed copies all gradients into one buffer, reduces it and copies them back. Memory for buffers of
+# this size is reused; for a larger one the system maps and zeroes pages in every step.
+REDUCED_AT_ONCE = 4 * 1024 * 1024
+
 
 @dataclass
 class OffloadConfig:

@@ -15,16 +15,9 @@ from transformers import set_seed
 from modeling import AcnConfig, AcnForMaskedLM, choose_attention, choose_compile, compile_layers, resolve_precision
 
 from .config import PretrainConfig
-from .deepspeed_options import merged, overrides
+from .deepspeed_options import LARGEST_BUCKET, REDUCED_AT_ONCE, merged, overrides
 from .optim import adapt_to_engine, build_optimizer
 from .step import masked_cross_entropy
-
-# A BERT-size model has 1e8 parameters at most: DeepSpeed's default buckets of 5e8 elements would reserve gigabytes and
-# leave one bucket, with nothing to overlap.
-LARGEST_BUCKET = 24 * 1024 * 1024
-# Without ZeRO DeepSpeed copies all gradients into one buffer, reduces it and copies them back. Memory for buffers of
-# this size is reused; for a larger one the system maps and zeroes pages in every step.
-REDUCED_AT_ONCE = 4 * 1024 * 1024
 
 
 def init_distributed(timeout_seconds: float) -> torch.device:

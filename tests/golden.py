@@ -84,7 +84,8 @@ CURVES = re.compile(r"train/(loss|gradient_norm|learning_rate|tokens)|validation
 TASK = "tone"
 FINETUNE = [
     "--tasks", TASK, "--glue_dir", "tasks", "--seed", "17", "--epochs", "6", "--learning_rate", "0.001",
-    "--batch_size", "16", "--speed", "false", "--predict_test", "false", "--tracking.mlflow", "null",
+    "--batch_size", "16", "--precision", "fp32", "--speed", "false", "--predict_test", "false",
+    "--tracking.mlflow", "null",
 ]  # fmt: skip
 RESULTS = (
     "metric", "depth_scores", "full_score", "cut_depth", "majority_score", "standard_error", "params_by_depth",

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=KINDS, help="jobs of this kind only")
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
-    parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docpair")
+    parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docorder")
     parser.add_argument("--variants", help="names between commas: only arms that start like this (budgets.py)")
     parser.add_argument(
         "--precision",

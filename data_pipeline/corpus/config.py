@@ -27,7 +27,7 @@ class PrepareConfig:
     seq_length: int = 128
     """Tokens per block, [CLS] and [SEP] included."""
     tokenizer: str | None = None
-    """Existing tokenizer: a Hugging Face folder or Hub name. Without it, one is trained."""
+    """Existing tokenizer: a Hugging Face folder, or NAME[@REVISION] of the Hub. Without it, one is trained."""
     tokenizer_kind: Literal["wordpiece", "bpe"] = "wordpiece"
     """What to train: the paper's lower-casing WordPiece, or a byte-level BPE that keeps case and spells everything."""
     tokenizer_sample_mb: float = 100.0

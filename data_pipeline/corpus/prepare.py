@@ -9,6 +9,7 @@ import yaml
 
 from ..errors import DataError, UnfinishedError
 from ..folder import MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER
+from ..hub import find_model
 from ..shards import Manifest
 from ..tokenizer import Vocabulary, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_of
 from .config import PrepareConfig
@@ -150,7 +151,7 @@ def _tokenizer(
     if config.tokenizer is not None:
         tokenizer = load_tokenizer(config.tokenizer)
         say(f"tokenizer: {config.tokenizer}, {len(tokenizer):,} entries")
-        about: dict[str, Any] = {"loaded_from": config.tokenizer}
+        about: dict[str, Any] = {"loaded_from": find_model(config.tokenizer, "tokenizer", weights=False).name}
     else:
         sample, about = _sample(config, corpus, units, store)
         kind = "WordPiece" if config.tokenizer_kind == "wordpiece" else "byte-level BPE"

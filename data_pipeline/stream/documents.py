@@ -7,17 +7,19 @@ stored.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..folder import TOKENIZER_FOLDER
 from ..shards import Manifest
 from ..tokenizer import Vocabulary, continuations
 from .counter_random import Int64Array
 from .masking import MaskedBatch, MaskingConfig, mask_blocks
+
+if TYPE_CHECKING:
+    import torch
 
 PACKED_BY_DOCUMENTS = "documents"
 """The manifest's `packing` of a corpus whose blocks hold whole documents."""
@@ -27,12 +29,12 @@ PACKED_BY_DOCUMENTS = "documents"
 class PackedBatch(MaskedBatch):
     """A micro-batch of blocks that hold several documents; tensors are int64 where nothing else is said."""
 
-    position_ids: torch.Tensor
+    position_ids: "torch.Tensor"
     """(B, T) positions that begin at 0 in every document; 0 on padding."""
-    document_ids: torch.Tensor
+    document_ids: "torch.Tensor"
     """(B, T) 1, 2, ... by document of the block, 0 on padding: a token attends to those with its own number."""
 
-    cu_seqlens: torch.Tensor
+    cu_seqlens: "torch.Tensor"
     """int32, (segments + 1,): cumulative lengths for variable-length attention over the flattened (B * T) tokens, from
     0 to B * T, as FlashAttention wants them. The padding of a block is a segment of its own; empty ones at the end make
     their number a power of two, so that few shapes occur."""
@@ -82,6 +84,8 @@ class Masker:
         )
         if not self._packed:
             return batch
+        import torch  # here, because planning opens streams and never masks
+
         documents, positions = find_documents(tokens, self._vocabulary)
         fields: dict[str, Any] = vars(batch)
         return PackedBatch(

@@ -12,10 +12,10 @@ Shapes: B blocks, T tokens per block, M masked positions per block.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..tokenizer import Vocabulary
 from .config import SPAN_LENGTH, MaskingConfig
@@ -29,6 +29,9 @@ from .counter_random import (
     tagged_hashes,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 IGNORED_LABEL = -100
 """The label of a slot without a target; torch's cross_entropy leaves it out by default."""
 
@@ -40,13 +43,13 @@ BoolArray = npt.NDArray[np.bool_]
 class MaskedBatch:
     """A micro-batch ready for a model that decodes masked positions only; all tensors are int64."""
 
-    input_ids: torch.Tensor
+    input_ids: "torch.Tensor"
     """(B, T) tokens as the model sees them; never padded, so there is no attention mask (but see PackedBatch)."""
-    masked_positions: torch.Tensor
+    masked_positions: "torch.Tensor"
     """(B, M) positions in the block, ascending."""
-    labels: torch.Tensor
+    labels: "torch.Tensor"
     """(B, M) true tokens at those positions; -100 where a block had fewer than M ordinary tokens."""
-    samples: torch.Tensor
+    samples: "torch.Tensor"
     """(B,) global sample numbers (block ids in validation, -1 for rows that only fill a batch)."""
 
 
@@ -65,6 +68,8 @@ def mask_blocks(
     on with the word before (`words.continuations`); masking.unit=word needs it, ValueError otherwise. With `padded`,
     a block of n ordinary tokens gets the configured share of n as targets and -100 in its other slots.
     """
+    import torch  # here, because planning opens streams and never masks
+
     ordinary = vocabulary.is_ordinary[tokens]
     firsts = _unit_firsts(tokens, ordinary, samples, seed, config, continues)
     positions, is_target = _choose(ordinary, firsts, samples, seed, config, padded)

@@ -1,22 +1,21 @@
 """Cut a fine-tuned model at a depth and write the small model as a Hugging Face folder, with its card."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import OutputLock, Problem, file_sha256, new_folder, write_json
+from data_pipeline import OutputLock, Problem, file_sha256, find_model, new_folder, write_json
 from modeling import AcnForSequenceClassification, precision_refusal
 
 from ..chance import AT_CHANCE, ERRORS, constant_score, is_at_chance, is_cut_at_chance
 from ..depth import cut_depth
 from ..errors import EvalError
 from ..files import check_absent
-from ..models import best_device, load_finetuned, load_tokenizer, read_model_config, save_model
+from ..models import best_device, load_finetuned, load_tokenizer, name_model, pin_model, read_model_config, save_model
 from ..precision import own_precision, precision_problems, say_precision
-from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, read_results, size_mb
+from ..results import CUT_FILE, RESULTS_FILE, CutResults, TaskResults, find_results, size_mb
 from .card import CARD_FILE, card
 from .config import TARGETS, CompressConfig
 from .onnx_model import check_installed
@@ -123,7 +122,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         model=results.model,
         connectivity=results.connectivity,
         precision=results.precision,
-        source=os.path.abspath(config.model),
+        source=name_model(config.model),
         depth=depth,
         layers=len(results.depth_scores) - 1,
         rule=rule,
@@ -142,6 +141,7 @@ def _cut_results(config: CompressConfig, results: TaskResults, depth: int, rule:
         scored_on=results.data,
         majority_score=results.majority_score,
         standard_error=results.standard_error,
+        origin=results.origin,
     )
 
 
@@ -154,6 +154,16 @@ def _check_learned(config: CompressConfig, results: TaskResults) -> None:
         f"{ERRORS:g} standard errors above a constant answer's {constant_score(results):.4f}"
     )
     raise EvalError(Problem("model", config.model, wrong, "train it longer or on more examples, or say --force"))
+
+
+def _read_results(model: str) -> TaskResults:
+    """The results beside a fine-tuned model."""
+    folder = find_model(model).path
+    if (results := find_results(folder)) is None:
+        wrong = f"has no {RESULTS_FILE}, by which it could be cut"
+        fix = f"give OUTPUT/TASK of `acn glue --model {model} --tasks TASK --output OUTPUT`"
+        raise EvalError(Problem("model", model, wrong, fix))
+    return results
 
 
 def _check_precision(config: CompressConfig, results: TaskResults) -> None:
@@ -169,7 +179,7 @@ def _check_precision(config: CompressConfig, results: TaskResults) -> None:
 def _load(config: CompressConfig) -> tuple[TaskResults, AcnForSequenceClassification, Any]:
     """Results, model and tokenizer of the source; everything is checked."""
     check_absent(Path(config.output), "output")
-    results = read_results(Path(config.model))
+    results = _read_results(config.model)
     model_config = read_model_config(config.model)
     layers = len(results.depth_scores) - 1
     if model_config.num_hidden_layers != layers:
@@ -192,9 +202,7 @@ def _write(
     """The small model with everything that belongs to it; returns `cut` with what was measured."""
     cut = replace(cut, files=save_model(folder, model, tokenizer))
     if config.check and scoring is not None:
-        score = scoring.score(folder)
-        check_score(score, cut.score, config.model)
-        cut = replace(cut, checked_score=score)
+        cut = replace(cut, checked_score=check_score(scoring, folder, cut.score, config.model))
     if config.onnx or config.int8:
         length = cut.seq_length or model.config.max_position_embeddings
         variants = onnx_variants(folder, model.cpu(), scoring, length, config.int8)
@@ -222,6 +230,7 @@ def compress_model(config: CompressConfig) -> CutSummary:
 
 
 def _compress(config: CompressConfig) -> CutSummary:
+    config = replace(config, model=pin_model(config.model))
     results, model, tokenizer = _load(config)
     precision = own_precision(config.precision, results.precision)
     say_precision(config.precision, precision)

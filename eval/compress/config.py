@@ -20,7 +20,8 @@ class CompressConfig:
     """
 
     model: str
-    """Folder of the fine-tuned model, with its results.json (OUTPUT/TASK of `acn glue`)."""
+    """The fine-tuned model with its results (OUTPUT/TASK of `acn glue`, or what `acn publish` made of it): a folder, or
+    NAME[@REVISION] of the Hub."""
     output: str
     """Folder to write the small model into; must not exist yet."""
     tolerance: float = 0.005

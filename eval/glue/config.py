@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_pipeline import Problem, name_problem, number_problems
 
@@ -19,7 +19,8 @@ class FinetuneConfig:
     """
 
     model: str
-    """Folder of the pretrained model (RUN/model): weights, configuration and tokenizer."""
+    """The pretrained model: a folder (RUN/model: weights, configuration and tokenizer), or NAME[@REVISION] of the Hub.
+    Of this family, or of the BERT line (bert, roberta, xlm-roberta, camembert, distilbert, electra)."""
     tasks: str | list[str]
     """Tasks, with commas between: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, or folders of glue_dir."""
     output: str
@@ -51,6 +52,9 @@ class FinetuneConfig:
     compile: bool = False
     """Train with layers compiled by torch.compile, once for batches of any length: for long trainings, mostly on GPUs.
     Needs a C++ compiler on CPUs, Triton on GPUs. With dropout it drops other elements than without."""
+    padding_free: bool | Literal["auto"] = "auto"
+    """Train on the texts of a batch one after the other, without padding, which flash attention can; auto: on GPUs
+    where flash-attn is installed, in half precision. Elsewhere it gives the same scores, more slowly."""
     hyperparameters: str | None = None
     """YAML file over the table: defaults: {epochs: 5}, tasks: {rte: {epochs: 10}}."""
     grid: GridConfig = field(default_factory=GridConfig)

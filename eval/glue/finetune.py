@@ -23,9 +23,11 @@ from eval import ranks
 from modeling import AcnForSequenceClassification, compile_layers
 
 from ..depth import depth_sweep
+from ..memory import keep_freed_memory
 from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
 from ..tasks import Hyperparameters, Task, as_dict
+from .flat import FlatCollator, flash_attention
 
 MAX_GRAD_NORM = 1.0
 
@@ -67,6 +69,7 @@ def trainer_arguments(precision: str, **given: Any) -> TrainingArguments:
 
 def run_trainer(trainer: Trainer) -> TrainOutput:
     """Train, and leave the model as it was but for its weights."""
+    keep_freed_memory()
     trainer.remove_callback(PrinterCallback)
     outcome = trainer.train()
     # accelerate computes in half precision by a `forward` of its own, put over the model's: it is for this training
@@ -110,6 +113,8 @@ class Training:
     """Tokenized; given, the epoch with the best score on it is kept."""
     compile: bool = False
     """Compile the layers for it."""
+    padding_free: bool = False
+    """Without padding, see flat.py."""
 
 
 class KeepBestEpoch(TrainerCallback):
@@ -169,11 +174,11 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
     best = KeepBestEpoch(training) if training.validation is not None else None
     callbacks += [best] if best is not None else []
     compiled = _compiled(model) if training.compile else nullcontext()
-    with quiet_transformers(), compiled, tempfile.TemporaryDirectory() as scratch:
+    attention = flash_attention(model, training.precision) if training.padding_free else nullcontext()
+    with quiet_transformers(), compiled, attention, tempfile.TemporaryDirectory() as scratch:
         arguments = _training_arguments(values, training, scratch)
-        trainer = Trainer(
-            model, arguments, data_collator=training.collate, train_dataset=training.data, callbacks=callbacks
-        )
+        collate = FlatCollator() if training.padding_free else training.collate
+        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=training.data, callbacks=callbacks)
         outcome = run_trainer(trainer)
     record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
     record |= as_dict(values) | {
@@ -182,6 +187,7 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
         "mean_loss": outcome.training_loss,
         "device": str(model.device),
         "compile": training.compile,
+        "padding_free": training.padding_free,
         "ranks": ranks.world_size(),
         "seconds": round(time.monotonic() - started, 2),
     }

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import DataError, OutputLock, Problem, duration, file_sha256, write_json
+from data_pipeline import DataError, OutputLock, Problem, duration, write_json
 from eval import ranks
 from modeling import AcnConfig
 
@@ -15,7 +15,16 @@ from ..chance import AT_CHANCE, is_at_chance
 from ..compress import measure_speed
 from ..errors import EvalError
 from ..figures import save_depth_figure, seeds_curve
-from ..models import best_device, load_finetuned, load_tokenizer, most_tokens, read_model_config
+from ..models import (
+    best_device,
+    load_finetuned,
+    load_tokenizer,
+    most_tokens,
+    name_model,
+    pin_model,
+    read_model_config,
+    weights_of,
+)
 from ..precision import precision_problems, resolved, say_precision
 from ..progress import NoTracker, Tracker
 from ..results import FIGURE_FILE, RESULTS_FILE, TaskResults, TrialResults, read_results, read_trial
@@ -69,12 +78,11 @@ def _settings(config: FinetuneConfig, own_data: DatasetConfig | None) -> dict[st
     """What the numbers of a trial depend on, besides its seed and hyperparameters; places as anybody finds them."""
     names = ("max_train_samples", "max_eval_samples", "best_epoch", "cut_then_finetune", "probes", "tolerance",
              "precision")  # fmt: skip
-    digests = [file_sha256(path) for path in sorted(Path(config.model).glob("*.safetensors"))]
     glue_dir = config.glue_dir if own_data is None else None
     return {name: getattr(config, name) for name in names} | {
-        "model": os.path.abspath(config.model),
+        "model": name_model(config.model),
         "glue_dir": None if glue_dir is None else os.path.abspath(glue_dir),
-        "weights": digests,
+        "weights": weights_of(config.model),
         "dataset": None if own_data is None else asdict(own_data),
         "grid": config.grid.points(),
     }
@@ -130,6 +138,7 @@ def _check(config: FinetuneConfig, world: int) -> _Suite:
     config = replace(config, precision=resolved(config.precision))
     for name in config.task_names:
         TaskFolder(Path(config.output) / name).check_ours()
+    config = replace(config, model=pin_model(config.model))
     model_config = read_model_config(config.model)
     tokenizer = load_tokenizer(config.model, model_config)
     suite = _Suite(config, model_config, tokenizer, _load_tasks(config, model_config, world))

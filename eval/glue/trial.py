@@ -15,7 +15,7 @@ from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
-from ..models import load_for_task, most_tokens, save_model
+from ..models import load_for_task, model_origin, most_tokens, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, ScoredOn, TrialResults
 from ..tasks import DatasetConfig, Hyperparameters, Task, as_dict, validation_name
@@ -23,6 +23,7 @@ from .aggregate import standard_error
 from .config import FinetuneConfig
 from .encoding import Cut, count_cut, encode, say_cut
 from .finetune import Training, subset, train
+from .flat import pads_nothing
 from .linear_probe import probe_scores
 from .submission import SplitToPredict, load_tests
 
@@ -142,7 +143,10 @@ class _Trial:
     def training(self, task: Task) -> Training:
         validation = self.first_validation if self.config.best_epoch else None
         precision, compiled = self.config.precision, self.config.compile
-        return Training(task, self.train_data, self.collate, self.seed, self.tracker, precision, validation, compiled)
+        flat = pads_nothing(self.config.padding_free, precision)
+        return Training(
+            task, self.train_data, self.collate, self.seed, self.tracker, precision, validation, compiled, flat
+        )
 
     def recut(self, epochs: float, before: list[float]) -> list[dict[str, float]]:
         """Cut at a quarter and at half of the layers, then train on: what cutting alone is to be compared with."""
@@ -175,7 +179,7 @@ class _Trial:
             depth_scores=scores,
             cut_depth=cut_depth(scores, scores[-1], config.tolerance),
             tolerance=config.tolerance,
-            params_by_depth=parameters_by_depth(self.model),
+            params_by_depth=parameters_by_depth(self.model.config, self.model.config.num_labels),
             flops_by_depth=flops_by_depth(self.model, self.seq_length),
             seq_length=self.seq_length,
             majority_score=majority_score(task, labels),
@@ -186,6 +190,7 @@ class _Trial:
             train=record,
             truncation={split: asdict(cut) for split, cut in self.cuts.items()},
             settings=self.work.settings,
+            origin=model_origin(config.model),
         )
 
 

@@ -18,7 +18,8 @@ class PredictConfig:
     """Labels, by name, and scores for texts, in their order."""
 
     model: str
-    """Folder of a fine-tuned model, whole (OUTPUT/TASK of `acn glue`) or cut."""
+    """A fine-tuned model, whole (OUTPUT/TASK of `acn glue`) or cut, or a classifier of the BERT line; a folder, or
+    NAME[@REVISION] of the Hub."""
     file: str
     """Texts: .csv, .tsv, .json, .jsonl or .parquet with named columns, any other file a text a line; - is standard
     input."""

@@ -5,18 +5,26 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 
-from data_pipeline import Problem, new_file
-from modeling import AcnConfig, AcnForSequenceClassification, autocast
+from data_pipeline import Problem, find_model, new_file
+from modeling import AcnConfig, AcnForSequenceClassification, autocast, model_type_of
 
 from ..errors import EvalError
-from ..models import best_device, class_names, load_finetuned, load_tokenizer, most_tokens, read_model_config
+from ..models import (
+    best_device,
+    class_names,
+    load_finetuned,
+    load_tokenizer,
+    most_tokens,
+    pin_model,
+    read_model_config,
+)
 from ..precision import precision_problems, resolved, say_precision
 from ..progress import Progress
 from ..results import CutResults, TaskResults, find_cut, find_results
@@ -83,10 +91,11 @@ def predict_file(config: PredictConfig) -> str:
 
 
 def _predict(config: PredictConfig) -> tuple[Predictions, str]:
-    folder = Path(config.model)
+    config = replace(config, model=pin_model(config.model))
+    folder = find_model(config.model).path
     shape = read_model_config(config.model)
     _check_kind(config.model, shape)
-    record = find_cut(folder) or find_results(folder)
+    record = (find_cut(folder) or find_results(folder)) if model_type_of(folder) == AcnConfig.model_type else None
     depth, max_length = _limits(config, shape, record)
     texts = load_texts(_task(folder, record, config), config.source, config.kind)
     regression = shape.problem_type == "regression" or shape.num_labels == 1

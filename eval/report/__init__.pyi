@@ -1,4 +1,5 @@
 from .config import ReportConfig
+from .headline import first_sentence, verdict
 from .origin import Origin, day
 from .report import write_report
 from .sections import Run, depth_table, paper_table, study_table
@@ -18,11 +19,13 @@ __all__ = [
     "Table",
     "day",
     "depth_table",
+    "first_sentence",
     "format_cell",
     "mean_and_std",
     "paper_table",
     "parse_study",
     "save_comparison",
     "study_table",
+    "verdict",
     "write_report",
 ]

@@ -1,13 +1,14 @@
 """What a report says first: how much of a model is enough, a sentence for each task."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
-from ..chance import AT_CHANCE, are_at_chance
+from ..chance import AT_CHANCE, ERRORS, are_at_chance
 from .sections import Run, unlike_precision
 
 
-def headline(runs: Sequence[Run]) -> str:
+def first_sentence(runs: Sequence[Run]) -> str:
     """The first run at its cut depth, and the others at the same depth, all by the means of their seeds.
 
     "with 3 of 12 layers acn keeps 0.867 of 0.866 (± 0.012), residual 0.510 of 0.871": ± is one standard error of the
@@ -27,6 +28,24 @@ def headline(runs: Sequence[Run]) -> str:
         text = f"with {depth} of {layers} layers {name} keeps {scores[depth]:.3f} of {scores[-1]:.3f}{spread}"
     unlike = unlike_precision([(_name(run, runs), run.results.precision) for run in runs])
     return ", ".join([text, *(_beside(run, depth, runs) for run in others)]) + (f" ({unlike})" if unlike else "")
+
+
+def verdict(acn: Run, twin: Run) -> str:
+    """Whether cutting the ACN pays by these results, or its twin may as well be cut at the same depth.
+
+    A difference counts when it is more than two standard errors of both whole models together.
+    """
+    scores, others, depth = _scores(acn), _scores(twin), _cut_depth(acn)
+    if are_at_chance(acn.results):
+        return f"An ACN {AT_CHANCE} has learned nothing that could be cut."
+    if depth == len(scores) - 1:
+        return f"No layer can go: with one less the ACN loses more than {acn.results.tolerance:g}."
+    if are_at_chance(twin.results):
+        return "Its twin has not learned the task, so that there is nothing to compare."
+    gap = scores[depth] - others[min(depth, len(others) - 1)]
+    if abs(gap) <= ERRORS * math.hypot(_standard_error(acn) or 0.0, _standard_error(twin) or 0.0):
+        return "Cut there, the two differ by no more than chance: this run shows no advantage of the ACN."
+    return f"Cut there, {'the ACN' if gap > 0 else 'its twin'} is ahead by {abs(gap):.3f}."
 
 
 def _beside(run: Run, depth: int, runs: Sequence[Run]) -> str:

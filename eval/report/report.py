@@ -18,7 +18,7 @@ from ..files import read_json
 from ..results import RESULTS_FILE, TaskResults, check_files, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig
-from .headline import headline
+from .headline import first_sentence
 from .images import save_image
 from .origin import Origin, OriginOf, origin_of_file, summary
 from .sections import Run, depth_table, glue_table, paper_table, recut_table, study_table, unlike_precision
@@ -138,7 +138,7 @@ def _task_sections(folder: Path, found: dict[Path, TaskResults], labels: dict[Pa
         rows = [_row(f, labels[f], found[f]) for f in folders]
         tables = [table for table in (depth_table(task, runs), recut_table(task, runs)) if table is not None]
         sections.append(
-            {"name": task, "metric": rows[0]["metric"], "headline": headline(runs), "image": image, "rows": rows,
+            {"name": task, "metric": rows[0]["metric"], "headline": first_sentence(runs), "image": image, "rows": rows,
              "runs": runs, "tables": tables}
         )  # fmt: skip
     return sections

@@ -44,7 +44,8 @@ class StudyOptions:
     """Studies, with commas between: early_exit, pruning, noise, lesion (of a fine-tuned model), low_data, forgetting
     (of a pretrained one), geometry, similarity (of either)."""
     model: str
-    """Folder of the model: a fine-tuned one (OUTPUT/TASK of `acn glue`) or a pretrained one (RUN/model)."""
+    """The model: a fine-tuned one (OUTPUT/TASK of `acn glue`) or a pretrained one (RUN/model, or a model of the BERT
+    line); a folder, or NAME[@REVISION] of the Hub."""
     output: str
     """Folder to write OUTPUT/STUDY into. Studies finished there with the same settings are kept, the others run."""
     tasks: str | None = None

@@ -10,12 +10,12 @@ from typing import Any
 
 import datasets
 
-from data_pipeline import OutputLock, Problem, duration, new_folder, write_json
+from data_pipeline import OutputLock, Problem, duration, find_model, new_folder, write_json
 
 from ..errors import EvalError
 from ..files import read_json
 from ..glue import load_recorded
-from ..models import class_names, load_tokenizer, read_model_config
+from ..models import class_names, load_tokenizer, model_origin, pin_model, read_model_config
 from ..precision import UNSAID, precision_problems, resolved, say_precision
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TaskResults, find_results
@@ -71,7 +71,7 @@ def _load_data(
 ) -> list[tuple[Task, datasets.DatasetDict]]:
     """Every task with its splits: those that a fine-tuned model was made and scored on, with its ids of the classes."""
     if results is not None:
-        recorded = load_recorded(results, Path(config.model), classes, config.glue_dir, config.dataset)
+        recorded = load_recorded(results, find_model(config.model).path, classes, config.glue_dir, config.dataset)
         if recorded is not None:
             return [recorded]
     wrong, fix = "is for a model that was fine-tuned with --dataset", "leave it out"
@@ -132,7 +132,7 @@ def _finished(config: StudyConfig) -> set[str]:
 def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
     """Everything that can be wrong with the request, before the first study starts."""
     model_config = read_model_config(config.model)
-    results = find_results(Path(config.model))
+    results = find_results(find_model(config.model).path) if model_origin(config.model).model_type == "acn" else None
     names = _find_names(config, results.task if results else None)
     finished = _finished(config)
     tokenizer = load_tokenizer(config.model, model_config)
@@ -204,7 +204,10 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
 
 
 def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
-    asked, config = config.precision, replace(config, precision=resolved(config.precision))
+    asked, config = (
+        config.precision,
+        replace(config, precision=resolved(config.precision), model=pin_model(config.model)),
+    )
     finished, make_context = _check(config)
     say_precision(asked, config.precision)
     context = make_context(open_tracker())

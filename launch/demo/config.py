@@ -13,9 +13,9 @@ class DemoConfig:
     """Folder of everything the demo writes; an earlier demo there is replaced."""
     nproc_per_node: int = 2
     """Ranks of the two pretrainings."""
-    corpus_mb: float = 10.0
+    corpus_mb: float = 8.0
     """Megabytes of documentation to use."""
-    steps: int = 550
+    steps: int = 400
     """Optimizer steps of each pretraining."""
     train_examples: int = 2000
     """Training examples of each task."""

@@ -2,8 +2,8 @@
 
 Docstrings are read from source files with `ast`, nothing is imported, so the demo needs no download and
 the text is the same on every machine with the same versions. Two labelled tasks in GLUE's format are cut
-from that text: `docsource` (which package is this passage from) and `docpair` (are these two passages from
-the same docstring).
+from that text: `docsource` (which package is this passage from) and `docorder` (two passages of one docstring:
+are they in the order in which they stand there).
 """
 
 import ast
@@ -128,7 +128,7 @@ def write_demo_tasks(
     classes: Sequence[str] = CLASSES,
     seed: int = 0,
 ) -> dict[str, Path]:
-    """Write the tasks `docsource` and `docpair` as TASK/train.parquet and TASK/validation.parquet.
+    """Write the tasks `docsource` and `docorder` as TASK/train.parquet and TASK/validation.parquet.
 
     The columns are those of nyu-mll/glue: sentence (or sentence1 and sentence2), label, idx. Classes are
     balanced to within one example. Documents, not passages, are held out for validation, and a passage that
@@ -140,20 +140,20 @@ def write_demo_tasks(
     Raises:
         LaunchError: a file exists, or the corpus has too few passages for this many examples.
     """
-    folders = {"docsource": directory / "docsource", "docpair": directory / "docpair"}
+    folders = {"docsource": directory / "docsource", "docorder": directory / "docorder"}
     sizes = {"train": train_examples, "validation": validation_examples}
     _refuse_existing(*(folder / f"{split}.parquet" for folder in folders.values() for split in sizes))
     documents = [(package, clean_docstring(text)) for package, text in corpus.documents()]
     long = _by_split(_passages(documents, 20, 60))
-    short = _by_split(_passages(documents, 12, 30))  # two of them fit 128 tokens
+    short = _by_split(_passages(documents, 10, 24))  # two of them fit 96 tokens
     tables: list[tuple[Path, dict[str, list[Any]], tuple[str, ...]]] = []
     for split, size in sizes.items():
         rng = random.Random(f"{seed} {split}")
         name = f"{split}.parquet"
         source = _source_examples(long[split], size, classes, rng)
         tables.append((folders["docsource"] / name, source, tuple(classes)))
-        pair = _pair_examples(short[split], size, rng)
-        tables.append((folders["docpair"] / name, pair, ("different", "same")))
+        order = _order_examples(short[split], size, rng)
+        tables.append((folders["docorder"] / name, order, ("swapped", "in order")))
     for path, columns, names in tables:
         _write_table(path, columns, names)
     return folders
@@ -300,24 +300,17 @@ def _source_examples(
     return {"sentence": [text for text, _ in examples], "label": [label for _, label in examples]}
 
 
-def _pair_examples(documents: Sequence[list[_Passage]], size: int, rng: random.Random) -> dict[str, list[Any]]:
-    """Columns sentence1, sentence2 and label; 1: the same docstring, 0: two docstrings of one package.
+def _order_examples(documents: Sequence[list[_Passage]], size: int, rng: random.Random) -> dict[str, list[Any]]:
+    """Columns sentence1, sentence2 and label: the first passage of a docstring and a later one; 1: in this order, 0:
+    swapped (sentence order prediction: Lan et al. 2019, arXiv 1909.11942).
 
-    Positives and negatives draw their passages from the same documents with the same packages, so that one
-    passage alone says nothing about the label.
+    Both labels draw from the same documents in the same way, one pair from each.
     """
-    pairs = [(document, rng.sample(document, 2)) for document in documents if len(document) >= 2]
-    _require(len(pairs), size, "docpair documents with two passages")
+    pairs = [(document[0].text, rng.choice(document[1:]).text) for document in documents if len(document) >= 2]
+    _require(len(pairs), size, "docorder documents with two passages")
     rng.shuffle(pairs)
-    same, different = pairs[: size // 2], pairs[size // 2 : size]
-    examples = [(first.text, second.text, 1) for _, (first, second) in same]
-    by_package: dict[str, list[_Passage]] = defaultdict(list)
-    for _, (_, second) in pairs:
-        by_package[second.package].append(second)
-    for _, (first, _) in different:
-        others = [other for other in by_package[first.package] if other.document != first.document]
-        _require(len(others), 1, f"docpair documents of {first.package}")
-        examples.append((first.text, rng.choice(others).text, 0))
+    in_order, swapped = pairs[: size // 2], pairs[size // 2 : size]
+    examples = [(first, later, 1) for first, later in in_order] + [(later, first, 0) for first, later in swapped]
     rng.shuffle(examples)
     names = ("sentence1", "sentence2", "label")
     return {name: list(column) for name, column in zip(names, zip(*examples, strict=True), strict=True)}

@@ -90,6 +90,11 @@ class CardFacts:
         return _PIPELINES[self.auto_class]
 
     @property
+    def base_model(self) -> str | None:
+        """OWNER/NAME of what the model was made from: as the user says, or as records do."""
+        return self.config.base_model or self.source.base_model
+
+    @property
     def name(self) -> str:
         """The repository without its owner."""
         return self.config.repo_id.partition("/")[2]
@@ -157,7 +162,7 @@ def _front(facts: CardFacts, only: CutModel | None) -> ModelCardData:
     if results is None and not scores:
         del front.model_name
     front.tags = [*(front.tags or []), "arxiv:2506.09714", *(["layer-pruning"] if only or facts.source.cut else [])]
-    front.base_model = facts.config.repo_id if only else facts.config.base_model
+    front.base_model = facts.config.repo_id if only else facts.base_model
     front.language = facts.config.language
     for key, value in licence_metadata(facts.config).items():
         front[key] = value
@@ -203,7 +208,7 @@ def _held_out(run: Pretraining) -> tuple[str, str]:
 def _cut_body(facts: CardFacts) -> Markdown:
     cut = facts.source.cut
     assert cut is not None
-    base = facts.config.base_model or public_path(cut.model)
+    base = facts.base_model or public_path(cut.model)
     return cut_body(replace(cut, model=base, source=public_path(cut.source)))
 
 
@@ -211,11 +216,14 @@ def _description(facts: CardFacts) -> tuple[str, str]:
     """What kind of model it is, and what was done to it or what it is for."""
     results = facts.source.results
     if results is not None:
-        base = facts.config.base_model or public_path(results.model)
+        base = facts.base_model or public_path(results.model)
         return "A text classifier", Markdown(f", fine-tuned on {escape(results.task)} from {code(base)}")
+    made = ""
+    if facts.source.convert is not None:
+        made = Markdown(f", with the weights of {code(facts.base_model or public_path(facts.source.convert))}")
     if facts.pipeline == "fill-mask":
-        return "A masked language model", ""
-    return "A model", f" for {facts.pipeline}"
+        return "A masked language model", made
+    return "A model", Markdown(f" for {facts.pipeline}{made}")
 
 
 def _finetuning_rows(results: TaskResults) -> list[tuple[str, Any]]:

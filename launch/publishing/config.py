@@ -27,7 +27,7 @@ class PublishConfig:
 
     model: str
     """A run of `acn pretrain`, any model folder, a TASK folder of `acn glue`, what `acn compress` wrote, or a corpus of
-    `acn prepare`."""
+    `acn prepare`. Or NAME[@REVISION] of a model on the Hub. One of the BERT line is published as one of this family."""
     repo_id: str
     """OWNER/NAME of the repository, a user's or an organization's. It is created when missing, updated otherwise."""
     dry_run: bool = False
@@ -60,7 +60,7 @@ class PublishConfig:
     """Suites (OUTPUT of `acn glue`) for the card's table, with commas between. Left out: that of a TASK folder, and
     those beside a run that were fine-tuned from exactly its weights."""
     base_model: str | None = None
-    """OWNER/NAME of the published model that this one was fine-tuned from."""
+    """OWNER/NAME of the published model that this one was made from. Left out: what the results know."""
     trust_checkpoint: bool = False
     """With --steps: load checkpoints that hold more than data, which can run any code: only if you trust where they
     come from. Given on the command line alone, never in a file."""

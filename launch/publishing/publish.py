@@ -3,9 +3,11 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from data_pipeline import DataError, OutputLock, new_folder
+from eval import write_model
 
 from ..errors import LaunchError
 from .config import PublishConfig
@@ -31,7 +33,7 @@ def publish_source(config: PublishConfig) -> None:
 
 def _publish(config: PublishConfig) -> None:
     source = _check(config)
-    with _folder(config) as folder:
+    with _folder(config) as folder, _of_this_family(source) as source:
         write = write_corpus_publication if source.kind == "dataset" else write_model_publication
         publication = write(folder, config, source)
         if config.output is not None:
@@ -74,6 +76,17 @@ def _folder(config: PublishConfig) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="acn-publish-") as scratch:
             yield Path(scratch)
+
+
+@contextmanager
+def _of_this_family(source: Source) -> Iterator[Source]:
+    """`source`, or what it becomes as a model of this family, for the time being."""
+    if source.convert is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="acn-publish-") as scratch:
+        write_model(source.convert, Path(scratch) / "model")
+        yield replace(source, folder=Path(scratch) / "model")
 
 
 def _moved(publication: Publication, old: Path, new: Path) -> Publication:

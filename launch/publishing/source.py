@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_pipeline import DataError, Problem, file_sha256, path_inside
+from data_pipeline import DataError, Problem, file_sha256, find_model, path_inside
 from eval import (
     RESULTS_FILE,
     CutResults,
@@ -19,6 +19,7 @@ from eval import (
     read_model_config,
     read_results,
 )
+from modeling import AcnConfig, model_type_of
 from pretrain.checkpoints import MARKER, step_folders, step_of
 
 from ..config_file import RUN_CONFIG
@@ -47,8 +48,20 @@ class Source:
     """TASK folders for the table of results."""
     layers: int | None = None
     """Of a model whose configuration can be read."""
+    hub_name: str | None = None
+    """OWNER/NAME of the model itself, where it was taken from the Hub."""
+    convert: str | None = None
+    """The model as it is to be found again, where it is of the BERT line: what is published is written from it."""
     notes: list[str] = field(default_factory=list)
     """What the user should know of what was looked for in vain."""
+
+    @property
+    def base_model(self) -> str | None:
+        """OWNER/NAME of what this model was made from, as far as records know it."""
+        record = self.cut or self.results
+        if record is not None:
+            return record.origin.hub_name if record.origin is not None else None
+        return self.hub_name if self.convert is not None else None
 
     @property
     def results(self) -> TaskResults | None:
@@ -58,7 +71,11 @@ class Source:
 
 def find_source(config: PublishConfig) -> tuple[Source | None, list[Problem]]:
     """What `config.model` is, and everything that is wrong with it, each with its fix."""
-    path = Path(config.model)
+    try:
+        found = find_model(config.model)
+    except DataError as error:
+        return None, error.problems
+    path = found.path
     problems: list[Problem] = []
     if config.run is not None and not is_run(Path(config.run)):
         problems.append(Problem("run", config.run, f"is no run of `acn pretrain` (no {RUN_CONFIG} with a model in it)"))
@@ -70,6 +87,9 @@ def find_source(config: PublishConfig) -> tuple[Source | None, list[Problem]]:
         return None, [source, *problems]
     if source.kind == "dataset":
         return source, problems + _options_of_models(config)
+    source.hub_name = found.hub_name
+    if _is_of_the_bert_line(source.folder):
+        source.convert = found.name
     problems += _model_problems(source, config)
     if not problems:
         _find_run(source, config)
@@ -110,6 +130,8 @@ def _identify(path: Path) -> Source | Problem:
                 "model", path, "is a suite", f"give one of its tasks, {path}/{tasks[0]} ({', '.join(tasks)})"
             )
         return Problem("model", path, "holds no model (config.json), run or corpus (manifest.json)")
+    if _is_of_the_bert_line(path):
+        return Source("pretrained", path)
     try:
         if (cut := find_cut(path)) is not None:
             return Source("cut", path, cut=cut)
@@ -118,6 +140,13 @@ def _identify(path: Path) -> Source | Problem:
     except EvalError as error:
         return error.problems[0]
     return Source("finetuned", path, task_folder=path)
+
+
+def _is_of_the_bert_line(folder: Path) -> bool:
+    try:
+        return model_type_of(folder) != AcnConfig.model_type
+    except (OSError, ValueError):  # `read_model_config` says so
+        return False
 
 
 def _options_of_models(config: PublishConfig) -> list[Problem]:
@@ -133,7 +162,7 @@ def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
     """What a model folder lacks, and options that do not fit it."""
     folder, found = source.folder, []
     try:
-        if not weight_files(folder):
+        if not weight_files(folder) and source.convert is None:
             fix = "save the model there with save_pretrained"
             found.append(Problem(str(folder), wrong="has no weights (*.safetensors)", fix=fix))
     except DataError as error:
@@ -141,7 +170,7 @@ def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
     try:
         model_config = read_model_config(str(folder))
         source.layers = model_config.num_hidden_layers
-        if (folder / TOKENIZER).is_file():
+        if (folder / TOKENIZER).is_file() or source.convert is not None:
             load_tokenizer(str(folder), model_config)
         else:
             found.append(
@@ -151,7 +180,7 @@ def _model_problems(source: Source, config: PublishConfig) -> list[Problem]:
         found += error.problems
     if not config.number_problems():
         found += _depth_problems(source, config) + _step_problems(Path(config.model), config)
-    if config.base_model is not None and source.kind == "pretrained":
+    if config.base_model is not None and source.kind == "pretrained" and source.convert is None:
         found.append(Problem("base_model", wrong="is for a fine-tuned model", fix="leave it out"))
     return found
 

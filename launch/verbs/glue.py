@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "config", "model", "tasks", "output", "glue_dir", "dataset.path", "dataset.train_file", "seeds", "epochs",
-    "learning_rate", "batch_size", "precision", "max_train_samples", "tolerance", "nproc_per_node", "tracking.mlflow",
+    "learning_rate", "batch_size", "precision", "tolerance", "nproc_per_node", "tracking.mlflow",
 )  # fmt: skip
 CHOICES = {"tasks": tuple(TASKS)}
 EXAMPLE = "acn glue --model runs/acn/model --tasks sst2,rte --seeds 1,2,3 --output runs/glue-acn"

@@ -14,7 +14,9 @@ from ..errors import LaunchError
 from . import large_imports
 
 if TYPE_CHECKING:
-    from ..cluster.planning import PlanConfig
+    from rich.console import Console
+
+    from ..cluster.planning import PlanConfig, RunPlan
 
 COMMON = (
     "config", "options", "data", "vocab_size", "seq_length", "nodes", "gpus", "gpu", "mfu",
@@ -69,23 +71,38 @@ def run(args: Args) -> int:
     found, config = _read(args)
     if found:
         raise LaunchError(*found)
-    with large_imports():
-        import torch
-        from rich.console import Console
+    if args.find_micro_batch:
+        _require_gpu()
+    from rich.console import Console
 
-        from ..cluster.planning import plan_run, render_plan, search_micro_batch
+    from ..cluster.planning import plan_run, render_plan
 
-    if args.find_micro_batch and not torch.cuda.is_available():
-        raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
     plan = plan_run(config)
     console = Console(width=None if os.isatty(1) else 120, highlight=False)
     render_plan(plan, console)
     numbers = plan.plain()
     if args.find_micro_batch:
-        numbers["largest_micro_batch"] = search_micro_batch(config, plan)
-        console.print(
-            f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {numbers['largest_micro_batch']}"
-        )
+        numbers["largest_micro_batch"] = _search(config, plan, console)
     if args.json is not None:
         write_json(Path(args.json), numbers)
     return 0
+
+
+def _require_gpu() -> None:
+    with large_imports():
+        import torch
+
+    if not torch.cuda.is_available():
+        raise LaunchError("find_micro_batch: this machine has no GPU to try on; the table estimates what fits")
+
+
+def _search(config: "PlanConfig", plan: "RunPlan", console: "Console") -> int:
+    """The largest micro-batch, found on this machine's GPU and printed."""
+    with large_imports():
+        import torch
+
+        from ..cluster.planning import search_micro_batch
+
+    found = search_micro_batch(config, plan)
+    console.print(f"Largest micro-batch on this machine's {torch.cuda.get_device_name()}: {found}")
+    return found

@@ -1,10 +1,10 @@
 """What a training step costs, with a teacher and without."""
 
-from modeling import AcnConfig, forward_flops
+from modeling import AnyConfig, forward_flops
 
 
 def training_flops(
-    student: AcnConfig, seq_length: int, masked_positions: int, teacher: AcnConfig | None = None, masked: bool = True
+    student: AnyConfig, seq_length: int, masked_positions: int, teacher: AnyConfig | None = None, masked: bool = True
 ) -> int:
     """FLOPs of the forward and backward pass of one block of `seq_length` tokens, and of a teacher's forward pass.
 

@@ -17,6 +17,7 @@ FOUND: dict[str, dict[str, Any]] = {
     "profile": {"costliest": {"gemm": 0.5}},
     "packed": {"cases": {"packed, attention=auto": ROW}},
     "checkpoint": {"save_seconds": 1.0},
+    "finetune": {"step_seconds": {"ours": 0.02}, "over_trainer": 1.5, "loss_difference": 0.001},
     "inference": {"tokens_per_second_by_depth": {"0": 1.0}},
 }
 
@@ -28,6 +29,7 @@ def test_the_sections_measure_everything_that_was_aimed_at(tmp_path: Path, monke
     assert {goal["what"] for goal in written["goals"]} == {aim.what for aim in all_aims()["gpu"]}
     values = {goal["what"].partition(": ")[2]: goal["value"] for goal in written["goals"]}
     assert values["acn over Hugging Face Trainer, tokens/s"] == 3.0
+    assert values["fine-tuning over Trainer and BERT in equal batches and precision"] == 1.5
     assert values["loader alone over training, tokens/s"] == 20.0
     assert written["machine"] == {"gpu": "X"}
 

@@ -28,7 +28,7 @@ from launch.errors import LaunchError
 from pretrain import EXIT_STOPPED
 from tests.processes import is_gone, wait_until
 
-TASKS = ("docsource", "docpair")
+TASKS = ("docsource", "docorder")
 
 
 # ---------------------------------------------------------------------------------------------------------

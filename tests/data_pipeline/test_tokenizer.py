@@ -104,8 +104,10 @@ def test_a_tokenizer_with_more_special_tokens_than_ours_fits_its_description(tok
 
 
 def test_unloadable_tokenizers_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere.*cannot be loaded"):
+    with pytest.raises(DataError, match=r"tokenizer=.*nowhere is not there: give a folder, or NAME"):
         load_tokenizer(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=f"{tmp_path}.*cannot be loaded"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_tokenizers_without_a_mask_token_are_refused(tokenizer_folder, tmp_path):

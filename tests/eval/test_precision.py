@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding
 
 from eval import (
@@ -27,6 +28,7 @@ from eval import (
     read_results,
     run_suite,
 )
+from eval.compress.rescore import Rescorer, check_score
 from eval.glue import encode, run_trainer, trainer_arguments
 from eval.glue.linear_probe import depth_features
 from eval.models import load_finetuned
@@ -38,6 +40,7 @@ from eval.studies.early_exit import weighted_depth_loss
 from eval.studies.pruning import MovementPruning
 from eval.studies.training import StudyTrainer
 from modeling import AcnForSequenceClassification
+from modeling.modeling_acn import AcnLayer
 
 FILLER = ["the", "film", "book", "was", "a", "and", "very", "plot", "actor", "long"]
 MakeClassifier = Callable[..., AcnForSequenceClassification]
@@ -309,6 +312,30 @@ def test_a_cut_is_checked_in_the_precision_of_its_scores(suites: dict[str, tuple
     assert "computed in bf16" in (tmp_path / "own" / "README.md").read_text()
 
 
+def test_a_difference_that_rounding_to_half_precision_makes_is_no_other_model(
+    classifier: MakeClassifier, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Of another device for instance: as many examples may turn as differ from fp32 here."""
+    model, collate, task = classifier(seed=3), DataCollatorWithPadding(tokenizer), TASKS["sst2"]
+    with torch.no_grad():  # the classes' answers lie so near each other that rounding decides
+        model.classifier.weight[1] = model.classifier.weight[0] * (1 + 2**-9)
+    model.save_pretrained(tmp_path)
+    data = _examples(model.config.vocab_size, 60)
+    half, plain = (
+        depth_sweep(load_finetuned(str(tmp_path), p), data, task, collate, precision=p) for p in ("bf16", "fp32")
+    )
+    turned = float(np.mean(half.predictions[-1] != plain.predictions[-1]))
+    assert turned > 0.05
+    rescorer = Rescorer(task, data, collate, "bf16")
+    assert rescorer.rounding(tmp_path) == turned
+    measured = rescorer.score(tmp_path)
+    assert check_score(rescorer, tmp_path, measured + turned, "source") == measured
+    with pytest.raises(EvalError, match="source: the cut model scores"):
+        check_score(rescorer, tmp_path, measured + 1.0, "source")
+    with pytest.raises(EvalError, match="source: the cut model scores"):
+        check_score(replace(rescorer, precision="fp32"), tmp_path, measured + 1.0, "source")
+
+
 def test_a_cut_is_timed_in_the_precision_of_its_scores_where_the_machine_has_it(processor: Any) -> None:
     processor(bf16=True)
     assert [own_precision("auto", recorded) for recorded in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp32"]
@@ -363,3 +390,51 @@ def test_studies_record_their_precision_and_old_ones_are_fp32(
         run_studies(replace(plain, precision="bf16"), tracker.open)
     (kept,) = run_studies(replace(plain, studies="geometry", precision="bf16"), tracker.open)
     assert kept["curves"] == before[1]["curves"], "of float64 either way"
+
+
+# compiled layers
+
+
+@pytest.mark.slow  # compilers take their time
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_layers_learn_what_plain_ones_do_and_the_model_is_the_same_kind(
+    config: FinetuneConfig, doubtful: str, tmp_path: Path, tracker: Any, precision: str
+) -> None:
+    """Batches are of many lengths: one compilation serves them."""
+    asked = replace(config, glue_dir=doubtful, precision=precision, best_epoch=True, epochs=2, speed=False)
+    found = {}
+    for compile in (False, True):
+        output = tmp_path / str(compile)
+        (found[compile],) = run_suite(replace(asked, output=str(output), compile=compile), tracker.open)
+        names = load_file(output / "sst2" / "model.safetensors").keys()
+        assert not [name for name in names if "_orig_mod" in name]
+        assert found[compile].train["compile"] is compile
+    assert found[True].depth_scores == pytest.approx(found[False].depth_scores, abs=found[False].standard_error)
+    assert found[True].train["mean_loss"] == pytest.approx(found[False].train["mean_loss"], rel=0.05)
+
+
+def test_layers_are_compiled_for_the_training_alone(
+    config: FinetuneConfig, doubtful: str, tmp_path: Path, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is scored computes as the written model does when it is loaded: plainly."""
+    seen: list[tuple[bool, bool]] = []
+
+    def compiled(layer: AcnLayer, dynamic: bool) -> None:
+        layer._compiled_call_impl = lambda *args, **kwargs: (
+            seen.append((layer.training, dynamic)) or layer._call_impl(*args, **kwargs)
+        )
+
+    monkeypatch.setattr(AcnLayer, "compile", compiled)
+    asked = replace(config, glue_dir=doubtful, output=str(tmp_path / "glue"), compile=True, max_train_samples=16)
+    run_suite(replace(asked, epochs=1, speed=False), tracker.open)
+    assert set(seen) == {(True, True)}
+
+
+def test_a_compiler_is_asked_for_before_the_training(
+    config: FinetuneConfig, tmp_path: Path, tracker: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(EvalError, match=r"compile=true needs a C\+\+ compiler: there is no no-such-compiler"):
+        run_suite(replace(config, output=str(tmp_path / "glue"), compile=True), tracker.open)
+    assert not tracker.opened

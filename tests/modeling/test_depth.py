@@ -6,7 +6,14 @@ import json
 import pytest
 import torch
 
-from modeling import CONNECTIVITIES, AcnForMaskedLM, AcnForSequenceClassification, AcnModel, parameters_by_depth
+from modeling import (
+    CONNECTIVITIES,
+    AcnForMaskedLM,
+    AcnForSequenceClassification,
+    AcnModel,
+    autocast,
+    parameters_by_depth,
+)
 from modeling.modeling_acn import select_rows
 from tests.modeling.conftest import HEADS, inputs_of, logits_of
 
@@ -29,6 +36,29 @@ def test_hidden_state_depth_truncation_and_loading_agree(tiny_config, batch, tmp
     assert torch.equal(outputs.last_hidden_state, read_out)
     assert len(outputs.hidden_states) == depth + 1
     assert torch.equal(outputs.hidden_states[-1], read_out)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@torch.no_grad()
+def test_the_four_ways_agree_bit_for_bit_in_bf16_too(tiny_config, batch, tmp_path, connectivity, attention):
+    config = tiny_config(connectivity=connectivity, hybrid_init=0.3, attn_implementation=attention)
+    AcnForSequenceClassification(config).save_pretrained(tmp_path)
+    model = AcnForSequenceClassification.from_pretrained(tmp_path, attn_implementation=attention)
+    plain = model(**batch).logits
+    with autocast("bf16", model.device):
+        swept = list(model.depth_logits(**batch))
+        read_outs = model(**batch, output_hidden_states=True).hidden_states
+        for depth in reversed(DEPTHS):
+            assert torch.equal(model(**batch, depth=depth).logits, swept[depth])
+            assert torch.equal(model.head_logits(read_outs[depth]), swept[depth])
+            loaded = AcnForSequenceClassification.from_pretrained(
+                tmp_path, num_hidden_layers=depth, attn_implementation=attention
+            )
+            assert torch.equal(loaded(**batch).logits, swept[depth])
+            assert torch.equal(model.truncate(depth)(**batch).logits, swept[depth])
+    assert swept[-1].dtype == torch.bfloat16
+    assert not torch.equal(swept[-1].float(), plain)
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
@@ -121,7 +151,7 @@ def test_a_depth_outside_the_model_is_an_error(tiny_config, batch, depth):
 
 
 def test_parameters_by_depth_count_the_truncated_models(tiny_config):
-    counted = parameters_by_depth(AcnForMaskedLM(tiny_config()))
+    counted = parameters_by_depth(tiny_config())
     for depth in DEPTHS:
         model = AcnForMaskedLM(tiny_config()).truncate(depth)
         assert counted[depth] == sum(p.numel() for p in model.parameters())

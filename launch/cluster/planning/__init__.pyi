@@ -1,7 +1,7 @@
 from .config import ClusterConfig, PlanConfig, Precision
 from .gpus import find_gpu
 from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
-from .plan import model_size, plan_run
+from .plan import RunPlan, architecture, plan_run
 from .render import render_plan
 from .search import search_micro_batch
 from .step_time import Network, model_step_time
@@ -15,11 +15,12 @@ __all__ = [
     "Network",
     "PlanConfig",
     "Precision",
+    "RunPlan",
     "activation_bytes",
+    "architecture",
     "bytes_sent",
     "checkpoint_bytes",
     "find_gpu",
-    "model_size",
     "model_step_time",
     "plan_run",
     "render_plan",

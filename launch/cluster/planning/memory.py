@@ -8,9 +8,7 @@ those that autograd keeps for an eager forward pass with fused attention; compil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from modeling import AcnConfig, AcnModel
+from modeling import AnyConfig, tensor_sizes
 from pretrain import LARGEST_BUCKET
 
 from .config import Precision
@@ -104,7 +102,7 @@ class Activations:
 
 
 def activation_bytes(
-    config: AcnConfig,
+    config: AnyConfig,
     micro_batch: int,
     seq_length: int,
     targets: int,
@@ -149,12 +147,12 @@ def activation_bytes(
     )
 
 
-def teacher_bytes(teacher: AcnConfig, precision: Precision) -> int:
+def teacher_bytes(teacher: AnyConfig, precision: Precision) -> int:
     """Bytes of a teacher's weights, which every rank holds whole; what it computes is gone before the loss, but for its
     states (see `activation_bytes`)."""
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in AcnModel(teacher, add_pooling_layer=False).parameters())
-    return parameters * (4 if precision == "fp32" else 2)
+    hidden = teacher.hidden_size
+    head = (hidden + 1) * (hidden + 1)  # pooler and one class, which a teacher has not
+    return (sum(tensor_sizes(teacher, num_labels=1)) - head) * (4 if precision == "fp32" else 2)
 
 
 def checkpoint_bytes(size: ModelSize, stage: int, precision: Precision) -> int:

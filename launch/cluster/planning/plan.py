@@ -1,16 +1,12 @@
 """The arithmetic of `acn plan`: states exact, activations estimated, time by a model at an assumed utilization."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-
 from data_pipeline import DataError, Problem
-from modeling import AcnConfig, AcnForMaskedLM
-from pretrain import PretrainError
-from pretrain.checkpoints import inherited_fields, size_problems, with_sizes
-from pretrain.distil import Projection, find_teacher, training_flops
+from modeling import AnyConfig, Architecture, tensor_sizes
+from pretrain import PretrainConfig, PretrainError
+from pretrain.distil import training_flops
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
@@ -129,18 +125,22 @@ def plan_run(config: PlanConfig) -> RunPlan:
     Raises:
         LaunchError: every problem of the configuration, each with its fix.
     """
-    found = size_problems(config.recipe) + config.problems()
-    config = replace(config, recipe=with_sizes(config.recipe))
+    found = config.problems()
     given = (config.gpu_memory, config.gpu_tflops, config.node_bandwidth, config.network_bandwidth)
     gpu = find_gpu(config.gpu, config.arithmetic, *given)
     if isinstance(gpu, Problem):
         found.append(gpu)
     if found or isinstance(gpu, Problem):
         raise LaunchError(*found)
+    config = _with_sizes(config)
     blocks, seq_length, vocab_size = _corpus(config)
-    model = model_config(config, vocab_size, seq_length)
-    teacher = _teacher(config)
-    size = model_size(model, projected=teacher is not None)
+    longest = config.recipe.model.max_position_embeddings
+    if seq_length > longest:
+        raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
+    model, teacher = architecture(config.recipe, vocab_size), _teacher(config)
+    width = model.hidden_size
+    projection = [width * width, width, width, width] if teacher is not None else []
+    size = ModelSize.of([*tensor_sizes(model), *projection])
     targets = config.recipe.masking.targets(seq_length)
     flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked)
     flops_per_token = flops / seq_length
@@ -178,6 +178,17 @@ def plan_run(config: PlanConfig) -> RunPlan:
     )
 
 
+def _with_sizes(config: PlanConfig) -> PlanConfig:
+    """`config` with the sizes of the model that its recipe starts from, if it starts from one."""
+    if config.recipe.init_from is None:
+        return config
+    from pretrain.checkpoints import size_problems, with_sizes  # here, because it needs torch
+
+    if found := size_problems(config.recipe):
+        raise LaunchError(*found)
+    return replace(config, recipe=with_sizes(config.recipe))
+
+
 def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     """(blocks of an epoch if known, tokens of a block, vocabulary)."""
     if not config.recipe.data:
@@ -188,38 +199,31 @@ def _corpus(config: PlanConfig) -> tuple[int | None, int, int]:
     return stream.blocks, stream.seq_length, stream.manifest.tokenizer.vocab_size
 
 
-def model_config(config: PlanConfig, vocab_size: int, seq_length: int) -> AcnConfig:
-    """The architecture of the recipe for a corpus. Raises LaunchError for one that cannot be."""
-    longest = config.recipe.model.max_position_embeddings
-    if seq_length > longest:
-        raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
-    fields = asdict(config.recipe.model) | {"vocab_size": vocab_size} | inherited_fields(config.recipe)
-    try:
-        return AcnConfig(**fields)
-    except StrictDataclassError as error:  # the cause names the field
-        raise LaunchError(f"model: {error.__cause__ or error}") from error
-
-
-def _teacher(config: PlanConfig) -> AcnConfig | None:
-    """The architecture of the recipe's teacher, if it has one. Raises LaunchError where it is not there."""
-    name = config.recipe.teacher.source(config.recipe.init_from)
-    try:
-        return None if name is None else find_teacher(name).config
-    except (PretrainError, DataError) as error:
-        raise LaunchError(*error.problems) from error
-
-
-def model_size(config: AcnConfig, projected: bool = False) -> ModelSize:
-    """Counted on the model itself, which has no memory on torch's meta device.
+def architecture(recipe: PretrainConfig, vocab_size: int) -> Architecture:
+    """What the cost of a recipe's model depends on, for a corpus of so many words.
 
     Args:
-        projected: with the projection onto a teacher's states.
+        recipe: with the sizes of the model that it starts from, if it starts from one (`with_sizes`).
     """
-    with torch.device("meta"):
-        model = AcnForMaskedLM(config)
-        projection = Projection(config.hidden_size, config.layer_norm_eps) if projected else None
-    modules = [module for module in (model, projection) if module is not None]
-    return ModelSize.of([p.numel() for module in modules for p in module.parameters()])
+    given = asdict(recipe.model) | {"vocab_size": vocab_size}
+    if recipe.init_from is not None:
+        from pretrain.checkpoints import inherited_fields  # here, because it needs torch
+
+        given |= inherited_fields(recipe)
+    return Architecture(**{field.name: given[field.name] for field in fields(Architecture) if field.name in given})
+
+
+def _teacher(config: PlanConfig) -> AnyConfig | None:
+    """The architecture of the recipe's teacher, if it has one. Raises LaunchError where it is not there."""
+    name = config.recipe.teacher.source(config.recipe.init_from)
+    if name is None:
+        return None
+    from pretrain.distil import find_teacher  # here, because it needs torch
+
+    try:
+        return find_teacher(name).config
+    except (PretrainError, DataError) as error:
+        raise LaunchError(*error.problems) from error
 
 
 def other_sizes(config: PlanConfig) -> list[int]:
@@ -247,8 +251,8 @@ def _step_time(
 
 def _layouts(
     config: PlanConfig,
-    model: AcnConfig,
-    teacher: AcnConfig | None,
+    model: Architecture,
+    teacher: AnyConfig | None,
     size: ModelSize,
     gpu: Gpu,
     micro_batch: int,

@@ -1,6 +1,7 @@
 """The largest micro-batch that a real GPU has room for."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 
@@ -9,7 +10,7 @@ from pretrain import checkpoint_activations
 from pretrain.observe import DTYPES
 
 from .config import PlanConfig
-from .plan import RunPlan, model_config
+from .plan import RunPlan
 
 
 def largest(fits: Callable[[int], bool], limit: int) -> int:
@@ -49,7 +50,7 @@ def search_micro_batch(config: PlanConfig, plan: RunPlan) -> int:
     device, dtype = torch.device("cuda"), getattr(torch, DTYPES[plan.precision])
     layout = plan.best or plan.layouts[-1]
     states = torch.empty(int(layout.optimizer + layout.buffers), dtype=torch.uint8, device=device)
-    model = model_config(config, plan.vocab_size, plan.seq_length)
+    model = AcnConfig(**asdict(config.recipe.model), vocab_size=plan.vocab_size)
     targets = config.recipe.masking.targets(plan.seq_length)
     fits = fits_on(device, model, plan.seq_length, targets, dtype, layout.checkpointing)
     found = largest(fits, config.recipe.global_batch_size // config.ranks)

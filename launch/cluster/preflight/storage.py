@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from data_pipeline.stream import TokenStream
-from modeling import AcnConfig, resolve_precision
+from modeling import resolve_precision, tensor_sizes
+from pretrain.checkpoints import with_sizes
 
-from ..planning import Precision, checkpoint_bytes, model_size
+from ..planning import ModelSize, Precision, architecture, checkpoint_bytes
 from .checks import Answer, Check, Facts, Site, groups, name_places
 from .findings import Finding, fault, fine, warning
 
@@ -41,7 +42,8 @@ def size_of_checkpoint(site: Site) -> int | None:
         return None
     try:
         manifest = TokenStream(config.data, config.stream, config.masking).manifest
-        size = model_size(AcnConfig(**config.model.acn_fields(manifest)))
+        model = architecture(with_sizes(config), manifest.tokenizer.vocab_size)
+        size = ModelSize.of(tensor_sizes(model))
     except Exception:  # whatever is wrong with the corpus or the model is said by the checks of theirs
         return None
     return checkpoint_bytes(size, config.zero_stage, cast(Precision, resolve_precision(config.precision)))

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from data_pipeline import UserError
 from eval import CompressConfig, EvalError, FinetuneConfig, compress_model, flops_by_depth, read_results, run_suite
 from eval.compress.onnx_model import INPUTS, open_session
 from modeling import AcnForSequenceClassification, parameters_by_depth
@@ -36,7 +37,7 @@ def source(tmp_path: Path, classifier: Callable[..., AcnForSequenceClassificatio
         "depth_scores": SCORES,
         "cut_depth": 2,
         "tolerance": 0.005,
-        "params_by_depth": parameters_by_depth(model),
+        "params_by_depth": parameters_by_depth(model.config, model.config.num_labels),
         "flops_by_depth": flops_by_depth(model, 16),
         "seq_length": 16,
         "scored_on": {
@@ -90,13 +91,14 @@ def test_the_small_model_carries_its_own_numbers_and_where_it_comes_from(source:
         ({"depth": 4}, r"depth=4 is outside 0\.\.3"),
         ({"depth": -1}, "depth=-1"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
-        ({"model": "absent"}, r"absent has no results\.json"),
+        ({"model": "./absent"}, r"model=\./absent is not there"),
+        ({"model": str(Path(__file__).parent)}, r"tests/eval/compress has no results\.json"),
     ],
 )
 def test_wrong_values_are_errors_and_nothing_is_written(
     source: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EvalError, match=message):
+    with pytest.raises(UserError, match=message):
         compress_model(CompressConfig(**{"model": str(source), "output": str(tmp_path / "small")} | options))
     assert not (tmp_path / "small").exists()
 

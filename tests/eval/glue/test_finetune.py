@@ -13,10 +13,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerControl, TrainerState
 
+from data_pipeline import UserError
 from eval import EvalError, FinetuneConfig, TaskResults, find_task, load_task, read_results, run_suite
 from eval.glue.encoding import encode
 from eval.progress import ProgressCallback
 from modeling import parameters_by_depth
+from tests.eval.test_memory import LARGE, glibc, mapped_blocks
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,13 @@ def test_the_folder_holds_a_loadable_model_its_tokenizer_results_and_a_picture(
     assert model(**batch).logits.argmax(-1).tolist() == [1, 0]
 
 
+@glibc
+def test_a_process_that_has_trained_keeps_what_it_frees(tuned: tuple[Path, TaskResults, Any]) -> None:
+    mapped = mapped_blocks()
+    block = torch.empty(LARGE, dtype=torch.uint8)
+    assert mapped_blocks() == mapped, f"{len(block)} bytes were mapped by themselves"
+
+
 def test_results_follow_the_contract(tuned: tuple[Path, TaskResults, Any], config: FinetuneConfig) -> None:
     folder, results, _ = tuned
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -75,7 +84,7 @@ def test_results_follow_the_contract(tuned: tuple[Path, TaskResults, Any], confi
     assert results.model == config.model
     assert results.connectivity == "acn"
     assert results.full_score == results.depth_scores[-1]
-    assert results.params_by_depth == parameters_by_depth(model)
+    assert results.params_by_depth == parameters_by_depth(model.config, model.config.num_labels)
     assert len(results.depth_scores) == len(results.flops_by_depth) == 4
     assert results.depth_scores[results.cut_depth] >= results.full_score - results.tolerance
     assert results.metrics["validation"]["accuracy"] == results.depth_scores
@@ -181,14 +190,15 @@ def test_encoding_truncates_pairs_and_keeps_order(glue_dir: Path, tokenizer: Any
         ({"warmup_fraction": 1.0}, "warmup_fraction=1.0.*less than 1"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
         ({"seed": -1}, "seed=-1"),
-        ({"model": "absent/model"}, "not a model folder"),
+        ({"model": "./absent/model"}, "model=./absent/model is not there: give a folder, or NAME"),
+        ({"model": str(Path(__file__).parent)}, "not a model folder"),
         ({"glue_dir": "absent"}, "glue_dir=absent is not a folder"),
     ],
 )
 def test_wrong_values_are_named_and_nothing_is_written(
     config: FinetuneConfig, tmp_path: Path, tracker: Any, change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EvalError, match=message):
+    with pytest.raises(UserError, match=message):
         run_suite(replace(config, **{"output": str(tmp_path / "out")} | change), tracker.open)
     assert not (tmp_path / "out").exists()
     assert not tracker.opened
@@ -209,7 +219,7 @@ def test_an_existing_output_of_any_task_stops_before_the_first_one(
 
 
 def _break_family(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
 
 
 def _break_config(folder: Path) -> None:
@@ -243,7 +253,7 @@ def _smaller_vocabulary(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_break_family, "model_type 'bert'"),
+        (_break_family, "model_type 'gpt2'"),
         (_break_config, "cannot be read as JSON"),
         (_break_value, "is not valid"),
         (_drop_tokenizer, "no usable tokenizer"),

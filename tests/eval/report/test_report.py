@@ -355,6 +355,21 @@ def test_every_cell_says_what_it_is_for_those_who_see_cards(tmp_path: Path, save
     assert scores == ["1 2", "fp32", "2", "1", "0.0200", "0.5000 ± 0.0100", "0.8050 ± 0.0200", "0.8175 ± 0.0300"]
 
 
+def test_runs_that_were_not_computed_in_one_precision_are_said_not_to_be(tmp_path: Path, save: Save) -> None:
+    save("one", "sst2", precision="bf16")
+    save("two", "sst2", connectivity="residual")
+    _study(tmp_path / "one" / "noise", precision="bf16")
+    _study(tmp_path / "two" / "noise", connectivity="residual")
+    page = _report(tmp_path, "one", "two")
+    text = " ".join(page.read_text().split())
+    assert "residual 0.811 of 0.812 (not of one precision: acn in bf16, residual in fp32)" in text
+    assert "<p>These are not of one precision: one in bf16, two in fp32.</p>" in text
+    with (page.parent / "results.csv").open(newline="") as file:
+        assert [row["precision"] for row in csv.DictReader(file)] == ["bf16", "fp32"]
+    alike = write_report(ReportConfig([str(tmp_path / "one")], str(tmp_path / "alike"))).read_text()
+    assert "of one precision" not in alike
+
+
 def test_date_commit_seeds_and_machine_are_said_as_far_as_they_are_known(tmp_path: Path, save: Save) -> None:
     save("one", "sst2")
     save("two", "rte", seed=7)

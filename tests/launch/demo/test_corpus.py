@@ -20,7 +20,7 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 BOILERPLATE = " ".join(["every page of the manual ends with exactly this sentence"] * 2) + "."
 
 
-def prose(rng: random.Random, sentences: int, words: int = 25) -> str:
+def prose(rng: random.Random, sentences: int, words: int = 22) -> str:
     def word() -> str:
         return "".join(rng.choices(ALPHABET, k=rng.randint(2, 9)))
 
@@ -140,7 +140,7 @@ def test_cleaned_text_is_writable_paragraphs_without_stray_whitespace(raw: str) 
 def test_tasks_have_the_columns_sizes_and_balance_of_glue(tmp_path: Path, corpus: DemoCorpus) -> None:
     classes = ("torch", "numpy", "scipy")
     folders = write_demo_tasks(tmp_path / "glue", corpus, 100, 20, classes)
-    assert sorted(folders) == ["docpair", "docsource"]
+    assert sorted(folders) == ["docorder", "docsource"]
     for split, size in (("train", 100), ("validation", 20)):
         source = pq.read_table(folders["docsource"] / f"{split}.parquet")
         assert source.column_names == ["sentence", "label", "idx"]
@@ -148,7 +148,7 @@ def test_tasks_have_the_columns_sizes_and_balance_of_glue(tmp_path: Path, corpus
         counts = Counter(source["label"].to_pylist())
         assert sorted(counts) == [0, 1, 2]
         assert max(counts.values()) - min(counts.values()) <= 1
-        pair = pq.read_table(folders["docpair"] / f"{split}.parquet")
+        pair = pq.read_table(folders["docorder"] / f"{split}.parquet")
         assert pair.column_names == ["sentence1", "sentence2", "label", "idx"]
         assert Counter(pair["label"].to_pylist()) == {0: size // 2, 1: size // 2}
 
@@ -159,6 +159,8 @@ def test_labels_are_true(tmp_path: Path, corpus: DemoCorpus) -> None:
         for word in text.split():
             home[word].add((package, index))
 
+    used: set[tuple[str, int]] = set()
+
     def document_of(passage: str) -> tuple[str, int]:
         votes = Counter(next(iter(home[word])) for word in passage.split() if len(home[word]) == 1)
         return votes.most_common(1)[0][0]
@@ -168,11 +170,15 @@ def test_labels_are_true(tmp_path: Path, corpus: DemoCorpus) -> None:
     for row in pq.read_table(folders["docsource"] / "train.parquet").to_pylist():
         assert document_of(row["sentence"])[0] == classes[row["label"]]
         assert not re.search("numpy|torch", row["sentence"], re.IGNORECASE)
-    for row in pq.read_table(folders["docpair"] / "train.parquet").to_pylist():
-        first, second = document_of(row["sentence1"]), document_of(row["sentence2"])
-        assert (first == second) is (row["label"] == 1)
-        assert first[0] == second[0]
-        assert row["sentence1"] != row["sentence2"]
+    texts = [clean_docstring(text) for _, text in corpus.documents()]
+    for row in pq.read_table(folders["docorder"] / "train.parquet").to_pylist():
+        pair = [row["sentence1"], row["sentence2"]]
+        document, other = map(document_of, pair)
+        assert document == other
+        assert document not in used, "one pair from each document"
+        used.add(document)
+        places = [texts[document[1]].index(passage) for passage in pair]
+        assert (places[0] < places[1]) is (row["label"] == 1)
 
 
 def test_no_passage_of_the_training_documents_is_validated_on(tmp_path: Path, corpus: DemoCorpus) -> None:

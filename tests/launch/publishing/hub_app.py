@@ -3,7 +3,7 @@
     python hub_app.py PORT
 
 Speaks as much of the Hub's HTTP as `huggingface_hub` needs to create, upload, validate, list and download. `/_state`,
-`/_log`, `/_fault`, `/_held` and `/_reset` are the tests' own.
+`/_log`, `/_fault`, `/_held`, `/_gate` and `/_reset` are the tests' own.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ REPOS: dict[tuple[str, str], dict[str, Any]] = {}
 BLOBS: dict[str, bytes] = {}
 LOG: list[str] = []
 FAULT: dict[str, Any] = {}
+GATED: set[str] = set()
 HELD, RELEASED = asyncio.Event(), asyncio.Event()
 
 
@@ -73,7 +74,7 @@ def take_log() -> list[str]:
 @app.post("/_reset")
 def reset() -> None:
     """As after the start."""
-    for everything in (REPOS, BLOBS, LOG, FAULT):
+    for everything in (REPOS, BLOBS, LOG, FAULT, GATED):
         everything.clear()
 
 
@@ -96,6 +97,15 @@ async def set_fault(request: Request) -> None:
     FAULT.update(await request.json())
     HELD.clear()
     RELEASED.set() if not FAULT else RELEASED.clear()
+
+
+@app.post("/_gate")
+async def gate(request: Request) -> None:
+    """The models whose files are for nobody, because nobody has accepted their conditions yet; all see that they are.
+
+    As on the Hub, where listing a gated model is free.
+    """
+    GATED.update(await request.json())
 
 
 @app.get("/_held")
@@ -296,7 +306,14 @@ def info(kind: str, owner: str, name: str, request: Request, revision: str = "ma
     if error:
         return error
     files = [{"rfilename": path} for path in sorted(repo["commits"][sha])]
-    rest = {"gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "_id": "0" * 24}
+    rest = {
+        "gated": f"{owner}/{name}" in GATED and "manual",
+        "disabled": False,
+        "tags": [],
+        "downloads": 0,
+        "likes": 0,
+        "_id": "0" * 24,
+    }
     return {"id": f"{owner}/{name}", "sha": sha, "private": repo["private"], "siblings": files, **rest}
 
 
@@ -360,6 +377,9 @@ def resolve(kind: str, name: str, revision: str, path: str, request: Request) ->
     repo, sha, error = find(kind, name, revision, request)
     if error:
         return error
+    if name in GATED:
+        status = 403 if user_of(request) else 401
+        return refuse(status, "GatedRepo", f"Access to model {name} is restricted, its conditions were not accepted.")
     file = repo["commits"][sha].get(path)
     if file is None:
         answer = refuse(404, "EntryNotFound", "Entry not found")

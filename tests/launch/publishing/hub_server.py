@@ -11,6 +11,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+from huggingface_hub import constants
+
+from data_pipeline import hub
+
 WRITER, READER, NARROW = (f"hf_{who}Secret0123456789" for who in ("writer", "reader", "narrow"))
 WRONG = "hf_wrongSecret0123456789"
 
@@ -63,6 +68,21 @@ class HubServer:
         names = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         hub = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
         return names | hub | ({"HF_TOKEN": token} if token else {})
+
+    def become_the_hub(self, patch: pytest.MonkeyPatch, folder: Path, token: str = WRITER) -> None:
+        """Have this process take this for the Hub, on which nothing is yet, with its cache in `folder`."""
+        self.ask("_reset", {})
+        for name, value in {
+            "ENDPOINT": self.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_CACHE": str(folder / "cache"),
+            "HF_TOKEN_PATH": str(folder / "stored-token"),
+        }.items():
+            patch.setattr(constants, name, value)
+        patch.setenv("HF_TOKEN", token)
+        patch.setattr(hub, "_FOUND", {})
 
     def stop(self) -> None:
         """End the process."""

@@ -114,7 +114,8 @@ def _trial(runs: Path, model: Any, seed: int) -> TrialResults:
     return TrialResults(
         task=TASK, metric="accuracy", seed=seed, model=str(runs / "acn" / "model"), connectivity="acn",
         full_score=scores[-1], depth_scores=scores, cut_depth=CUT_DEPTH, tolerance=0.03,
-        params_by_depth=parameters_by_depth(model), flops_by_depth=flops_by_depth(model, POSITIONS),
+        params_by_depth=parameters_by_depth(model.config, model.config.num_labels),
+        flops_by_depth=flops_by_depth(model, POSITIONS),
         seq_length=POSITIONS, majority_score=0.5125, standard_error=0.02, train=train,
         metrics={"validation": {"accuracy": scores}},
         settings=settings,

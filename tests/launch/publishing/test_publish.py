@@ -267,7 +267,7 @@ def test_the_metadata_name_what_was_scored(written, lab, tmp_path):
     assert entries == {("local", "validation (200 of 872 examples)", None)}
     assert data.datasets is None
     text = (folder / "README.md").read_text()
-    assert "Scored on 200 of 872 examples of the local `glue/sst2`, split validation." in text
+    assert "Scored on 200 of 872 examples of the local `glue/sst2`, split validation, in fp32." in text
     assert "/home/me" not in text + (folder / "results" / f"{TASK}.json").read_text()
 
 
@@ -340,7 +340,7 @@ DRY = [*REPO, "--dry_run", "--output", "OUT"]
 @pytest.mark.parametrize(
     ("command", "messages"),
     [
-        (["absent", *DRY], ["model=absent is no folder"]),
+        (["./absent", *DRY], ["model=./absent is not there: give a folder, or NAME"]),
         (["runs", *DRY], ["runs holds no model"]),
         (["runs/glue", *DRY], ["runs/glue is a suite", f"runs/glue/{TASK}"]),
         (["runs/acn", "--repo_id", "acn-small", "--dry_run", "--output", "OUT"], ["OWNER/NAME"]),

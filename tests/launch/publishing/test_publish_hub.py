@@ -34,11 +34,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
     """The Hub, empty, and this process logged in as tester."""
-    server.ask("_reset", {})
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "stored-token"))
-    monkeypatch.setenv("HF_TOKEN", WRITER)
+    server.become_the_hub(monkeypatch, tmp_path)
     return server
 
 

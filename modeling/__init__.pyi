@@ -1,0 +1,68 @@
+from .configuration_acn import CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
+from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
+from .finite import divergence, name_non_finite, non_finite_weights
+from .flops import AnyConfig, Architecture, forward_flops, parameters_by_depth, tensor_sizes
+from .loading import head_of, load_model, model_type_of, read_config
+from .modeling_acn import (
+    AcnForMaskedLM,
+    AcnForMultipleChoice,
+    AcnForQuestionAnswering,
+    AcnForSequenceClassification,
+    AcnForTokenClassification,
+    AcnModel,
+    AcnPreTrainedModel,
+)
+from .precision import (
+    HALF,
+    Precision,
+    autocast,
+    choose_attention,
+    choose_compile,
+    compile_layers,
+    cpu_multiplies_bf16,
+    precision_refusal,
+    precision_warning,
+    resolve_precision,
+)
+from .probe import AcnGradientProbe, LayerGradient
+
+__all__ = [
+    "CONNECTIVITIES",
+    "HALF",
+    "MODEL_TYPES",
+    "POSITION_EMBEDDINGS",
+    "AcnConfig",
+    "AcnForMaskedLM",
+    "AcnForMultipleChoice",
+    "AcnForQuestionAnswering",
+    "AcnForSequenceClassification",
+    "AcnForTokenClassification",
+    "AcnGradientProbe",
+    "AcnModel",
+    "AcnPreTrainedModel",
+    "AnyConfig",
+    "Architecture",
+    "LayerGradient",
+    "Precision",
+    "acn_config_from",
+    "acn_from_bert",
+    "acn_to_bert",
+    "autocast",
+    "choose_attention",
+    "choose_compile",
+    "compile_layers",
+    "cpu_multiplies_bf16",
+    "divergence",
+    "forward_flops",
+    "head_of",
+    "load_model",
+    "model_type_of",
+    "name_non_finite",
+    "non_finite_weights",
+    "parameters_by_depth",
+    "precision_refusal",
+    "precision_warning",
+    "read_config",
+    "resolve_precision",
+    "tensor_sizes",
+]
