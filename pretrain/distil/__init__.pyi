@@ -2,14 +2,13 @@ from .anneal import Annealing
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
 from .lessons import Lessons, open_lessons
-from .student import Projection, Statistics, Student, is_projection
+from .student import Statistics, Student, is_projection
 from .teacher import find_teacher, teacher_problems
 
 __all__ = [
     "AnnealConfig",
     "Annealing",
     "Lessons",
-    "Projection",
     "Statistics",
     "Student",
     "TeacherConfig",
