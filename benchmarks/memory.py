@@ -30,6 +30,7 @@ from pretrain import (
     init_distributed,
     masked_cross_entropy,
 )
+from pretrain.distil import Statistics, Student, TeacherConfig
 
 from .timing import Benchmark, Goal, Report
 
@@ -129,23 +130,37 @@ def _alive() -> int:
     return sum(found.values())
 
 
-def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool]]:
-    """(name, model, precision, activation checkpointing)."""
+def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool, TeacherConfig | None]]:
+    """(name, model, precision, activation checkpointing, what a teacher's match is weighed with)."""
     plain = AcnConfig(**asdict(MODEL), vocab_size=VOCABULARY)
     gated = AcnConfig(**asdict(replace(MODEL, gated_mlp=True)), vocab_size=VOCABULARY)
     twin = AcnConfig(**asdict(replace(MODEL, connectivity="residual")), vocab_size=VOCABULARY)
     return [
-        ("acn, fp32", plain, "fp32", False),
-        ("acn, bf16", plain, "bf16", False),
-        ("residual, bf16", twin, "bf16", False),
-        ("acn, gated, bf16", gated, "bf16", False),
+        ("acn, fp32", plain, "fp32", False, None),
+        ("acn, bf16", plain, "bf16", False, None),
+        ("residual, bf16", twin, "bf16", False, None),
+        ("acn, gated, bf16", gated, "bf16", False, None),
+        ("acn, teacher, fp32", plain, "fp32", False, TeacherConfig(weight=1.0)),
+        ("acn, teacher alone, bf16", plain, "bf16", False, TeacherConfig(weight=1.0, mlm_weight=0.0)),
     ]
 
 
-def measured_activations(name: str, config: AcnConfig, precision: Precision, checkpointing: bool) -> dict[str, Any]:
-    """Bytes that autograd keeps in a forward pass, beside those of `planning.memory` (less what is passing)."""
+def _student(config: AcnConfig, teaching: TeacherConfig) -> Student:
+    flat = torch.ones(config.hidden_size)
+    return Student(config, teaching, Statistics(variance=1.0, norm_weight=flat, norm_bias=flat))
+
+
+def measured_activations(
+    name: str, config: AcnConfig, precision: Precision, checkpointing: bool, teaching: TeacherConfig | None
+) -> dict[str, Any]:
+    """Bytes that autograd keeps in a forward pass, beside those of `planning.memory` (less what is passing).
+
+    The states of a teacher are kept, too.
+    """
     blocks, length, targets = 4, 64, 9
-    model = AcnForMaskedLM(config).to(torch.float32 if precision == "fp32" else torch.bfloat16).train()
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    model = AcnForMaskedLM(config) if teaching is None else _student(config, teaching)
+    model = model.to(dtype).train()
     model.loss_function = masked_cross_entropy  # as pretraining has it
     if checkpointing:
         checkpoint_activations(model)
@@ -159,9 +174,17 @@ def measured_activations(name: str, config: AcnConfig, precision: Precision, che
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
+    inputs = {"input_ids": tokens}
+    if teaching is not None:
+        inputs["states"] = keep(torch.zeros(blocks, length, config.hidden_size, dtype=dtype))
+    masked = teaching is None or teaching.masked
+    if masked:
+        inputs |= {"masked_positions": positions, "labels": tokens.gather(1, positions)}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(input_ids=tokens, masked_positions=positions, labels=tokens.gather(1, positions))
-    planned = activation_bytes(config, blocks, length, targets, precision, checkpointing)
+        model(**inputs)
+    planned = activation_bytes(
+        config, blocks, length, targets, precision, checkpointing, taught=teaching is not None, masked=masked
+    )
     return {
         "case": name,
         "measured": sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),

@@ -80,7 +80,7 @@ class PanelConsole:
 
     def _rows(self) -> list[tuple[str, ...]]:
         saved = "none yet" if self._saved is None else f"step {self._saved:,}"
-        return [
+        rows: list[tuple[str, ...]] = [
             (
                 f"tokens {_amount(self._metrics['train/tokens'])}" if "train/tokens" in self._metrics else "",
                 self._text("loss {:.4f}", "train/loss"),
@@ -100,6 +100,13 @@ class PanelConsole:
                 f"checkpoint: {saved}",
             ),
         ]
+        conversion = (
+            self._text("shortcuts {:.3f}", "train/shortcut_scale"),
+            self._text("match {:.4f}", "train/match"),
+            self._text("validation match {:.4f}", "validation/match"),
+            "",
+        )
+        return [*rows, conversion] if any(conversion) else rows
 
     def _text(self, form: str, *names: str) -> str:
         if any(name not in self._metrics for name in names):

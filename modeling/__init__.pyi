@@ -13,6 +13,7 @@ from .modeling_acn import (
     AcnPreTrainedModel,
 )
 from .precision import (
+    HALF,
     Precision,
     autocast,
     choose_attention,
@@ -27,6 +28,7 @@ from .probe import AcnGradientProbe, LayerGradient
 
 __all__ = [
     "CONNECTIVITIES",
+    "HALF",
     "MODEL_TYPES",
     "POSITION_EMBEDDINGS",
     "AcnConfig",

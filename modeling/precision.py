@@ -93,5 +93,5 @@ def compile_layers(model: Any, dynamic: bool = False, graphs: bool = False) -> N
             for once more.
         graphs: record each layer's kernels as a CUDA graph as well, which launches them all at once.
     """
-    for layer in model.acn.layers:
+    for layer in model.base_model.layers:
         layer.compile(dynamic=dynamic, mode="reduce-overhead" if graphs else None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from data_pipeline import Problem
 
+from .distil import AnnealConfig
 from .optim import ScheduleConfig
 
 TICKS = 1000
@@ -79,7 +80,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole course of a run: when it ends, how large each batch is, and its learning rate.
+    """The whole course of a run: when it ends, how large each batch is, its learning rate, and its shortcuts.
 
     Exactly one of `steps` and `seconds` is set. Steps are 0-based; `samples(step)` is what has been consumed before it.
     """
@@ -90,6 +91,7 @@ class Plan:
     seconds: float | None = None
     batch_warmup: BatchWarmupConfig = field(default_factory=BatchWarmupConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    anneal: AnnealConfig = field(default_factory=AnnealConfig)
     branch: Branch | None = None
 
     def batch(self, step: int) -> int:
@@ -156,6 +158,10 @@ class Plan:
             return self.peak_rate * self.schedule.factor(done, total)
         start = float(self.branch.step)
         return self.branch.rate * self.schedule.factor(done - start, total - start)
+
+    def shortcut_scale(self, step: int, seconds: float) -> float:
+        """The scale of the short residuals in `step`, which begins after `seconds` of training; 0: there are none."""
+        return self.anneal.scale(self.fraction(step, seconds))
 
 
 class TrainingClock:

@@ -27,6 +27,7 @@ from .checkpoints import (
     with_sizes,
 )
 from .config import PretrainConfig, data_problems, plain_problems
+from .distil import find_teacher, teacher_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
@@ -170,11 +171,14 @@ def _data_problems(config: PretrainConfig, world_size: int) -> list[Problem]:
     except (PretrainError, DataError):  # of the model that it starts from: `size_problems` says so
         return found
     try:
-        AcnConfig(**progress.model)
+        model = AcnConfig(**progress.model)
     except StrictDataclassError as error:  # the cause names the field
         return [*found, Problem("model", wrong=f": {error.__cause__ or error}")]
     run = Path(config.output)
     resumed = newest_complete(run)
+    found += _anneal_problems(config, stream)
+    if config.teacher.model is not None or resumed is not None:  # else it is what the run starts from
+        found += _teacher_problems(config, stream, model)
     if resumed is None and config.checkpoint.damaged == "stop" and marked_folders(run):
         found.append(damaged_problem(run))
     return found + (_resume_problems(resumed, progress) if resumed else _start_problems(config, stream, progress))
@@ -214,6 +218,26 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
     return found
 
 
+def _anneal_problems(config: PretrainConfig, stream: TokenStream) -> list[Problem]:
+    """An annealing that does not end before the run does."""
+    plan = config.plan(stream.blocks, stream.seq_length, branch=None)
+    if not plan.steps or plan.shortcut_scale(plan.steps - 1, 0.0) == 0:
+        return []
+    wrong = f"of {plan.steps} steps leaves none at scale 0, as the model that is left must be trained"
+    return [Problem("anneal.share", config.anneal.share, wrong, "make it smaller")]
+
+
+def _teacher_problems(config: PretrainConfig, stream: TokenStream, model: AcnConfig) -> list[Problem]:
+    """Why the run's teacher, if it has one, cannot teach this model on this corpus."""
+    if (name := config.teacher.source(config.init_from)) is None:
+        return []
+    try:
+        source = find_teacher(name, config.trust_checkpoint)
+    except (PretrainError, DataError) as error:
+        return error.problems
+    return teacher_problems(source, model, stream.manifest.tokenizer, stream.seq_length)
+
+
 def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int) -> Progress:
     """The progress of a run that has not begun."""
     return Progress(
@@ -225,6 +249,7 @@ def first_progress(config: PretrainConfig, stream: TokenStream, world_size: int)
         model=config.model.acn_fields(stream.manifest) | inherited_fields(config),
         order=stream.identity(),
         optimizer=config.optim.name,
+        taught=config.teacher.taught,
     )
 
 
@@ -238,6 +263,10 @@ def _resume_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem
 def _state_problems(checkpoint: Checkpoint, progress: Progress) -> list[Problem]:
     """Why the optimizer states of `checkpoint` cannot be those of a run with `progress`."""
     saved = checkpoint.progress
+    if saved.taught != progress.taught:
+        held = "has" if saved.taught else "lacks"
+        wrong = f", but {checkpoint.path} {held} the states of the projection that only a run with a teacher has"
+        return [Problem("teacher.weight", 1 if progress.taught else 0, wrong, "use the same, or start with init_from")]
     if saved.optimizer != progress.optimizer:
         return [
             Problem("optim.name", progress.optimizer, f", but {checkpoint.path} has the states of {saved.optimizer}")

@@ -11,6 +11,7 @@ from data_pipeline.stream import MaskingConfig, StreamConfig
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
 from .checkpoints import CheckpointConfig
 from .deepspeed_options import OffloadConfig, override_problems
+from .distil import AnnealConfig, TeacherConfig
 from .health import HealthConfig
 from .observe import ProbesConfig, ProfileConfig
 from .optim import EmaConfig, OptimConfig, ScheduleConfig
@@ -203,6 +204,10 @@ class PretrainConfig:
     """Held-out evaluation."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
+    anneal: AnnealConfig = field(default_factory=AnnealConfig)
+    """Short residuals that an ACN loses while it trains."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """A frozen model whose last hidden states are matched."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """A running average of the weights, validated as validation_ema/ and left in RUN/model-ema."""
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -237,6 +242,7 @@ class PretrainConfig:
         parts = (self.optim, self.schedule, self.stream, self.masking, self.validation, self.checkpoint, self.health)
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
+        found += self.anneal.problems(self.model.connectivity) + self.teacher.problems(self.init_from)
         return found + self._compile_problems() + self.offload.problems(self.zero_stage)
 
     def _compile_problems(self) -> list[Problem]:
@@ -287,6 +293,7 @@ class PretrainConfig:
             seconds=None if self.hours is None else self.hours * 3600,
             batch_warmup=self.batch_warmup,
             schedule=self.schedule,
+            anneal=self.anneal,
             branch=branch if self.schedule.name == "decay" else None,
         )
         samples = self.budget.samples(blocks, seq_length)

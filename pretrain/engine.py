@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -113,16 +114,22 @@ def checkpoint_activations(model: Any) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def build_model(config: PretrainConfig, fields: dict[str, Any], packed: bool = False) -> AcnForMaskedLM:
+def build_model(
+    config: PretrainConfig,
+    fields: dict[str, Any],
+    packed: bool = False,
+    make: Callable[[AcnConfig], AcnForMaskedLM] = AcnForMaskedLM,
+) -> AcnForMaskedLM:
     """The model with its initial weights, which depend on `config.seed` alone: every rank begins with the same.
 
     Args:
         fields: of the `AcnConfig`.
         packed: the corpus has several documents in a block.
+        make: the class, or what makes a model as it does.
     """
     set_seed(config.seed)
     attention = choose_attention(config.precision, config.attention, packed)
-    model = AcnForMaskedLM(AcnConfig(**fields, attn_implementation=attention))
+    model = make(AcnConfig(**fields, attn_implementation=attention))
     model.loss_function = masked_cross_entropy
     if config.activation_checkpointing:
         checkpoint_activations(model)

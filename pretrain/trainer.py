@@ -13,21 +13,22 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data_pipeline.stream import MaskedBatch, TokenStream
+from data_pipeline.stream import TokenStream
 from modeling import AcnConfig, AcnForMaskedLM
 
 from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
 from .config import PretrainConfig
+from .distil import Annealing, open_lessons
 from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
 from .observe import Console, Observer, SampleLog, Tracker
 from .optim import Ema, set_learning_rate
 from .recovery import MadeStep, Recovery, poison
-from .step import Agreement, Reading, engine_steps, model_inputs, pinned, runs_ahead, targets_per_micro_batch
+from .step import Agreement, Reading, engine_steps, pinned, runs_ahead
 from .stop import StopRequest, reason
-from .validate import held_out_batches, validate_depths
+from .validate import validate
 from .watchdog import Watchdog
 
 
@@ -87,17 +88,20 @@ class Training:
         self.watchdog = Watchdog(self.rank, config.hang_seconds)
         self.recovery = Recovery(config.health, self.folder, self.say, config.trust_checkpoint)
         resumed, origin = find_start(config, self.say)
-        model = build_model(config, first.model, self.stream.packed)
+        self.lessons, make_model = open_lessons(config, self.stream, device)
+        model = build_model(config, first.model, self.stream.packed, make_model)
         if origin is not None:
             self.say(f"starting from {origin.give_weights(model)}")
         parameters = sum(p.numel() for p in model.parameters())  # now: ZeRO 3 leaves a rank its part of them
+        self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
+        models = [model, self.ema.model] if self.ema else [model]
+        self.annealing = Annealing(config.anneal, models, device, self.say)
         self.engine = build_engine(model.to(device), config)
         self.ahead = runs_ahead(config)
         self.step = engine_steps(self.engine, config, self.ahead)
         self.made: deque[MadeStep] = deque()
         """Steps that the device was given and whose outcome is not known yet, oldest first."""
-        self.observer = Observer(config, model, first.precision, device, open_tracker, console)
-        self.ema = Ema(config.ema, AcnForMaskedLM(AcnConfig(**first.model)), device) if config.ema.decay else None
+        self.observer = Observer(config, model, first.precision, device, open_tracker, console, self.lessons.taught_by)
         self.saver = Saver(self.engine, config, self.stream.folder, self.ema, self.say, self.observer.log, self.phase)
         self.sample_log = SampleLog(self.folder, config.sample_log)
         self.resume(resumed, origin)
@@ -105,8 +109,7 @@ class Training:
         self.clock = TrainingClock(self.progress.seconds)
         self.agree_on_seconds = Agreement(device, self.ahead, [self.progress.seconds])
         self.agree_on_flags = Agreement(device, self.ahead, [0, 0])
-        if self.is_main:
-            self.saver.keep_beside()
+        self.saver.keep_beside()
         self.observer.introduce(parameters, self.stream)
 
     def resume(self, resumed: Checkpoint | None, origin: Origin | StartingModel | None) -> None:
@@ -126,6 +129,7 @@ class Training:
     def load(self, checkpoint: Checkpoint) -> Progress:
         """Take over weights, optimizer states and average; returns the progress that they belong to. A collective."""
         progress = load_checkpoint(self.engine, self.ema, checkpoint, self.progress, self.folder, self.say)
+        self.annealing.go_on_at(progress.shortcut_scale)
         self.observer.meter.restart()  # loading is no part of a step
         return progress
 
@@ -212,11 +216,13 @@ class Training:
         set_global_batch(self.engine, blocks)
         with self.phase("data", "waiting for data"):
             batches = [next(self.micro_batches) for _ in range(self.engine.gradient_accumulation_steps())]
-        self.progress = replace(self.progress, rate=self.plan.rate(done, self.progress.seconds))
-        set_learning_rate(self.engine, self.progress.rate)
+        rate, scale = (course(done, self.progress.seconds) for course in (self.plan.rate, self.plan.shortcut_scale))
+        self.progress = replace(self.progress, rate=rate, shortcut_scale=scale)
+        set_learning_rate(self.engine, rate)
+        self.annealing.set(scale)
         # dropout is a function of (seed, step, rank): resuming needs no random state, and no two ranks drop alike
         torch.manual_seed((self.config.seed * 1_000_003 + done) * 65_537 + self.rank)
-        share = targets_per_micro_batch(batches, self.device, self.stream.targets_per_block)
+        shares = self.lessons.shares(batches)
         losses: list[torch.Tensor] = []
         applied: Reading | None = None
         for batch in batches:
@@ -224,9 +230,9 @@ class Training:
                 torch.compiler.cudagraph_mark_step_begin()
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
-                    labels = batch.labels.to(self.device, non_blocking=True)
-                    outputs = self.engine(**model_inputs(batch, self.device), labels=labels, num_items_in_batch=share)
-                self.observer.saw(outputs, labels)
+                    lesson = self.lessons.read(batch)
+                    outputs = self.engine(**lesson.arguments(), **shares)
+                self.observer.saw(outputs, lesson.labels)
                 loss = outputs.loss
                 losses.append(loss.detach())
                 # only now is the step's loss known, and its last backward pass is the last chance to leave it out
@@ -286,12 +292,7 @@ class Training:
     def validate(self) -> None:
         """Held-out loss, and masked accuracy at every depth; of the averaged weights too. A collective."""
         with self.phase("validation", "validating"):
-            metrics = validate_depths(self.engine.module, self.held_out(), self.device)
-            if self.ema is not None:
-                metrics |= validate_depths(self.ema.model, self.held_out(), self.device, "validation_ema")
+            blocks = self.stream.manifest.split("validation").blocks
+            metrics = validate(self.config, self.engine.module, self.ema, self.lessons, blocks, self.observer.say)
             self.observer.log(metrics, self.progress.step)
             self.observer.draw()
-
-    def held_out(self) -> Iterator[MaskedBatch]:
-        """This rank's validation batches; the first rank says how far a long validation is."""
-        return held_out_batches(self.config, self.stream.manifest.split("validation").blocks, self.observer.say)

@@ -1,7 +1,8 @@
-"""Held-out loss and masked accuracy at every depth, from one forward pass of the encoder."""
+"""Held-out loss, masked accuracy and match with a teacher at every depth, from one forward pass of the encoder."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,15 +11,38 @@ from torch.nn import functional as F
 from data_pipeline import duration
 from data_pipeline.stream import MaskedBatch, validation_batch_count, validation_batches
 from modeling import AcnForMaskedLM
+from modeling.modeling_acn import gather_positions
 
 from .config import PretrainConfig
-from .step import model_inputs
+from .distil import Lessons, Student
+from .optim import Ema
 
 CUT_TOLERANCE = 0.01
 """Accuracy that the best cut may lose against the full model."""
 
 
 _SPOKEN_SECONDS = 10.0
+
+
+def validate(
+    config: PretrainConfig,
+    model: Any,
+    average: Ema[AcnForMaskedLM] | None,
+    lessons: Lessons,
+    blocks: int,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """What every depth scores on the held-out blocks; of the averaged weights too. A collective.
+
+    Args:
+        model: the engine's module.
+        blocks, say: see `held_out_batches`.
+    """
+    metrics: dict[str, float] = {}
+    for prefix, one in {"validation": model, "validation_ema": average and average.model}.items():
+        if one is not None:
+            metrics |= validate_depths(one, held_out_batches(config, blocks, say), lessons, prefix, student=model)
+    return metrics
 
 
 def held_out_batches(config: PretrainConfig, blocks: int, say: Callable[[str], None]) -> Iterator[MaskedBatch]:
@@ -59,44 +83,70 @@ def spoken(
 
 @torch.no_grad()
 def validate_depths(
-    model: AcnForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device, prefix: str = "validation"
+    model: AcnForMaskedLM,
+    batches: Iterable[MaskedBatch],
+    lessons: Lessons,
+    prefix: str = "validation",
+    student: Student | None = None,
 ) -> dict[str, float]:
-    """Loss and masked accuracy at depth 0..L over all ranks' batches, those of the full model, and the best cut.
+    """What every depth 0..L scores over all ranks' batches, from one forward pass of the encoder.
 
     Collective: every rank passes its own batches, as many as the others (ZeRO 3 gathers weights for each), and gets
     the same numbers. At ZeRO 3 the model's own hooks gather and release the weights layer by layer.
 
+    Args:
+        lessons: what the model reads of a batch, as in training.
+        student: whose projection the match with a teacher goes through, where there is one.
+
     Returns:
-        `validation/loss` and `validation/accuracy` of the full model, `validation/loss_depth_XX` and
-        `validation/accuracy_depth_XX`, `validation/cut_depth` (see `best_cut`) and `validation/cut_accuracy` there;
-        with another `prefix` for "validation".
+        Where masked tokens are predicted, `validation/loss` and `validation/accuracy` of the full model,
+        `validation/loss_depth_XX` and `validation/accuracy_depth_XX`, `validation/cut_depth` (see `best_cut`) and
+        `validation/cut_accuracy` there. With a teacher, `validation/match` of the full model and
+        `validation/match_depth_XX`. With another `prefix` for "validation".
     """
     depths = model.config.num_hidden_layers + 1
-    correct = torch.zeros(depths, dtype=torch.float64, device=device)
-    losses, count = torch.zeros_like(correct), torch.zeros_like(correct[:1])
+    # hits and losses of masked tokens, errors of the match; what each is divided by in the last column
+    sums = torch.zeros(3, depths + 1, dtype=torch.float64, device=lessons.device)
     was_training = model.training
     model.eval()
     for batch in batches:
-        labels = batch.labels.to(device).flatten()
-        for depth, scores in enumerate(model.depth_logits(**model_inputs(batch, device))):
-            scores = scores.float().flatten(0, 1)
-            correct[depth] += (scores.argmax(-1) == labels).sum()  # -100, no target, is never the best score
-            losses[depth] += F.cross_entropy(scores, labels, reduction="sum")
-        count += (labels != -100).sum()
+        lesson = lessons.read(batch)
+        for depth, read_out in enumerate(model.acn.read_outs(**lesson.inputs)):
+            if lesson.labels is not None and lesson.masked_positions is not None:
+                scores = model.head_logits(gather_positions(read_out, lesson.masked_positions))
+                sums[:2, depth] += _hits_and_loss(scores.float().flatten(0, 1), lesson.labels.flatten())
+            if lesson.states is not None and student is not None:
+                errors = student.errors(read_out, lesson.states)
+                sums[2, depth] += (errors if lesson.real is None else errors[lesson.real]).sum()
+        targets, tokens = lesson.sizes()
+        sums[:, -1] += torch.stack([targets, targets, tokens])
     model.train(was_training)
-    sums = torch.cat([correct, losses, count])
     dist.all_reduce(sums)
-    means = (sums[:-1] / sums[-1]).tolist()
-    accuracies, mean_losses = means[:depths], means[depths:]
-    cut = best_cut(accuracies)
-    metrics = {
-        f"{prefix}/loss": mean_losses[-1],
-        f"{prefix}/accuracy": accuracies[-1],
-        f"{prefix}/cut_depth": float(cut),
-        f"{prefix}/cut_accuracy": accuracies[cut],
-    }
-    metrics |= {f"{prefix}/accuracy_depth_{depth:02d}": value for depth, value in enumerate(accuracies)}
-    return metrics | {f"{prefix}/loss_depth_{depth:02d}": value for depth, value in enumerate(mean_losses)}
+    accuracies, losses, errors_by_depth = (sums[:, :-1] / sums[:, -1:]).tolist()
+    metrics = {}
+    if lessons.config.masked:
+        cut = best_cut(accuracies)
+        metrics = {
+            f"{prefix}/loss": losses[-1],
+            f"{prefix}/accuracy": accuracies[-1],
+            f"{prefix}/cut_depth": float(cut),
+            f"{prefix}/cut_accuracy": accuracies[cut],
+            **_by_depth(f"{prefix}/accuracy", accuracies),
+            **_by_depth(f"{prefix}/loss", losses),
+        }
+    if lessons.teacher is not None:
+        metrics |= {f"{prefix}/match": errors_by_depth[-1], **_by_depth(f"{prefix}/match", errors_by_depth)}
+    return metrics
+
+
+def _hits_and_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(2,) how many targets (N,) have the best score of their row of (N, V), and the sum of the losses."""
+    hits = (scores.argmax(-1) == labels).sum()  # -100, no target, is never the best score
+    return torch.stack([hits, F.cross_entropy(scores, labels, reduction="sum")])
+
+
+def _by_depth(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}_depth_{depth:02d}": value for depth, value in enumerate(values)}
 
 
 def best_cut(accuracies: Sequence[float], tolerance: float = CUT_TOLERANCE) -> int:

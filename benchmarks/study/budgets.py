@@ -13,10 +13,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "identity": {"model.identity_attention_init": True},
     "warmup": {"model.identity_attention_init": True, "schedule.warmup_fraction": 0.5},
     "start1": {"model.hybrid_init": 1.0},
+    "anneal": {"anneal.share": 0.3},
+    "anneal-identity": {"anneal.share": 0.3, "model.identity_attention_init": True},
 }
 """What an arm changes beside its connectivity, as options of `acn pretrain`. plain: normal(0.02). identity: the
 identity added to the attention's projections. warmup: identity with the paper's warm-up over half of the steps. start1:
-a hybrid whose learned scalars start at 1."""
+a hybrid whose learned scalars start at 1. anneal: an acn that begins with short residuals, scaled from 1 to 0 over the
+first 30 % of the steps; anneal-identity: with the identity, too."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Arm:
 
     @property
     def twin(self) -> "Arm":
-        """The residual arm of the same variant."""
-        return Arm("residual", self.variant)
+        """The residual arm that begins alike: a residual model has no shortcuts to lose."""
+        return Arm("residual", {"anneal": "plain", "anneal-identity": "identity"}.get(self.variant, self.variant))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class Arm:
         return {"model.connectivity": self.connectivity, **VARIANTS[self.variant]}
 
 
+ANNEALED = (Arm("acn", "anneal-identity"), Arm("acn", "anneal"))
 IDENTITY, PLAIN = ((Arm("acn", variant), Arm("residual", variant)) for variant in ("identity", "plain"))
 
 
@@ -148,7 +152,7 @@ SMOKE = Budget(
 
 CPU = Budget(
     name="cpu-2h", minutes=120,
-    groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"), Arm("acn", "warmup"))),
+    groups=(IDENTITY, PLAIN, (Arm("hybrid", "identity"), Arm("acn", "warmup")), ANNEALED),
     seeds=(0, 1, 2), layers=12, hidden=128, heads=4, tokens=4e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(5e-4, 1e-3), rate_tokens=1e6, validations=20, validation_blocks=128, corpus_mb=12.0,
     vocabulary=4096,
@@ -161,7 +165,7 @@ CPU = Budget(
 
 SMALL_CPU = Budget(
     name="cpu-1h", minutes=60,
-    groups=(IDENTITY, PLAIN, (Arm("hybrid", "start1"), Arm("acn", "warmup"))),
+    groups=(IDENTITY, PLAIN, (Arm("hybrid", "start1"), Arm("acn", "warmup")), ANNEALED),
     seeds=(0, 1, 2), layers=6, hidden=128, heads=4, tokens=6e6, batch=16, micro_batch=16, ranks=1, zero_stage=0,
     warmup=0.1, rates=(1e-3, 2e-3), rate_tokens=5e5, validations=20, validation_blocks=128, corpus_mb=12.0,
     vocabulary=4096,

@@ -14,7 +14,7 @@ from pretrain.observe import HEATMAPS, draw_side_by_side, rows_of
 from .claim import Claim, mean_and_deviation
 from .tables import label, lengths, task_runs
 
-ACCURACY, GRADIENT, DIRECT = HEATMAPS
+ACCURACY, GRADIENT, DIRECT, *_ = HEATMAPS
 
 
 @dataclass(frozen=True)

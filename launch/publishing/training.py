@@ -59,7 +59,12 @@ class Pretraining:
         """The part of the configuration that another run can take over with --config."""
         kept = {name: self.config[name] for name in _RECIPE if self.config.get(name) is not None}
         stream = self.config.get("stream", {})
-        return kept | {"stream": {name: stream[name] for name in _RECIPE_STREAM if name in stream}}
+        kept |= {"stream": {name: stream[name] for name in _RECIPE_STREAM if name in stream}}
+        if (anneal := self.config.get("anneal", {})).get("share"):
+            kept["anneal"] = anneal
+        if (teacher := self.config.get("teacher", {})).get("weight"):  # without where it was on this machine
+            kept["teacher"] = {name: value for name, value in teacher.items() if name != "model"}
+        return kept
 
     def by_depth(self) -> list[float]:
         """Masked accuracy on the validation split at depth 0, 1, ..., L; empty where it was not measured."""

@@ -78,6 +78,8 @@ def _export_checkpoint(args: Args, output: Path) -> tuple[int, str]:
         export_checkpoint(checkpoint, output, find_tokenizer(checkpoint), args.depth, args.ema)
         if args.onnx:
             _write_onnx(output)
+    if scale := checkpoint.progress.shortcut_scale:
+        print(f"it is a hybrid: its shortcuts are annealed, at scale {scale:.3g}; the run's last model is an acn")
     return layers, f"model at step {checkpoint.progress.step}"
 
 

@@ -1,5 +1,5 @@
 from .config import CheckpointConfig
-from .export import export_checkpoint, find_checkpoint
+from .export import export_checkpoint, find_checkpoint, load_weights
 from .folder import (
     MARKER,
     Checkpoint,
@@ -15,7 +15,7 @@ from .origin import Origin, differences, find_origin, find_start
 from .resize import load_checkpoint
 from .run_tokenizer import find_tokenizer, tokenizer_folder
 from .saver import Saver
-from .soundness import damaged_problem, newest_sound
+from .soundness import check_together, damaged_problem, newest_sound
 from .starting_model import StartingModel, inherited_fields, size_problems, starts_from_model, with_sizes
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "Saver",
     "StartingModel",
+    "check_together",
     "checkpoint_around",
     "damaged_problem",
     "differences",
@@ -36,6 +37,7 @@ __all__ = [
     "find_tokenizer",
     "inherited_fields",
     "load_checkpoint",
+    "load_weights",
     "marked_folders",
     "newest_complete",
     "newest_sound",

@@ -10,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 from data_pipeline import copy_files, drop_local_fields, new_folder
 from modeling import AcnConfig, AcnForMaskedLM, divergence, non_finite_weights
 
+from ..distil import is_projection
 from ..errors import PretrainError
 from ..optim import EMA_FILE
 from .folder import MARKER, Checkpoint, marked_folders, open_checkpoint
@@ -39,8 +40,9 @@ def export_checkpoint(
 ) -> Path:
     """Write weights, configuration and tokenizer of `checkpoint` to `output`, cut at `depth` if given.
 
-    The weights are the optimizer's fp32 ones, or with `ema` their running average. Replaces `output` only by rename,
-    once everything is written.
+    The weights are the optimizer's fp32 ones, or with `ema` their running average. As long as a run's shortcuts are
+    annealed the model is a hybrid, which computes what was trained. Replaces `output` only by rename, once everything
+    is written.
 
     Args:
         tokenizer: the folder of the tokenizer to copy.
@@ -67,7 +69,7 @@ def export_checkpoint(
 
 def _build(checkpoint: Checkpoint) -> AcnForMaskedLM:
     try:
-        return AcnForMaskedLM(AcnConfig(**checkpoint.progress.model))
+        return AcnForMaskedLM(AcnConfig(**checkpoint.progress.trained_model))
     except Exception as error:  # strict validation raises its own classes
         raise PretrainError(
             f"{checkpoint.path / MARKER} describes no model of this family ({error}): take another checkpoint"
@@ -75,14 +77,16 @@ def _build(checkpoint: Checkpoint) -> AcnForMaskedLM:
 
 
 def load_weights(model: AcnForMaskedLM, checkpoint: Checkpoint, ema: bool = False) -> None:
-    """Give `model` the weights of `checkpoint`, or with `ema` their running average.
+    """Give `model` the weights of `checkpoint`, or with `ema` their running average; never those of a projection.
 
     Raises:
         PretrainError: they are not those of this model or not finite, there is no average, or a file holds more than
             data.
     """
     try:
-        model.load_state_dict(_averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint))
+        weights = _averaged_state_dict(checkpoint) if ema else full_state_dict(checkpoint)
+        weights = {name: weight for name, weight in weights.items() if not is_projection(name)}
+        model.load_state_dict(weights | _untrained(model, checkpoint))
     except PretrainError:
         raise
     except Exception as error:  # what a file that is not ours lacks shows in many classes
@@ -92,6 +96,17 @@ def load_weights(model: AcnForMaskedLM, checkpoint: Checkpoint, ema: bool = Fals
         ) from error
     if (found := non_finite_weights(model)) is not None:
         raise diverged(checkpoint.path, found)
+
+
+def _untrained(model: AcnForMaskedLM, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """What `model` has that is no weight of a checkpoint: a projection of its own, and a scale that was annealed."""
+    own = model.state_dict()
+    annealed = checkpoint.progress.shortcut_scale > 0
+    return {
+        name: value
+        for name, value in own.items()
+        if is_projection(name) or (annealed and name.endswith("shortcut.scale"))
+    }
 
 
 def _averaged_state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

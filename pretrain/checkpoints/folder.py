@@ -47,10 +47,24 @@ class Progress:
     """Seconds of training, over all restarts."""
     rate: float = 0.0
     """Learning rate of the last step, which a decay-only branch starts from."""
+    shortcut_scale: float = 0.0
+    """Scale of the annealed shortcuts in the last step; 0: the weights are those of a plain acn."""
+    taught: bool = False
+    """Whether the checkpoint also holds the projection of a run with a teacher."""
     branch: Branch | None = None
     """Where the run left another one, if it did."""
     optimizer: str = "adamw"
     """Whose states the checkpoint holds (`optim.name`)."""
+
+    @property
+    def trained_model(self) -> dict[str, Any]:
+        """The fields of the model that computes what was trained: `model`, unless its shortcuts are still annealed.
+
+        Those are a hybrid's, whose scalars all have the last step's scale.
+        """
+        if not self.shortcut_scale:
+            return self.model
+        return self.model | {"connectivity": "hybrid", "hybrid_init": self.shortcut_scale}
 
     @property
     def layout(self) -> tuple[int, int, str]:

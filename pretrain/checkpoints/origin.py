@@ -27,12 +27,15 @@ class Origin:
         """Why a run that would begin with `progress` cannot start from here, each with its fix.
 
         Weights go into the same architecture, on a corpus of the same vocabulary; everything else needs the same corpus
-        in the same order.
+        in the same order. Weights of a residual model also begin one without its shortcuts, as a BERT's do.
         """
         saved, field = self.checkpoint.progress, "branch_from" if self.branch else "init_from"
         path, fix = str(self.checkpoint.path), "use the same"
         where = f"{field} {path}"
-        found = differences("model", saved.model, progress.model, where, fix)
+        theirs = saved.model
+        if not self.branch and theirs["connectivity"] == "residual" and progress.model["connectivity"] != "hybrid":
+            theirs = theirs | {"connectivity": progress.model["connectivity"]}
+        found = differences("model", theirs, progress.model, where, fix)
         if self.branch:
             found += differences("order", saved.order, progress.order, where, fix)
             if saved.rate == 0:

@@ -89,7 +89,9 @@ class Saver:
         """Steps done in the newest state that is on disk, or on its way there."""
 
     def keep_beside(self) -> None:
-        """Write what checkpoints cannot do without into the run: DeepSpeed's settings, the tokenizer. For rank 0."""
+        """Write what checkpoints cannot do without into the run, on rank 0: DeepSpeed's settings, the tokenizer."""
+        if dist.get_rank() != 0:
+            return
         write_text(self._run / ENGINE_CONFIG, json.dumps(self._engine.config, indent=1))
         keep_tokenizer(self._run, self._data)
 

@@ -161,10 +161,12 @@ def _given(model: ModelConfig) -> dict[str, Any]:
 
 
 def with_sizes(config: Config) -> Config:
-    """`config` with the sizes and the commit of the model that it starts from; as it is where that is wrong, or none.
+    """`config` with the sizes and the commit of the model that it starts from, and the commit of a teacher; as it is
+    where those are wrong, or none.
 
     The same for a configuration that has them already.
     """
+    config = _with_teacher(config)
     if size_problems(config) or (taken := _taken_fields(config)) is None:
         return config
     sizes = {name: taken[name] for name in _OPTIONS if name in taken}
@@ -173,6 +175,17 @@ def with_sizes(config: Config) -> Config:
         return replace(config, init_from=find_model(config.init_from or "", "init_from").name)
     except DataError:  # a run that is resumed needs it no more
         return config
+
+
+def _with_teacher(config: Config) -> Config:
+    """`config` with the commit of the model that teaches, so that a run that is resumed has the same teacher."""
+    if (name := config.teacher.model) is None or not starts_from_model(name):
+        return config
+    try:
+        pinned = find_model(name, "teacher.model").name
+    except DataError:  # `find_teacher` says so
+        return config
+    return replace(config, teacher=replace(config.teacher, model=pinned))
 
 
 def inherited_fields(config: PretrainConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class LineConsole:
         """Print the line of a logging step or of a validation; other measurements have none."""
         if "train/learning_rate" in metrics:
             self.say(training_line(step, steps, metrics))
-        if "validation/loss" in metrics:
+        if "validation/loss" in metrics or "validation/match" in metrics:
             self.say(validation_line(step, metrics))
 
 
@@ -37,6 +37,8 @@ def training_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
     parts = [f"step {step:>{len(str(steps))}}/{steps}", f"loss {metrics.get('train/loss', math.nan):.4f}"]
     forms = {
         "train/accuracy": "accuracy {:.4f}",
+        "train/match": "match {:.4f}",
+        "train/shortcut_scale": "shortcuts {:.3f}",
         "train/learning_rate": "lr {:.2e}",
         "train/tokens_per_second": "{:,.0f} tokens/s",
         "train/mfu": "MFU {:.1%}",
@@ -48,9 +50,14 @@ def training_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
 
 
 def validation_line(step: int, metrics: Mapping[str, float]) -> str:
-    """One line for one validation, with the depth at which the model could be cut now."""
-    return (
-        f"step {step}  validation loss {metrics['validation/loss']:.4f}  "
-        f"masked accuracy {metrics['validation/accuracy']:.4f}  "
-        f"best cut: depth {metrics['validation/cut_depth']:.0f} at {metrics['validation/cut_accuracy']:.4f}"
-    )
+    """One line for one validation, with the depth at which the model could be cut now and the match with a teacher."""
+    parts = [f"step {step}"]
+    if "validation/loss" in metrics:
+        parts += [
+            f"validation loss {metrics['validation/loss']:.4f}",
+            f"masked accuracy {metrics['validation/accuracy']:.4f}",
+            f"best cut: depth {metrics['validation/cut_depth']:.0f} at {metrics['validation/cut_accuracy']:.4f}",
+        ]
+    if "validation/match" in metrics:
+        parts.append(f"validation match {metrics['validation/match']:.4f}")
+    return "  ".join(parts)

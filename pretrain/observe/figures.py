@@ -50,6 +50,7 @@ HEATMAPS = (
     ),
     Heatmap("probe/gradient_norm_layer_", "Gradient norm of every layer's output", "layer", logarithmic=True),
     Heatmap("probe/direct_share_layer_", "Direct share of that gradient", "layer", highest=1.5),
+    Heatmap("validation/match_depth_", "Error of the match of every depth", "read-out depth", highest=1.0),
 )
 
 
@@ -179,14 +180,33 @@ def edges(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], steps])
 
 
+_LOSSES = (("train/loss", "training"), ("validation/loss", "validation"))
+_LOSSES_WITH_TEACHER = (
+    ("train/match", "match, training"),
+    ("validation/match", "match, validation"),
+    ("train/mlm_loss", "masked tokens, training"),
+    ("validation/loss", "masked tokens, validation"),
+)
+
+
 def _draw_losses(panel: "Axes", curves: Curves) -> None:
-    for name, label in (("train/loss", "training"), ("validation/loss", "validation")):
+    """Training and validation loss, or with a teacher what they are made of; and the scale of annealed shortcuts."""
+    taught = "train/match" in curves
+    for name, label in _LOSSES_WITH_TEACHER if taught else _LOSSES:
         curve = curves.get(name, {})
+        if taught and not curve:
+            continue
         few = name.startswith("validation") and len(curve) <= 50
         panel.plot(list(curve), list(curve.values()), label=label, marker="o" if few else "", markersize=4)
-    panel.set(ylabel="masked-language-model loss (nats)", title="Loss")
-    panel.legend(frameon=False)
+    unit = "share of the teacher's variance, nats" if taught else "masked-language-model loss (nats)"
+    panel.set(ylabel=unit, title="Loss")
     panel.grid(alpha=0.3)
+    if scale := curves.get("train/shortcut_scale"):
+        beside = panel.twinx()
+        beside.plot(list(scale), list(scale.values()), color="0.5", linestyle="--", linewidth=1)
+        beside.set(ylim=(0, None), ylabel="scale of the shortcuts")
+        panel.plot([], [], color="0.5", linestyle="--", linewidth=1, label="shortcuts")  # for the legend alone
+    panel.legend(frameon=False)
 
 
 def _draw_heatmap(

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from modeling import AcnConfig, forward_flops
+from modeling import AcnConfig
+
+from ..distil import training_flops
 
 STEP_PHASES = ("data", "forward", "backward", "optimizer")
 """The parts of an optimizer step. Other phases (validation, checkpoint) lie between steps and slow none."""
@@ -40,12 +42,22 @@ class Meter:
 
     Args:
         model: what the FLOPs are counted for.
+        teacher: the same; None: there is none.
+        masked: whether the masked-language-model loss is computed beside the match with a teacher.
         peak: what MFU is relative to, which is left out where the peak is unknown.
         device: where the model is.
     """
 
-    def __init__(self, model: AcnConfig, peak: Peak, device: torch.device):
+    def __init__(
+        self,
+        model: AcnConfig,
+        peak: Peak,
+        device: torch.device,
+        teacher: AcnConfig | None = None,
+        masked: bool = True,
+    ):
         self._model = model
+        self._teaching = teacher, masked
         self._peak = peak
         self._device = device
         self._since = time.perf_counter()
@@ -74,8 +86,7 @@ class Meter:
         """Add the work of one optimizer step, over all ranks: blocks, their length, and decoded positions of each."""
         self._steps += 1
         self._tokens += samples * seq_length
-        forward = forward_flops(self._model, seq_length, masked_positions=masked_positions)
-        self._flops += 3 * forward * samples  # the backward pass costs twice the forward pass
+        self._flops += samples * training_flops(self._model, seq_length, masked_positions, *self._teaching)
 
     def lap(self, step: int, steps: int) -> dict[str, float]:
         """End the lap after `step` of `steps`: the metrics of the steps since the last one.

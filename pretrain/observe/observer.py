@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from data_pipeline.stream import MaskedBatch, TokenStream
-from modeling import AcnForMaskedLM, precision_warning
+from modeling import AcnConfig, AcnForMaskedLM, precision_warning
 
 from ..config import PretrainConfig
 from .console import Console
@@ -65,6 +65,7 @@ class Observer:
         model: before `torch.compile`, as the engine's module.
         precision: fp32, bf16 or fp16, resolved.
         open_tracker: called once, on rank 0. Building an observer is a collective.
+        teacher: the architecture of the one that the run has.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class Observer:
         device: torch.device,
         open_tracker: Callable[[], Tracker],
         console: Console,
+        teacher: AcnConfig | None = None,
     ):
         self.config = config
         self.console = console
         self.precision = precision
         rank, ranks = dist.get_rank(), dist.get_world_size()
         folder = Path(config.output)
-        self.meter = Meter(model.config, Peak(peak_flops(device, precision), ranks), device)
+        peak = Peak(peak_flops(device, precision), ranks)
+        self.meter = Meter(model.config, peak, device, teacher, config.teacher.masked)
         self.tracker = open_tracker() if rank == 0 else None
         tags = job_tags(device)
         if self.tracker is not None:
@@ -89,6 +92,7 @@ class Observer:
         self._probe = GradientProbe(model)
         self._profiler = StepProfiler(config.profile, folder / "profile", rank, device)
         self._hits = torch.zeros(2, device=device)
+        self._parts = torch.zeros(3, device=device)  # of the loss with a teacher: match, mlm_loss, micro-batches
         # summed on the device: reading the loss at every step would wait for every step
         self._loss = torch.zeros((), device=device)
         self._losses = 0
@@ -142,6 +146,8 @@ class Observer:
             **self.meter.lap(progress.step, steps),
             **self.take_means(stream.replaced_blocks),
         }
+        if self.config.anneal.share:
+            metrics["train/shortcut_scale"] = progress.shortcut_scale
         self.log(metrics | of_the_step, progress.step)
 
     def begin_step(self, step: int, steps: int) -> None:
@@ -162,11 +168,19 @@ class Observer:
         with self._probe.listen():
             yield
 
-    def saw(self, outputs: Any, labels: torch.Tensor) -> None:
-        """Look at the model's outputs, before their backward pass: masked accuracy, on logging steps only."""
+    def saw(self, outputs: Any, labels: torch.Tensor | None) -> None:
+        """Look at the model's outputs, before their backward pass, on logging steps only: masked accuracy, and of what
+        the loss with a teacher is made.
+
+        Args:
+            labels: (B, M); None where no masked tokens are predicted.
+        """
         if self._listening and not self._probe.watching:
             self._probe.watch(outputs.loss)
-        if self._logging:
+        if self._logging and (match := getattr(outputs, "match", None)) is not None:
+            mlm_loss = match.new_zeros(()) if outputs.mlm_loss is None else outputs.mlm_loss
+            self._parts += torch.stack([match, mlm_loss, match.new_ones(())])
+        if self._logging and labels is not None:
             correct = (outputs.logits.detach().argmax(-1) == labels).sum()  # -100, no target, is never the best
             self._hits += torch.stack([correct, (labels != -100).sum()])
 
@@ -184,7 +198,8 @@ class Observer:
         self._losses += 1
 
     def take_means(self, replaced_blocks: int) -> dict[str, float]:
-        """`train/loss` and `train/accuracy` since the last call, over all ranks, and `train/replaced_blocks`.
+        """`train/loss` and `train/accuracy` since the last call, over all ranks, and `train/replaced_blocks`; with a
+        teacher also what the loss is made of, `train/match` and `train/mlm_loss`.
 
         What there is none of is left out, so that a curve has a gap there and not a wrong point: the loss where no step
         was applied, the blocks where damaged ones are an error. A collective, one exchange for all of it.
@@ -192,13 +207,19 @@ class Observer:
         Args:
             replaced_blocks: this rank's.
         """
-        sums = torch.cat([torch.stack([self._loss, self._loss.new_tensor(float(replaced_blocks))]), self.take_hits()])
+        counts = torch.stack([self._loss, self._loss.new_tensor(float(replaced_blocks))])
+        sums = torch.cat([counts, self.take_hits(), self._parts])
         dist.all_reduce(sums)
+        self._parts.zero_()
         metrics = {}
         if self._losses:
             metrics["train/loss"] = sums[0].item() / dist.get_world_size() / self._losses
         if sums[3] > 0:
             metrics["train/accuracy"] = (sums[2] / sums[3]).item()
+        if sums[6] > 0:
+            metrics["train/match"] = (sums[4] / sums[6]).item()
+            if self.config.teacher.masked:
+                metrics["train/mlm_loss"] = (sums[5] / sums[6]).item()
         if self.config.stream.damaged == "skip":
             metrics["train/replaced_blocks"] = sums[1].item()
         self._loss.zero_()

@@ -37,6 +37,8 @@ class Ema(Generic[Model]):
     def _blend(self, engine: Any, past: float) -> None:
         average = dict(self.model.named_parameters())
         for name, weight in full_fp32_weights(engine):
+            if name not in average:  # the projection of a run with a teacher
+                continue
             average[name].lerp_(weight.to(average[name].device), 1 - past)
 
     def files(self) -> dict[str, dict[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-from .batches import model_inputs, pinned, targets_per_micro_batch
+from .batches import model_inputs, pinned, targets_per_micro_batch, tokens_per_micro_batch
 from .late import Agreement, Reading
 from .loss import masked_cross_entropy
 from .optimizer_step import engine_steps, runs_ahead, what_waits
@@ -12,5 +12,6 @@ __all__ = [
     "pinned",
     "runs_ahead",
     "targets_per_micro_batch",
+    "tokens_per_micro_batch",
     "what_waits",
 ]

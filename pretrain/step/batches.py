@@ -72,3 +72,19 @@ def targets_per_micro_batch(
         wrong = f"says that every block has {per_block} tokens to predict, but some blocks have fewer"
         raise DataError(Problem("data", wrong=wrong, fix="do not use its manifest: run `acn prepare` again"))
     return torch.full((), own / len(batches), device=device)
+
+
+def tokens_per_micro_batch(batches: Sequence[MaskedBatch], device: torch.device) -> torch.Tensor | None:
+    """What a micro-batch's sum over its tokens is divided by, so that the step's is the mean over all but padding.
+
+    None where every micro-batch has as many. A collective for packed documents.
+
+    Args:
+        batches: all of this rank's in one step.
+    """
+    own = [int(batch.document_ids.count_nonzero()) for batch in batches if isinstance(batch, PackedBatch)]
+    if not own:
+        return None
+    tokens = on_device(torch.tensor(sum(own)), device)
+    dist.all_reduce(tokens)
+    return tokens.clamp(min=1) / (len(batches) * dist.get_world_size())

@@ -86,6 +86,20 @@ def test_a_folder_without_code_gets_it_on_the_next_save(tiny_config, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == AUTO_MAP
 
 
+def load_elsewhere(folders: Path, scratch: Path) -> str:
+    """Load each model below `folders`, AcnModel among them, without the project, and compare it with its case.pt."""
+    script = scratch / "elsewhere.py"
+    script.write_text(SCRIPT)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch / "hf"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-P", str(script), str(folders)],
+        cwd=scratch, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 def test_a_machine_without_the_project_loads_every_head_at_every_depth(tiny_config, batch, tmp_path):
     autos = {reference.partition(".")[2]: auto for auto, reference in AUTO_MAP.items()}
     for head, fields in zip(
@@ -106,17 +120,9 @@ def test_a_machine_without_the_project_loads_every_head_at_every_depth(tiny_conf
                 logits = logits_of(outputs).detach()
                 expected.append(outputs.start_logits.detach() if "start_logits" in outputs else logits)
         torch.save((inputs, expected, autos[head.__name__]), folder / "case.pt")
-    script = tmp_path / "elsewhere.py"
-    script.write_text(SCRIPT)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-P", str(script), str(tmp_path / "folders")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("loaded") == 6
-    assert "converted" in done.stdout
+    said = load_elsewhere(tmp_path / "folders", tmp_path)
+    assert said.count("loaded") == 6
+    assert "converted" in said
 
 
 @pytest.mark.parametrize("name", ["configuration_acn.py", "modeling_acn.py", "conversion.py"])

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from data_pipeline import Manifest, MaskingConfig, validation_batches
 from data_pipeline.stream import validation_batch_count
 from modeling import AcnConfig, AcnForMaskedLM
+from pretrain.distil import Lessons
 from pretrain.validate import spoken, validate_depths
 
 
@@ -33,7 +34,7 @@ def test_packed_documents_are_scored_as_if_each_were_alone(packed, one_rank):
     def packed_batches():
         return validation_batches(packed, MaskingConfig(), batch_size=4, max_blocks=8, rank=0, world_size=1)
 
-    metrics = validate_depths(model, packed_batches(), torch.device("cpu"))
+    metrics = validate_depths(model, packed_batches(), Lessons(torch.device("cpu")))
     loss = count = 0
     for batch in packed_batches():
         for row, positions, labels in zip(batch.input_ids, batch.masked_positions, batch.labels, strict=True):
@@ -60,7 +61,7 @@ def test_validation_equals_the_naive_evaluation_of_each_depth(prepared, one_rank
         vocab_size=vocabulary, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, initializer_range=0.5
     )
     model = AcnForMaskedLM(config).eval()
-    metrics = validate_depths(model, batches(prepared, 4), torch.device("cpu"))
+    metrics = validate_depths(model, batches(prepared, 4), Lessons(torch.device("cpu")))
     for depth in range(4):
         correct = count = 0
         loss = 0.0

@@ -8,7 +8,7 @@ those that autograd keeps for an eager forward pass with fused attention; compil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modeling import AnyConfig
+from modeling import AnyConfig, tensor_sizes
 from pretrain import LARGEST_BUCKET
 
 from .config import Precision
@@ -108,6 +108,8 @@ def activation_bytes(
     targets: int,
     precision: Precision,
     checkpointing: bool = False,
+    taught: bool = False,
+    masked: bool = True,
 ) -> Activations:
     """What a forward and backward pass needs: an estimate.
 
@@ -118,6 +120,8 @@ def activation_bytes(
         seq_length: tokens of a block.
         targets: masked positions of a block; only they are decoded.
         checkpointing: only each layer's input is kept, and one layer at a time computed again.
+        taught: the read-out of every token is matched with a teacher's states.
+        masked: whether masked tokens are predicted; always without a teacher.
     """
     low = 4 if precision == "fp32" else 2
     hidden, inner = config.hidden_size, config.intermediate_size
@@ -126,17 +130,29 @@ def activation_bytes(
     kept = (8 * hidden + (4 if config.gated_mlp else 2) * inner) * low + 4 * config.num_attention_heads + 16
     count = config.num_hidden_layers
     layers = seq_length * (count * hidden * low + kept if checkpointing else count * kept)
-    if count and not checkpointing:
+    if count and not checkpointing and not taught:
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
     embeddings = 2 * hidden * low
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
+    # the states, the inputs of the projection and of its norm, the difference in fp32; copies in fp32 and its square
+    match = (3 * low + 4) * hidden if taught else 0
+    matching = (8 if precision == "fp32" else 12) * hidden if taught else 0
+    decoded = targets if masked else 0
     return Activations(
-        kept=micro_batch * (seq_length * embeddings + layers + targets * head),
-        passing=micro_batch * targets * passing,
+        kept=micro_batch * (seq_length * (embeddings + match) + layers + decoded * head),
+        passing=micro_batch * (decoded * passing + seq_length * matching),
     )
+
+
+def teacher_bytes(teacher: AnyConfig, precision: Precision) -> int:
+    """Bytes of a teacher's weights, which every rank holds whole; what it computes is gone before the loss, but for its
+    states (see `activation_bytes`)."""
+    hidden = teacher.hidden_size
+    head = (hidden + 1) * (hidden + 1)  # pooler and one class, which a teacher has not
+    return (sum(tensor_sizes(teacher, num_labels=1)) - head) * (4 if precision == "fp32" else 2)
 
 
 def checkpoint_bytes(size: ModelSize, stage: int, precision: Precision) -> int:

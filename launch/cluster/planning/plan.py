@@ -3,14 +3,15 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from data_pipeline import Problem
-from modeling import Architecture, forward_flops, tensor_sizes
-from pretrain import PretrainConfig
+from data_pipeline import DataError, Problem
+from modeling import AnyConfig, Architecture, tensor_sizes
+from pretrain import PretrainConfig, PretrainError
+from pretrain.distil import training_flops
 
 from ...errors import LaunchError
 from .config import PlanConfig, Precision
 from .gpus import Gpu, find_gpu
-from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes
+from .memory import ModelSize, activation_bytes, checkpoint_bytes, state_bytes, teacher_bytes
 from .step_time import Network, StepTime, model_step_time
 from .traffic import step_traffic
 
@@ -36,11 +37,13 @@ class Layout:
     buffers: float
     activations: float
     fits: bool
+    teacher: float = 0.0
+    """Weights of the run's teacher."""
 
     @property
     def total(self) -> float:
         """Everything but the reserve."""
-        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations
+        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations + self.teacher
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,15 @@ def plan_run(config: PlanConfig) -> RunPlan:
     longest = config.recipe.model.max_position_embeddings
     if seq_length > longest:
         raise LaunchError(f"model.max_position_embeddings={longest} is below seq_length={seq_length}")
-    model = architecture(config.recipe, vocab_size)
-    size = ModelSize.of(tensor_sizes(model))
+    model, teacher = architecture(config.recipe, vocab_size), _teacher(config)
+    width = model.hidden_size
+    projection = [width * width, width, width, width] if teacher is not None else []
+    size = ModelSize.of([*tensor_sizes(model), *projection])
     targets = config.recipe.masking.targets(seq_length)
-    # the backward pass costs twice the forward pass
-    flops_per_token = 3 * forward_flops(model, seq_length, masked_positions=targets) / seq_length
+    flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked)
+    flops_per_token = flops / seq_length
     micro_batch = config.recipe.micro_batch(config.ranks)
-    layouts = _layouts(config, model, size, gpu, micro_batch, seq_length, targets)
+    layouts = _layouts(config, model, teacher, size, gpu, micro_batch, seq_length, targets)
     best = best_layout(layouts)
     stage = config.recipe.zero_stage if best is None else best.stage
     times = {
@@ -208,6 +213,19 @@ def architecture(recipe: PretrainConfig, vocab_size: int) -> Architecture:
     return Architecture(**{field.name: given[field.name] for field in fields(Architecture) if field.name in given})
 
 
+def _teacher(config: PlanConfig) -> AnyConfig | None:
+    """The architecture of the recipe's teacher, if it has one. Raises LaunchError where it is not there."""
+    name = config.recipe.teacher.source(config.recipe.init_from)
+    if name is None:
+        return None
+    from pretrain.distil import find_teacher  # here, because it needs torch
+
+    try:
+        return find_teacher(name).config
+    except (PretrainError, DataError) as error:
+        raise LaunchError(*error.problems) from error
+
+
 def other_sizes(config: PlanConfig) -> list[int]:
     """Those of `OTHER_SIZES` that are whole machines, or a part of one, and divide the global batch."""
     whole = [ranks for ranks in OTHER_SIZES if ranks < config.gpus or ranks % config.gpus == 0]
@@ -232,12 +250,23 @@ def _step_time(
 
 
 def _layouts(
-    config: PlanConfig, model: Architecture, size: ModelSize, gpu: Gpu, micro_batch: int, seq_length: int, targets: int
+    config: PlanConfig,
+    model: Architecture,
+    teacher: AnyConfig | None,
+    size: ModelSize,
+    gpu: Gpu,
+    micro_batch: int,
+    seq_length: int,
+    targets: int,
 ) -> list[Layout]:
     """Every layout, the ones that cost least time first."""
     layouts = []
+    beside = 0 if teacher is None else teacher_bytes(teacher, config.arithmetic)
+    taught, masked = teacher is not None, config.recipe.teacher.masked
     for checkpointing, offload in ((False, False), (True, False), (False, True), (True, True)):
-        activations = activation_bytes(model, micro_batch, seq_length, targets, config.arithmetic, checkpointing).total
+        activations = activation_bytes(
+            model, micro_batch, seq_length, targets, config.arithmetic, checkpointing, taught, masked
+        ).total
         for stage in (1, 2, 3) if offload else (0, 1, 2, 3):
             states = state_bytes(size, stage, config.arithmetic, config.ranks, overlap=True, offload_optimizer=offload)
             layouts.append(
@@ -247,7 +276,8 @@ def _layouts(
                     offload=offload,
                     **asdict(states),
                     activations=activations,
-                    fits=states.total + activations <= FILL * (gpu.memory - RESERVE),
+                    fits=states.total + activations + beside <= FILL * (gpu.memory - RESERVE),
+                    teacher=beside,
                 )
             )
     return layouts

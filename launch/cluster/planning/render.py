@@ -44,10 +44,12 @@ def _summary(plan: RunPlan) -> Table:
 def _memory(plan: RunPlan) -> Table:
     table = Table(title="\nGB on each GPU", title_justify="left")
     table.add_column("ZeRO stage")
-    for name in ("weights", "gradients", "optimizer", "buffers", "activations", "total", "fits"):
+    taught = ["teacher"] if any(layout.teacher for layout in plan.layouts) else []
+    names = ["weights", "gradients", "optimizer", "buffers", "activations", *taught, "total"]
+    for name in (*names, "fits"):
         table.add_column(name, justify="right")
     for layout in plan.layouts:
-        parts = (layout.weights, layout.gradients, layout.optimizer, layout.buffers, layout.activations, layout.total)
+        parts = [getattr(layout, name) for name in names]
         table.add_row(_name(layout), *map(_gb, parts), "yes" if layout.fits else "no")
         if layout.stage == 3:
             table.add_section()

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from modeling import AcnConfig, AcnForMaskedLM
+from pretrain.distil import Lessons
 from pretrain.engine import init_distributed
 from pretrain.observe.gradients import GradientProbe
 from pretrain.validate import validate_depths
@@ -65,7 +66,9 @@ def observe(work: tuple[int, str, Path]) -> int:
                 engine.backward(engine(**vars(batch)).loss)
             engine.step()
         if step == 0:
-            found.append(validate_depths(engine.module, [micro_batch(n, dist.get_rank()) for n in (100, 101)], device))
+            found.append(
+                validate_depths(engine.module, [micro_batch(n, dist.get_rank()) for n in (100, 101)], Lessons(device))
+            )
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found))
     dist.destroy_process_group()

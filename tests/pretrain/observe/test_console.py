@@ -38,3 +38,14 @@ def test_lines_come_for_training_and_validation_and_not_for_other_measurements(c
     assert said == "a word"
     assert training.startswith("step 5/9  loss 5.4321")
     assert validation == "step 5  validation loss 4.5000  masked accuracy 0.2500  best cut: depth 3 at 0.2450"
+
+
+def test_a_conversion_says_its_scale_and_its_match(capsys):
+    console = LineConsole()
+    console.progress(5, 9, TRAINING | {"train/match": 0.25, "train/shortcut_scale": 0.5})
+    console.progress(5, 9, VALIDATION | {"validation/match": 0.125})
+    console.progress(5, 9, {"validation/match": 0.125})  # no masked tokens are predicted
+    training, validation, alone = capsys.readouterr().out.splitlines()
+    assert "  match 0.2500  shortcuts 0.500  " in training
+    assert validation.endswith("at 0.2450  validation match 0.1250")
+    assert alone == "step 5  validation match 0.1250"

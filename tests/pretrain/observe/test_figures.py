@@ -43,6 +43,24 @@ def test_a_run_that_was_never_validated_has_its_loss_drawn(tmp_path):
     assert draw_run(tmp_path, "a run").is_file()
 
 
+def test_a_conversion_has_its_scale_its_match_and_a_panel_of_every_depths_match(tmp_path, monkeypatch):
+    lines = [
+        {"step": 1, "train/loss": 5.0, "train/match": 1.0, "train/mlm_loss": 4.0, "train/shortcut_scale": 1.0},
+        {"step": 2, "validation/loss": 4.0, "validation/match": 0.5, "validation/match_depth_00": 0.9},
+        {"step": 3, "train/loss": 3.5, "train/match": 0.5, "train/mlm_loss": 3.0, "train/shortcut_scale": 0.1},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"time": 0} | line) + "\n" for line in lines))
+    drawn = []
+    monkeypatch.setattr("data_pipeline.pictures._label_plainly", drawn.append)
+    draw_run(tmp_path, "a conversion")
+    losses, *others = drawn[0].axes
+    legend = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert legend[:2] == ["match, training", "match, validation"]
+    assert legend[-1] == "shortcuts"
+    assert [list(line.get_ydata()) for axes in others for line in axes.get_lines()] == [[1.0, 0.1]]
+    assert "Error of the match of every depth" in {axes.get_title() for axes in others}
+
+
 def test_what_a_resumed_run_logged_again_replaces_the_old_and_steps_stay_in_order(tmp_path):
     steps = [(1, 5.0), (2, 4.0), (5, 9.0), (2, 4.5), (3, 3.5), (5, 2.0)]  # resumed from step 1
     (tmp_path / "metrics.jsonl").write_text(

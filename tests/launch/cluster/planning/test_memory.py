@@ -60,7 +60,7 @@ def test_offloaded_states_are_not_on_the_device():
 
 
 def test_checkpointing_keeps_a_layers_input_and_one_layer():
-    _, config, precision, _ = activation_cases()[1]
+    _, config, precision, *_ = activation_cases()[1]
     plain = activation_bytes(config, 4, 64, 9, precision).kept
     less = activation_bytes(config, 4, 64, 9, precision, checkpointing=True).kept
     assert less < plain / 2

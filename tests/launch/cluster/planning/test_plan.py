@@ -1,7 +1,7 @@
 """`acn plan`: what it adds up, what it advises, and how it refuses."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,9 @@ from launch.cluster.planning import PlanConfig, find_gpu, plan_run
 from launch.cluster.planning.render import advice
 from launch.cluster.planning.search import fits_on, largest
 from launch.errors import LaunchError
+from modeling import AcnConfig, AcnModel
 from pretrain import ModelConfig, PretrainConfig
+from pretrain.distil import TeacherConfig
 
 BASE = ["plan", "--config", "acn-base"]
 
@@ -44,6 +46,27 @@ def test_the_papers_recipe_on_four_nodes():
     acn, twin, half = plan.courses
     assert acn.tokens == twin.tokens == 2 * half.tokens == 38_000 * 2048 * 128
     assert acn.gpu_hours == pytest.approx(acn.tokens / plan.tokens_per_second / 3600 * 32)
+
+
+def test_a_teacher_costs_its_forward_pass_and_a_copy_on_every_gpu(tmp_path):
+    """BERT-base teaches the recipe's model of the same sizes: 6 FLOPs per weight and token, and 2 of the teacher."""
+    config = AcnConfig(connectivity="residual", vocab_size=30522)
+    config.save_pretrained(tmp_path)
+    plain = plan_run(planned(gpus=8, vocab_size=30522, steps=100, micro_batch_size=64))
+    sizes = {"gpus": 8, "vocab_size": 30522, "steps": 100, "micro_batch_size": 64}
+    alone = TeacherConfig(weight=1.0, model=str(tmp_path), mlm_weight=0.0)
+    plan = plan_run(planned(**sizes, teacher=alone))
+    layers, attention, projection = 12 * 12 * 768**2, 12 * 2 * 128 * 768, 768**2
+    assert plan.flops_per_token == pytest.approx(6 * (layers + attention + projection) + 2 * (layers + attention))
+    both = plan_run(planned(**sizes, teacher=replace(alone, mlm_weight=1.0)))
+    head = 768 * (768 + 30522) * 19 / 128
+    assert both.flops_per_token == pytest.approx(plan.flops_per_token + 6 * head)
+    encoder = sum(p.numel() for p in AcnModel(config, add_pooling_layer=False).parameters())
+    assert {layout.teacher for layout in plan.layouts} == {2 * encoder}, "bf16, and no stage shards it"
+    assert plan.parameters == plain.parameters + 768**2 + 3 * 768
+    assert all(ours.total > theirs.total for ours, theirs in zip(both.layouts, plain.layouts, strict=True))
+    with pytest.raises(LaunchError, match=r"teacher\.model=/nowhere is not there"):
+        plan_run(planned(**sizes, teacher=replace(alone, model="/nowhere")))
 
 
 def test_it_takes_the_measures_that_a_small_gpu_needs():

@@ -1,0 +1,11 @@
+"""What a run may learn from a model with short residuals: shortcuts that are annealed away, and a teacher to match.
+
+In: an `AnnealConfig` and a `TeacherConfig`. Out: the scale of the shortcuts as a function of progress and the modules
+that apply it (`anneal`); a frozen teacher and its states (`teacher`); the student with the projection that is thrown
+away (`student`); what both cost (`flops`). Nothing of it is in a published model.
+"""
+
+import lazy_loader
+
+# the names are in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

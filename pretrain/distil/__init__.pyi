@@ -1,0 +1,20 @@
+from .anneal import Annealing
+from .config import AnnealConfig, TeacherConfig
+from .flops import training_flops
+from .lessons import Lessons, open_lessons
+from .student import Statistics, Student, is_projection
+from .teacher import find_teacher, teacher_problems
+
+__all__ = [
+    "AnnealConfig",
+    "Annealing",
+    "Lessons",
+    "Statistics",
+    "Student",
+    "TeacherConfig",
+    "find_teacher",
+    "is_projection",
+    "open_lessons",
+    "teacher_problems",
+    "training_flops",
+]

@@ -1,0 +1,117 @@
+"""The model of a run with a teacher: the one that is exported, and beside it a projection that is not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import MaskedLMOutput
+
+from modeling import AcnConfig, AcnForMaskedLM
+from modeling.modeling_acn import gather_positions
+
+from .config import TeacherConfig
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of a teacher's last hidden states before a run."""
+
+    variance: float
+    """Mean over the tokens of the squared distance to the mean state: what the match is divided by."""
+    norm_weight: torch.Tensor
+    """(H,) of a LayerNorm whose output looks like the states."""
+    norm_bias: torch.Tensor
+    """(H,) of the same."""
+
+
+class Projection(nn.Module):
+    """From the student's read-out to the teacher's last hidden states, both (B, T, H): a linear map and a LayerNorm."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+
+    @torch.no_grad()
+    def start(self, statistics: Statistics) -> None:
+        """Begin as the identity, followed by the LayerNorm that gives the teacher's states their mean and spread."""
+        nn.init.eye_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+        self.norm.weight.copy_(statistics.norm_weight)
+        self.norm.bias.copy_(statistics.norm_bias)
+
+    def forward(self, read_out: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.dense(read_out))
+
+
+@dataclass
+class StudentOutput(MaskedLMOutput):
+    """What a training step with a teacher gives."""
+
+    match: torch.Tensor | None = None
+    """The normalised squared error, detached."""
+    mlm_loss: torch.Tensor | None = None
+    """The masked-language-model loss, detached; None where it is not part of the loss."""
+
+
+class Student(AcnForMaskedLM):
+    """An ACN for masked tokens with a projection beside its head.
+
+    The projection is part of this module, so that the engine trains, shards and saves it; all other weights have the
+    names that they have in a run without a teacher, and `is_projection` tells the projection's.
+    """
+
+    def __init__(self, config: AcnConfig, teaching: TeacherConfig, statistics: Statistics) -> None:
+        super().__init__(config)
+        self.loss_type = "ForMaskedLM"  # which transformers would look for in the name of the class
+        self.teaching = teaching
+        self.variance = statistics.variance
+        self.projection = Projection(config.hidden_size, config.layer_norm_eps)
+        self.projection.start(statistics)
+
+    def errors(self, read_out: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """The normalised squared error of every token, in fp32 or better: two of (B, T, H) -> (B, T)."""
+        guess = self.projection(read_out.to(self.projection.dense.weight.dtype))
+        precise = torch.promote_types(guess.dtype, torch.float32)
+        return (guess.to(precise) - states.to(precise)).square().sum(-1) / self.variance
+
+    def forward(
+        self,
+        states: torch.Tensor,
+        real: torch.Tensor | None = None,
+        masked_positions: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | None = None,
+        num_tokens_in_batch: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> StudentOutput:
+        """The losses of a micro-batch.
+
+        Args:
+            states: (B, T, H) the teacher's, of the same tokens.
+            real: (B, T) tokens that are no padding; None: all.
+            masked_positions, labels: (B, M); without them only the match is computed.
+            num_items_in_batch, num_tokens_in_batch: what the sums over targets and over real tokens are divided by;
+                not given: there are as many in every micro-batch.
+            inputs: `input_ids` (B, T), and of packed rows `seq_idx` and `position_ids`.
+        """
+        read_out = self.acn(**inputs).last_hidden_state
+        errors = self.errors(read_out, states)
+        errors = errors if real is None else errors * real
+        match = errors.mean() if num_tokens_in_batch is None else errors.sum() / num_tokens_in_batch
+        loss, logits, mlm_loss = self.teaching.weight * match, None, None
+        if labels is not None:
+            assert masked_positions is not None, "labels are those of the masked positions"
+            logits = self.head_logits(gather_positions(read_out, masked_positions))
+            mlm_loss = self.loss_function(
+                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
+            )
+            loss = loss + self.teaching.mlm_weight * mlm_loss
+            mlm_loss = mlm_loss.detach()
+        return StudentOutput(loss=loss, logits=logits, match=match.detach(), mlm_loss=mlm_loss)
+
+
+def is_projection(name: str) -> bool:
+    """Whether the weight of that name is one of a projection, and not of the model that a run leaves."""
+    return name.startswith("projection.")
