@@ -96,7 +96,7 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
     }  # fmt: skip
     glue = {
         twin: ["glue", "--model", f"{home}/{twin}/model", "--tasks", ",".join(TASKS), "--glue_dir", f"{home}/tasks",
-               "--learning_rate", "5e-4", "--epochs", "2", "--max_length", "96",
+               "--learning_rate", "5e-4", "--batch_size", "16", "--epochs", "2", "--max_length", "96",
                "--output", f"{home}/glue-{twin}", *tracking]
         for twin in TWINS
     }  # fmt: skip

@@ -15,7 +15,7 @@ class DemoConfig:
     """Ranks of the two pretrainings."""
     corpus_mb: float = 8.0
     """Megabytes of documentation to use."""
-    steps: int = 400
+    steps: int = 800
     """Optimizer steps of each pretraining."""
     train_examples: int = 2000
     """Training examples of each task."""
