@@ -26,7 +26,10 @@ def model_type_of(folder: str | Path) -> str:
         ValueError: it is neither; the message says which types there are.
         OSError: there is no config.json that can be read.
     """
-    content = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    try:
+        content = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("has a config.json that is nested too deep to be one") from error
     kind = content.get("model_type") if isinstance(content, dict) else None
     if kind != AcnConfig.model_type and kind not in MODEL_TYPES:
         known = ", ".join((AcnConfig.model_type, *MODEL_TYPES))
@@ -41,7 +44,10 @@ def read_config(folder: str | Path) -> AcnConfig:
         ValueError: see `model_type_of`; or it has what this family has not.
     """
     if model_type_of(folder) == AcnConfig.model_type:
-        return AcnConfig.from_pretrained(folder)
+        own = AcnConfig.from_pretrained(folder)
+        if not isinstance(getattr(own, "auto_map", {}), dict):  # which transformers writes into when it saves
+            raise ValueError("has a config.json whose auto_map is no mapping")
+        return own
     theirs = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     config = acn_config_from(theirs)
     config.architectures = [_head_of(theirs).__name__]

@@ -56,6 +56,8 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     except PretrainError:
         raise
     except Exception as error:
+        if "inline_container" in str(error):  # torch's writer, which does not say why it could not go on writing
+            raise PretrainError(f"{checkpoint.path} cannot be converted in {folder.parent}: make room there") from error
         raise PretrainError(f"DeepSpeed cannot convert {checkpoint.path}: {error!r}") from error
 
 

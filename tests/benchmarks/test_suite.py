@@ -43,7 +43,7 @@ def test_a_benchmark_that_fails_costs_only_its_own_figures(
 def test_an_unknown_name_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         suite.main(["modle"])
-    assert "modle: choose from startup, training, scaling" in capsys.readouterr().err
+    assert "modle: choose from startup, training, finetune, scaling" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("exact", "code"), [(False, 0), (True, 1)])

@@ -419,7 +419,7 @@ def test_layers_are_compiled_for_the_training_alone(
     """What is scored computes as the written model does when it is loaded: plainly."""
     seen: list[tuple[bool, bool]] = []
 
-    def compiled(layer: AcnLayer, dynamic: bool) -> None:
+    def compiled(layer: AcnLayer, dynamic: bool, mode: str | None) -> None:
         layer._compiled_call_impl = lambda *args, **kwargs: (
             seen.append((layer.training, dynamic)) or layer._call_impl(*args, **kwargs)
         )

@@ -11,8 +11,8 @@ from eval import CutResults, EvalError, TaskResults, TrialResults, find_cut, fin
 
 TRIAL: dict[str, Any] = {
     "task": "sst2", "metric": "accuracy", "seed": 1, "model": "run/model", "connectivity": "acn", "full_score": 0.9,
-    "depth_scores": [0.5, 0.88, 0.9], "cut_depth": 1, "tolerance": 0.005, "params_by_depth": [1, 2, 3],
-    "flops_by_depth": [0, 10, 20], "train": {"epochs": 3},
+    "precision": "bf16", "depth_scores": [0.5, 0.88, 0.9], "cut_depth": 1, "tolerance": 0.005,
+    "params_by_depth": [1, 2, 3], "flops_by_depth": [0, 10, 20], "train": {"epochs": 3},
 }  # fmt: skip
 AGGREGATE: dict[str, Any] = {
     "by_seed": {"1": [0.5, 0.88, 0.9]}, "depth_mean": [0.5, 0.88, 0.9], "depth_std": None, "standard_error": 0.01,
@@ -21,7 +21,8 @@ AGGREGATE: dict[str, Any] = {
 TASK = TRIAL | {"seeds": [1], "selection": "seed 1; the last epoch", "aggregate": AGGREGATE}
 CUT: dict[str, Any] = {
     "task": "sst2", "metric": "accuracy", "seed": 1, "model": "run/model", "connectivity": "acn",
-    "source": "suite/sst2", "depth": 1, "layers": 2, "rule": "the depth that was asked for", "selection": "seed 1",
+    "precision": "bf16", "source": "suite/sst2", "depth": 1, "layers": 2, "rule": "the depth that was asked for",
+    "selection": "seed 1",
     "tolerance": None, "score": 0.88, "full_score": 0.9, "seeds": [1], "seed_mean": None, "seed_std": None,
     "params": 2, "full_params": 3, "flops": 10, "full_flops": 20, "seq_length": 16,
 }  # fmt: skip

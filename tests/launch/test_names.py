@@ -16,8 +16,8 @@ def test_a_run_with_any_name_finishes_with_its_picture(prepared, tmp_path, name,
     """In bf16 its checkpoint is converted to be exported, by names of files."""
     (tmp_path / name).symlink_to(prepared)
     output = tmp_path / name[::-1]
-    words = ("--data", name, "--output", str(output), "--precision", precision)
-    done = run_acn("pretrain", *words, *TINY, *LOCAL, folder=tmp_path)
+    words = ("--data", name, "--output", str(output), *TINY, *LOCAL, "--precision", precision)
+    done = run_acn("pretrain", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no picture" not in done.stderr
     assert (output / "pretraining.png").is_file()

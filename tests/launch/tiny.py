@@ -10,6 +10,7 @@ TINY = [
     "--model.hidden_size", "16", "--model.num_hidden_layers", "2", "--model.num_attention_heads", "2",
     "--model.intermediate_size", "24", "--model.max_position_embeddings", "16", "--steps", "4",
     "--global_batch_size", "8", "--micro_batch_size", "4", "--log_every", "2", "--validation.blocks", "8",
+    "--precision", "fp32",  # the same on every processor
 ]  # fmt: skip
 """Options of `acn pretrain`."""
 
