@@ -22,7 +22,7 @@ from .config import DemoConfig
 from .corpus import write_demo_corpus, write_demo_tasks
 
 RECIPE = "acn-tiny"
-TASKS = ("docsource", "docorder")
+TASKS = ("docorder", "docsource")
 TWINS = ("acn", "residual")
 # the recipe's start with the identity in the attention suits ACNs, and a residual model is better without
 _START = {"acn": [], "residual": ["--model.identity_attention_init", "false"]}
@@ -104,11 +104,11 @@ def _stages(config: DemoConfig, home: Path) -> list[Stage]:
              "--force", *tracking]  # fmt: skip
     report = ["report", *(f"{home}/glue-{twin}" for twin in TWINS), "--output", f"{home}/report"]
     return [
-        Stage("collect the documentation of the installed Python packages", 0.10, []),
-        Stage("train a tokenizer and write token shards", 0.07, [tokens]),
-        Stage("pretrain an ACN", 0.31, [pretrain["acn"]]),
-        Stage("pretrain its residual twin", 0.31, [pretrain["residual"]]),
-        Stage("fine-tune both on two tasks and score every depth", 0.19, [glue["acn"], glue["residual"]]),
+        Stage("collect the documentation of the installed Python packages", 0.07, []),
+        Stage("train a tokenizer and write token shards", 0.01, [tokens]),
+        Stage("pretrain an ACN", 0.30, [pretrain["acn"]]),
+        Stage("pretrain its residual twin", 0.30, [pretrain["residual"]]),
+        Stage("fine-tune both on two tasks and score every depth", 0.30, [glue["acn"], glue["residual"]]),
         Stage("cut the ACN, draw the report", 0.02, [small, report]),
     ]
 
