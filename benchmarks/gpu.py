@@ -3,8 +3,8 @@
     bash benchmarks/gpu.sh [--wheels FOLDER] [--json FILE] [--minutes 8.5] [--device cpu --quick]
 
 bf16, BERT's base (768 x 12) and large (1024 x 24), sequences of 128 and 512 made of random words. Then the three
-costliest kernels of a step, the loader alone, fine-tuning and the sweep of depths against Trainer with BERT, packed
-documents, saving and resuming a checkpoint, and inference at every depth. Every section is a process of its own with
+costliest kernels of a step, the loader alone, fine-tuning and the sweep of depths against Trainer with BERT, a
+conversion, packed documents, saving and resuming a checkpoint, and inference at every depth. Every section is a process of its own with
 what is left of the time; what has been measured is written after each of them.
 """
 
@@ -28,6 +28,7 @@ from .timing import Goal, table
 SECTIONS = (
     *("ours base/128", "trainer base/128", "profile base/128", "ours base/512", "trainer base/512"),
     *("ours large/512", "trainer large/512", "finetune base/128", "checkpoint base/128", "inference base/128"),
+    "conversion base/128",
     "packed base/512",
     *("ours large/128", "trainer large/128"),
 )

@@ -2,9 +2,12 @@
 
 import argparse
 import gc
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from data_pipeline.stream import MaskingConfig, StreamConfig, TokenStream
 from modeling import AcnConfig, AcnForMaskedLM, AcnForSequenceClassification, forward_flops
 from pretrain import Training, init_distributed
 from pretrain.checkpoints import newest_complete
+from pretrain.distil import AnnealConfig, TeacherConfig
 from pretrain.observe import peak_flops, peak_memory
 from pretrain.optim import OptimConfig
 
@@ -194,6 +198,28 @@ def packed(bench: Bench) -> dict[str, Any]:
     return {"cases": cases}
 
 
+def conversion(bench: Bench) -> dict[str, Any]:
+    """What annealed shortcuts and a teacher of the same size cost; MFU leaves out what the teacher computes."""
+    init_distributed(600.0)
+    teacher, residual = bench.folder / "teacher", deepcopy(bench.model)
+    residual.connectivity = "residual"
+    AcnForMaskedLM(residual).save_pretrained(teacher)
+    shutil.copytree(Path(bench.setting.data) / "tokenizer", teacher, dirs_exist_ok=True)
+    annealed = {"anneal": AnnealConfig(share=0.5)}
+    beside = TeacherConfig(weight=1.0, model=str(teacher))
+    cases: dict[str, Any] = {}
+    for name, fields in (
+        ("annealed", annealed),
+        ("annealed, match and masked tokens", annealed | {"teacher": beside}),
+        ("annealed, match alone", annealed | {"teacher": replace(beside, mlm_weight=0.0)}),
+    ):
+        bench.forget_memory()
+        with bench.loop(name, **fields) as (_, advance):
+            seconds = [bench.timed(lambda: advance(bench.turn)) for _ in range(ROUNDS)]
+            cases[name] = bench.row(seconds, bench.memory())
+    return {"cases": cases}
+
+
 def against(bench: Bench) -> dict[str, Any]:
     """Trainer on the same blocks, with four processes that collate where there is a GPU to feed."""
     marks: list[float] = []
@@ -281,6 +307,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "trainer": against,
     "profile": profiled,
     "packed": packed,
+    "conversion": conversion,
     "checkpoint": checkpoint,
     "finetune": finetuning,
     "inference": inference,

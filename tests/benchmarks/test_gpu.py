@@ -16,6 +16,7 @@ FOUND: dict[str, dict[str, Any]] = {
     "trainer": {"cases": {"Hugging Face Trainer": ROW | {"tokens_per_second": 100.0}}},
     "profile": {"costliest": {"gemm": 0.5}},
     "packed": {"cases": {"packed, attention=auto": ROW}},
+    "conversion": {"cases": {"annealed, match alone": ROW}},
     "checkpoint": {"save_seconds": 1.0},
     "finetune": {"step_seconds": {"ours": 0.02}, "over_trainer": 1.5, "loss_difference": 0.001},
     "inference": {"tokens_per_second_by_depth": {"0": 1.0}},
