@@ -4,8 +4,8 @@
 
 bf16, BERT's base (768 x 12) and large (1024 x 24), sequences of 128 and 512 made of random words. Then the three
 costliest kernels of a step, the loader alone, fine-tuning and the sweep of depths against Trainer with BERT, a
-conversion, packed documents, saving and resuming a checkpoint, and inference at every depth. Every section is a process of its own with
-what is left of the time; what has been measured is written after each of them.
+conversion, packed documents, saving and resuming a checkpoint, and inference at every depth. Every section is a process
+of its own with what is left of the time; what has been measured is written after each of them.
 """
 
 import argparse

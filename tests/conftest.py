@@ -3,7 +3,9 @@
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,3 +51,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = CorpusConfig(train=str(folder / "train.txt"), validation=str(folder / "validation.txt"))
     prepare_corpus(PrepareConfig(corpus=corpus, output=str(folder / "tokens"), vocab_size=120, seq_length=16))
     return folder / "tokens"
+
+
+@pytest.fixture(scope="module")
+def hub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Hub that runs as a process; `become_the_hub` makes it this process's."""
+    from tests.launch.publishing.hub_server import HubServer  # here, because few tests need it
+
+    server = HubServer(tmp_path_factory.mktemp("hub"))
+    yield server
+    server.stop()

@@ -15,19 +15,12 @@ MODEL = "lab/encoder"
 BESIDE = {"config.json": "{}", "tokenizer.json": "{}", "vocab.txt": "a", "README.md": "#", "modeling_x.py": "1 / 0"}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    hub = HubServer(tmp_path_factory.mktemp("hub"))
-    yield hub
-    hub.stop()
-
-
 @pytest.fixture
-def online(server, monkeypatch, tmp_path):
+def online(hub_server, monkeypatch, tmp_path):
     """The Hub, empty, with nothing downloaded yet; logged in as a member of the lab."""
-    server.become_the_hub(monkeypatch, tmp_path)
+    hub_server.become_the_hub(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    return server
+    return hub_server
 
 
 def send(folder: Path, files: dict[str, str], name: str = MODEL, branch: str = "main") -> str:

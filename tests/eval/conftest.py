@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import TokenizersBackend
 from transformers.utils import logging
 
+from eval import FinetuneConfig
 from modeling import AcnConfig, AcnForMaskedLM, AcnForSequenceClassification
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -161,3 +162,18 @@ def tracker() -> RecordingTracker:
 def make_tracker() -> type[RecordingTracker]:
     """The tracker's class, for fixtures that live longer than one test."""
     return RecordingTracker
+
+
+@pytest.fixture(scope="module")
+def config(pretrained: Path, glue_dir: Path) -> FinetuneConfig:
+    """A fine-tuning on sst2 that learns it."""
+    return FinetuneConfig(
+        model=str(pretrained),
+        tasks="sst2",
+        output="",
+        glue_dir=str(glue_dir),
+        epochs=3,
+        learning_rate=3e-3,
+        batch_size=16,
+        max_length=16,
+    )

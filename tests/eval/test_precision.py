@@ -59,20 +59,6 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="module")
-def config(pretrained: Path, glue_dir: Path) -> FinetuneConfig:
-    return FinetuneConfig(
-        model=str(pretrained),
-        tasks="sst2",
-        output="",
-        glue_dir=str(glue_dir),
-        epochs=3,
-        learning_rate=3e-3,
-        batch_size=16,
-        max_length=16,
-    )
-
-
-@pytest.fixture(scope="module")
 def doubtful(tmp_path_factory: pytest.TempPathFactory, save_split: Callable[..., None]) -> str:
     """Words of praise and blame, one label in eight wrong: what can be learned of it scores about 0.87."""
     folder, rng = tmp_path_factory.mktemp("doubtful"), random.Random(0)

@@ -11,24 +11,16 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 from eval import read_results
 from modeling import AcnForMaskedLM
 from pretrain import ModelConfig, PretrainConfig, check_run
-from tests.launch.publishing.hub_server import HubServer
 from tests.launch.tiny import write_task
 
 BERT, OURS = "lab/bert", "tester/acn-cats"
 LOCAL = ("--tracking.mlflow", "null")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    hub = HubServer(tmp_path_factory.mktemp("hub"))
-    yield hub
-    hub.stop()
-
-
 @pytest.fixture
-def commit(server, monkeypatch, tmp_path, prepared) -> str:
+def commit(hub_server, monkeypatch, tmp_path, prepared) -> str:
     """That of a BERT of the corpus's tokenizer, on the Hub; a folder with the data of a task is here."""
-    server.become_the_hub(monkeypatch, tmp_path)
+    hub_server.become_the_hub(monkeypatch, tmp_path)
     write_task(tmp_path / "glue" / "cats")
     folder, tokenizer = tmp_path / "sent", AutoTokenizer.from_pretrained(prepared / "tokenizer")
     torch.manual_seed(4)
@@ -66,7 +58,7 @@ def test_a_bert_of_the_hub_is_exported_at_a_depth_and_starts_a_run(acn, commit, 
     assert (config.init_from, config.model.hidden_size, config.model.connectivity) == (f"{BERT}@{commit}", 32, "acn")
 
 
-def test_what_is_made_of_a_bert_says_so_and_goes_on_from_the_hub(acn, server, commit, tmp_path):
+def test_what_is_made_of_a_bert_says_so_and_goes_on_from_the_hub(acn, hub_server, commit, tmp_path):
     code, _, err = acn("glue", "--model", f"{BERT}@main", "--tasks", "cats", "--glue_dir", "glue", "--output", "tuned",
                        "--epochs", "1", "--speed", "false", *LOCAL)  # fmt: skip
     assert code == 0, err

@@ -22,20 +22,6 @@ from tests.eval.test_memory import LARGE, glibc, mapped_blocks
 
 
 @pytest.fixture(scope="module")
-def config(pretrained: Path, glue_dir: Path) -> FinetuneConfig:
-    return FinetuneConfig(
-        model=str(pretrained),
-        tasks="sst2",
-        output="",
-        glue_dir=str(glue_dir),
-        epochs=3,
-        learning_rate=3e-3,
-        batch_size=16,
-        max_length=16,
-    )
-
-
-@pytest.fixture(scope="module")
 def tuned(
     config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory, make_tracker: type
 ) -> tuple[Path, TaskResults, Any]:

@@ -24,18 +24,11 @@ MODEL = f"runs/glue/{TASK}"
 CUT = f"depth-{CUT_DEPTH:02d}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    hub = HubServer(tmp_path_factory.mktemp("hub"))
-    yield hub
-    hub.stop()
-
-
 @pytest.fixture
-def hub(server, monkeypatch, tmp_path):
+def hub(hub_server, monkeypatch, tmp_path):
     """The Hub, empty, and this process logged in as tester."""
-    server.become_the_hub(monkeypatch, tmp_path)
-    return server
+    hub_server.become_the_hub(monkeypatch, tmp_path)
+    return hub_server
 
 
 @pytest.fixture
