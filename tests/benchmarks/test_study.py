@@ -28,7 +28,7 @@ from launch.errors import LaunchError
 from pretrain import EXIT_STOPPED
 from tests.processes import is_gone, wait_until
 
-TASKS = ("docsource", "docorder")
+TASKS = ("docorder", "docsource")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_failing_cell_stops_only_what_needs_it_and_the_exit_code_tells(tmp_pat
     state = states(study)
     assert state["pretrain/residual-identity/seed-0"] == "failed"
     assert state["finetune/residual-identity/seed-0/docsource"] == "not run"
-    assert state["study/acn-identity/seed-0/docsource"] == "done"
+    assert state["study/acn-identity/seed-0/docorder"] == "done"
     mended, ran = study_in(tmp_path)
     assert mended.run(3600) == 0
     assert len(ran.jobs) == 4  # the pretraining, two tasks, one study

@@ -8,6 +8,7 @@ import torch
 from launch import cli
 from launch.ranks import run_local_ranks
 from pretrain import trainer
+from pretrain.distil import lessons
 
 
 def launch(which: range, scale: float, config: Path) -> int:
@@ -17,13 +18,13 @@ def launch(which: range, scale: float, config: Path) -> int:
 
 def _sick_rank(work: tuple[range, float, Path]) -> int:
     which, scale, config = work
-    inputs_of = trainer.model_inputs
+    inputs_of = lessons.model_inputs
 
     def remember(batch: Any, device: torch.device) -> dict[str, torch.Tensor]:
         inputs_of.sick = any(int(sample) in which for sample in batch.samples)
         return inputs_of(batch, device)
 
-    trainer.model_inputs = remember
+    lessons.model_inputs = remember
     build = trainer.build_engine
 
     def build_sick(model: Any, config: Any) -> Any:

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 
 from launch.ranks import run_local_ranks
-from pretrain import PretrainConfig, StopRequest, Training, init_distributed, trainer
+from pretrain import PretrainConfig, StopRequest, Training, init_distributed
+from pretrain.distil import lessons
 from pretrain.observe.console import LineConsole
 from tests.pretrain.step.waits import Waits
 
@@ -63,7 +64,7 @@ def plainly(training: Training, _: None) -> Iterator[None]:
 @contextmanager
 def sick(training: Training, samples: range) -> Iterator[None]:
     """The loss of micro-batches with one of `samples` is NaN."""
-    inputs_of, ill = trainer.model_inputs, False
+    inputs_of, ill = lessons.model_inputs, False
 
     def remember(batch: Any, device: torch.device) -> dict[str, Any]:
         nonlocal ill
@@ -76,7 +77,7 @@ def sick(training: Training, samples: range) -> Iterator[None]:
         return output
 
     handle = training.engine.module.register_forward_hook(hook)
-    with mock.patch.object(trainer, "model_inputs", remember):
+    with mock.patch.object(lessons, "model_inputs", remember):
         yield
     handle.remove()
 
