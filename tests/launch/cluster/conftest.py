@@ -65,6 +65,7 @@ def write_recipe(data: Path, run: Path, steps: int, fields: dict[str, Any]) -> P
         model=shape,
         steps=steps,
         zero_stage=2,
+        precision="fp32",  # the same on every processor
         global_batch_size=GLOBAL_BATCH,
         micro_batch_size=2,
         log_every=1,
