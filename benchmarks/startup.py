@@ -48,9 +48,13 @@ def acn(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "launch.cli", *arguments]
 
 
+def _corpus(folder: Path) -> Path:
+    return prepared_corpus(folder, megabytes=0.3, vocab_size=VOCABULARY, seq_length=LENGTH)
+
+
 def pretrain(folder: Path, ranks: int) -> list[str]:
     """One step of a run in a new folder."""
-    output, data = tempfile.mkdtemp(dir=folder), f"{folder}/tokens-{VOCABULARY}-{LENGTH}"
+    output, data = tempfile.mkdtemp(dir=folder), str(_corpus(folder))
     given = [f"--data={data}", f"--output={output}/run", f"--tracking.mlflow=sqlite:///{output}/mlruns.db"]
     return acn("pretrain", *given, f"--nproc_per_node={ranks}", *TINY)
 
@@ -107,7 +111,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     times: dict[str, list[float]] = {case.what: [] for case in CASES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepared_corpus(folder, megabytes=0.3, vocab_size=VOCABULARY, seq_length=LENGTH)
+        _corpus(folder)
         for turn in range(options.rounds + 1):
             for case in CASES:
                 taken = seconds(case, folder)
