@@ -1,6 +1,6 @@
 """What a model costs at each depth: parameters and forward FLOPs, counted from its configuration alone.
 
-Nothing here needs torch or transformers, so that whoever plans with these numbers has them at once.
+Needs neither torch nor transformers, whose imports take longer than a plan.
 
 A multiply-add counts as two FLOPs and only matrix products are counted (projections and attention), which is the
 convention of `torch.utils.flop_counter` and of the scaling literature. Short residuals, the read-out sum and rope's

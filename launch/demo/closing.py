@@ -58,11 +58,11 @@ def _table(found: dict[str, list[Run]]) -> Table:
 def _next_steps(home: Path, task: str, store: str | None) -> Text:
     return Text(
         f"look at  {home}/report/index.html: both depth curves of each task\n"
-        f"         {home}/report/figures/depth-{task}.png: the first of them\n"
+        f"         {home}/report/figures/{task}.png: the first of them\n"
         f"         {home}/acn/pretraining.png: loss, and every depth's accuracy\n"
         f"         {home}/small: the cut classifier, a Hugging Face folder\n"
         + (f"         {way_to_all(store)}\n" if store else "")
-        + f"next     acn predict {home}/small FILE: label lines of text with it\n"
+        + f"next     acn predict {home}/small {home}/tasks/{task}/validation.parquet: label texts with it\n"
         "         acn prepare --help: your own corpus\n"
         "         acn pretrain --config acn-mini --help"
     )

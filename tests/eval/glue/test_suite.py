@@ -40,19 +40,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def config(pretrained: Path, glue_dir: Path) -> FinetuneConfig:
-    return FinetuneConfig(
-        model=str(pretrained),
-        tasks="sst2",
-        output="",
-        glue_dir=str(glue_dir),
-        epochs=1,
-        learning_rate=3e-3,
-        batch_size=16,
-        max_length=16,
-        max_train_samples=64,
-        speed=False,
-    )
+def config(config: FinetuneConfig) -> FinetuneConfig:
+    return replace(config, epochs=1, max_train_samples=64, speed=False)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,9 @@ def test_the_demo_ends_with_a_report_and_two_runs_agree(acn, tmp_path):
     assert (home / "report" / "index.html").read_text().count("data:image/png") >= 2
     assert "6/6" in out
     assert "report/index.html" in out
+    named = {Path(word.strip(":│")) for word in out.split("done in")[1].split() if word.startswith("one/")}
+    assert len(named) == 5
+    assert [path for path in named if not (tmp_path / path).exists()] == []
     small = AutoModelForSequenceClassification.from_pretrained(home / "small")
     assert small.config.num_hidden_layers <= 6
     assert acn("demo", "--output", "two", *SMALL)[0] == 0

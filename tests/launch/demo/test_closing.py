@@ -61,3 +61,5 @@ def test_the_screen_leads_with_what_the_cut_keeps(tmp_path, monkeypatch):
     assert table[-1] == ["docorder", "residual", "0.500", "0.500", "0.510", "0.520", "at", "chance"]
     assert any("done in 3m20s" in line for line in lines)
     assert any("runs/report/index.html" in line for line in lines)
+    assert any("runs/report/figures/docsource.png" in line for line in lines)
+    assert any("acn predict runs/small runs/tasks/docsource/validation.parquet" in line for line in lines)
