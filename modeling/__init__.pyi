@@ -14,7 +14,6 @@ from .modeling_acn import (
 )
 from .precision import (
     HALF,
-    Precision,
     autocast,
     choose_attention,
     choose_compile,
@@ -43,7 +42,6 @@ __all__ = [
     "AnyConfig",
     "Architecture",
     "LayerGradient",
-    "Precision",
     "acn_config_from",
     "acn_from_bert",
     "acn_to_bert",

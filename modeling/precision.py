@@ -5,13 +5,11 @@ One place for pretraining and for evaluation, so that a model computes in the sa
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils._triton import has_triton
 from transformers.utils import is_flash_attn_2_available
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
