@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -17,10 +17,12 @@ from launch.demo import TASKS as DOCUMENTATION_TASKS
 
 from .budgets import BUDGETS, GLUE_TASKS, Budget, with_variants
 from .commands import Home
+from .conversion.budget import CONVERT, Conversion
 from .driver import CLAIM_FILE, Study
-from .plan import KINDS, plan, tasks_of
+from .plan import KINDS, tasks_of
 from .process import Processes
 from .records import claim_home
+from .rules import CLAIM, CONVERSION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.study", description=package.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--budget", choices=BUDGETS, required=True)
+    parser.add_argument("--budget", choices=[*BUDGETS, CONVERT.name], required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/claim"), help="folder of the study (runs/claim)")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="stop this call after them; go on with the next"
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docorder")
+    parser.add_argument("--source", type=Path, help="budget convert-2h: folder of the model instead of the Hub's")
     parser.add_argument("--variants", help="names between commas: only arms that start like this (budgets.py)")
     parser.add_argument(
         "--precision",
@@ -58,23 +61,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    budget = BUDGETS[args.budget]
-    if args.total_minutes is not None:
-        budget = replace(budget, minutes=args.total_minutes)
-    if args.jobs is not None:
-        budget = replace(budget, jobs=args.jobs)
-    if args.precision is not None:
-        budget = replace(budget, precision=args.precision)
-    if args.variants is not None:
-        budget = with_variants(budget, args.variants.split(","))
-    tasks = tasks_of(args.tasks, args.glue_dir)
+    converts = args.budget == CONVERT.name
+    budget: Budget | Conversion = CONVERT if converts else BUDGETS[args.budget]
+    rules = CONVERSION if converts else CLAIM
+    tasks = tasks_of(args.tasks or (",".join(CONVERT.tasks) if converts else None), args.glue_dir)
     _check(budget, args, tasks)
+    for name, value in (("minutes", args.total_minutes), ("jobs", args.jobs), ("precision", args.precision)):
+        if value is not None:
+            budget = replace(budget, **{name: value})
+    if args.variants is not None and isinstance(budget, Budget):
+        budget = with_variants(budget, args.variants.split(","))
     from_documentation = any(task in DOCUMENTATION_TASKS for task in tasks)
-    home = Home(args.output, args.tokens, args.glue_dir, documentation_tasks=from_documentation)
+    home = Home(args.output, args.tokens, args.glue_dir, documentation_tasks=from_documentation, source=args.source)
     if not args.plan:
         claim_home(budget, home, tasks)
     threads = max(1, (os.cpu_count() or 1) // budget.jobs)
-    study = Study(budget, home, plan(budget, tasks), Processes(threads))
+    study = Study(budget, home, rules.plan(budget, tasks), Processes(threads), rules)
     if args.plan:
         print("state    estimate  up to here  job", *study.lines(), sep="\n")
         return 0
@@ -84,29 +86,55 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _check(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> None:
+def _check(budget: Budget | Conversion, args: argparse.Namespace, tasks: Sequence[str]) -> None:
     """Raise a LaunchError about every bad option."""
     found = []
     for name in ("minutes", "total_minutes", "jobs"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             found.append(f"{name}={value} must be above 0")
-    if budget.corpus_mb is None and args.tokens is None:
-        found.append(f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help")
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
-    if args.variants is not None:
-        known = dict.fromkeys(arm.variant for group in BUDGETS[budget.name].groups for arm in group)
-        if unknown := [name for name in args.variants.split(",") if name not in known]:
-            found.append(f"variants: budget {budget.name} has no {', '.join(unknown)}: use {', '.join(known)}")
-    for task in tasks:
-        if task in GLUE_TASKS:
-            if args.glue_dir is None or not (Path(args.glue_dir) / task).is_dir():
-                found.append(f"tasks: {task} needs --glue_dir with a folder {task}")
-        elif task not in DOCUMENTATION_TASKS:
-            found.append(f"tasks: there is no {task}: use {', '.join((*DOCUMENTATION_TASKS, *GLUE_TASKS))}")
+    if isinstance(budget, Conversion):
+        found += _conversion_problems(args, tasks)
+    else:
+        found += _claim_problems(budget, args, tasks)
     if found:
         raise LaunchError("\n".join(found))
+
+
+def _claim_problems(budget: Budget, args: argparse.Namespace, tasks: Sequence[str]) -> Iterator[str]:
+    if budget.corpus_mb is None and args.tokens is None:
+        yield f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help"
+    if args.source is not None:
+        yield f"source={args.source} is for budget {CONVERT.name}: nothing is converted in {budget.name}"
+    if args.variants is not None:
+        known = dict.fromkeys(arm.variant for group in budget.groups for arm in group)
+        if unknown := [name for name in args.variants.split(",") if name not in known]:
+            yield f"variants: budget {budget.name} has no {', '.join(unknown)}: use {', '.join(known)}"
+    for task in tasks:
+        if task in GLUE_TASKS:
+            yield from _absent(task, args.glue_dir)
+        elif task not in DOCUMENTATION_TASKS:
+            yield f"tasks: there is no {task}: use {', '.join((*DOCUMENTATION_TASKS, *GLUE_TASKS))}"
+
+
+def _conversion_problems(args: argparse.Namespace, tasks: Sequence[str]) -> Iterator[str]:
+    for name in ("variants", "precision"):
+        if getattr(args, name) is not None:
+            yield f"{name}={getattr(args, name)} is for the other budgets: leave it out"
+    if args.source is not None and not (args.source / "config.json").is_file():
+        yield f"source={args.source} has no config.json: name the folder of a model"
+    for task in tasks:
+        if task not in CONVERT.tasks:
+            yield f"tasks: budget {CONVERT.name} has no {task}: use {', '.join(CONVERT.tasks)}"
+        else:
+            yield from _absent(task, args.glue_dir)
+
+
+def _absent(task: str, glue_dir: str | None) -> Iterator[str]:
+    if glue_dir is None or not (Path(glue_dir) / task).is_dir():
+        yield f"tasks: {task} needs --glue_dir with a folder {task}"
 
 
 if __name__ == "__main__":

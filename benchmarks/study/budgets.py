@@ -122,6 +122,11 @@ class Budget:
     """Of pretraining, as `acn pretrain` has it."""
 
     @property
+    def only_rate(self) -> float | None:
+        """The peak learning rate of pretraining where there is no choice."""
+        return self.rates[0] if len(self.rates) == 1 else None
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of an optimizer step."""
         return self.batch * self.seq_length

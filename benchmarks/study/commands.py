@@ -25,10 +25,12 @@ class Home:
     glue_dir: str | None = None
     documentation_tasks: bool = True
     """Whether any task is cut from the documentation."""
+    source: Path | None = None
+    """Folder of the model that is converted."""
 
     @property
     def text(self) -> Path:
-        """Documentation and the tasks cut from it."""
+        """What the corpus is prepared from; of the documentation also the tasks cut from it."""
         return self.path / "documentation"
 
     @property
@@ -70,12 +72,12 @@ def commands(budget: Budget, job: Job, home: Home, rate: float | None, hours: fl
         return _corpus(budget, home)
     if job.kind in ("rate", "pretrain"):
         assert rate is not None
-        return [[*ACN, "pretrain", *_flags(pretrain_options(budget, job, home, rate, hours))]]
+        return [[*ACN, "pretrain", *flags(pretrain_options(budget, job, home, rate, hours))]]
     shared = {"output": home.output(job.name), "glue_dir": home.task_data(job.task), "tracking.mlflow": None}
     if job.kind == "study":
         options = {"model": home.finetuned(job), **shared}
-        return [[*ACN, "study", STUDIES, *_flags(options), *budget.study_options]]
-    return [[*ACN, "glue", *_flags({"model": home.pretrained(job) / "model", **_finetuning(budget, job), **shared})]]
+        return [[*ACN, "study", STUDIES, *flags(options), *budget.study_options]]
+    return [[*ACN, "glue", *flags({"model": home.pretrained(job) / "model", **_finetuning(budget, job), **shared})]]
 
 
 def pretrain_options(budget: Budget, job: Job, home: Home, rate: float, hours: float | None) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def _corpus(budget: Budget, home: Home) -> list[list[str]]:
     if home.tokens_dir is None or home.documentation_tasks:
         sizes = {"train_examples": budget.train_examples, "eval_examples": budget.eval_examples}
         text = {"output": home.text, "mb": budget.corpus_mb or 12.0, **sizes}
-        found.append([sys.executable, "-m", "benchmarks.study.corpus", *_flags(text)])
+        found.append([sys.executable, "-m", "benchmarks.study.corpus", *flags(text)])
     if home.tokens_dir is None:
         tokens = {
             "corpus.train": home.text / "text" / "train.jsonl",
@@ -145,11 +147,11 @@ def _corpus(budget: Budget, home: Home) -> list[list[str]]:
             "seq_length": budget.seq_length,
             "output": home.tokens,
         }
-        found.append([*ACN, "prepare", *_flags(tokens)])
+        found.append([*ACN, "prepare", *flags(tokens)])
     return found
 
 
-def _flags(options: Mapping[str, Any]) -> list[str]:
+def flags(options: Mapping[str, Any]) -> list[str]:
     """`--NAME VALUE` of each option, values as YAML has them."""
     words: list[str] = []
     for name, value in options.items():

@@ -5,9 +5,9 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,12 @@ from launch import processor, provenance_tags
 from pretrain import EXIT_STOPPED
 
 from .budgets import Budget
-from .collect import collect
-from .commands import Home, commands
+from .commands import Home
+from .conversion.budget import Conversion
 from .plan import Job, Kind
 from .process import OUT_OF_TIME
 from .records import Record, choose_rate, estimate, read_record, write_record
+from .rules import CLAIM, Rules
 
 CLAIM_FILE = "claim.json"
 LEAST_SECONDS = 60.0
@@ -45,11 +46,11 @@ class Execute(Protocol):
 class Study:
     """A plan in its folder."""
 
-    budget: Budget
+    budget: Budget | Conversion
     home: Home
     jobs: list[Job]
     processes: Execute
-    collect: Callable[[Job, Home], dict[str, Any]] = collect
+    rules: Rules = CLAIM
     records: dict[str, Record] = field(default_factory=dict)
     waiting: list[Job] = field(default_factory=list)
     """Jobs that this call may still begin."""
@@ -133,8 +134,10 @@ class Study:
         record.rate = self._rate(job)
         log = self.home.folder(job.name) / "log.txt"
         hours = max(seconds - LEAST_SECONDS / 2, 1.0) / 3600 if job.kind == "pretrain" else None
-        lines = commands(self.budget, job, self.home, record.rate, hours)
-        record.commands = [self._shown(line) for line in commands(self.budget, job, self.home, record.rate, None)]
+        lines = self.rules.commands(self.budget, job, self.home, record.rate, hours)
+        record.commands = [
+            self._shown(line) for line in self.rules.commands(self.budget, job, self.home, record.rate, None)
+        ]
         code = OUT_OF_TIME
         try:
             code = self._execute_all(lines, log, started + seconds)
@@ -161,7 +164,7 @@ class Study:
         if code:
             return "failed", f"exit code {code}, see {self._hidden(str(log))}: {_last_line(log)}"
         try:
-            record.result = self.collect(job, self.home)
+            record.result = self.rules.collect(job, self.home)
         except (OSError, LookupError, ValueError) as error:
             return "failed", f"its result cannot be read: {self._hidden(repr(error))}"
         return "done", ""
@@ -210,23 +213,23 @@ class Study:
     def _estimate(self, job: Job) -> float:
         """Seconds, less those that an interrupted attempt has had."""
         done = {one: self.records[one.name].seconds for one in self.jobs if self.records[one.name].status == "done"}
-        whole = estimate(self.budget, job, done)
+        whole = estimate(self.budget, job, done, self.rules.work)
         record = self.records[job.name]
         spent = record.seconds if record.status == "stopped" else 0.0
         return max(whole - spent, self.budget.speeds.start)
 
     def _rate(self, job: Job) -> float | None:
-        """A pretraining's peak learning rate: the one to try, or the best of those tried for its arm."""
-        if job.kind != "pretrain":
+        """The peak learning rate of a training: the one to try, or the best of those that were tried for it."""
+        if job.rate is not None or job.kind not in ("pretrain", "finetune"):
             return job.rate
-        if len(self.budget.rates) == 1:
-            return self.budget.rates[0]
+        if job.kind == "pretrain" and self.budget.only_rate is not None:
+            return self.budget.only_rate
         tried = {
-            one.rate: self.records[one.name].result["validation_loss"]
+            one.rate: self.records[one.name].result
             for one in self.jobs
             if one.name in job.after and one.rate is not None and self.records[one.name].status == "done"
         }
-        return choose_rate(tried)
+        return choose_rate(tried) if tried else None
 
     def _say(self, job: Job) -> None:
         used = sum(record.seconds for record in self.records.values()) / self.budget.jobs
@@ -253,7 +256,12 @@ class Study:
 
     def _hidden(self, text: str) -> str:
         """Folders of this machine by the names of the options that gave them."""
-        folders = {self.home.path: "OUTPUT", self.home.tokens_dir: "TOKENS", self.home.glue_dir: "GLUE"}
+        folders = {
+            self.home.path: "OUTPUT",
+            self.home.tokens_dir: "TOKENS",
+            self.home.glue_dir: "GLUE",
+            self.home.source: "SOURCE",
+        }
         for folder, name in folders.items():
             if folder is not None:  # a whole path, or its beginning: `run` is also the name of a folder inside
                 text = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?![\w.-])", name, text)
@@ -267,7 +275,7 @@ class Study:
             arm = {} if job.arm is None else vars(job.arm)
             about = {"name": job.name, "kind": job.kind, **arm, "seed": job.seed, "longer": job.longer}
             jobs.append(about | {"task": job.task, "tried_rate": job.rate} | vars(record))
-        budget = {name: value for name, value in vars(self.budget).items() if name not in ("groups", "speeds")}
+        budget = {name: value for name, value in asdict(self.budget).items() if name not in ("groups", "speeds")}
         where = machine() | {"processor": processor(), "commit": provenance_tags().get("git.commit")}
         if torch.cuda.is_available():
             where["gpu"] = torch.cuda.get_device_name()

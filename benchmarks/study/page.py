@@ -1,4 +1,4 @@
-"""docs/results.md and its figures, from committed claim.json files.
+"""docs/results.md and its figures, from committed claim.json files: conversions first, then twins.
 
     python -m benchmarks.study.page
     python -m benchmarks.study.page runs/claim/claim.json --output runs/claim/page/results.md
@@ -16,6 +16,7 @@ from launch import LaunchError, reported
 
 from . import comparisons, tables, verdicts
 from .claim import Claim
+from .conversion import page as conversion
 from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
 from .plan import KINDS
 from .tables import shown
@@ -37,12 +38,12 @@ TOLD = ("failed", "stopped")
 TITLE = "# Results: ACN against its residual twin\n"
 INTRODUCTION = """## How this page is made
 
-Written by `python -m benchmarks.study.page` from `benchmarks/results/claim-*.json`, which have every raw score; how a
-study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in how they start (*plain*:
-weights from normal(0.02); *identity*: the identity added to the query, key, value and output projections; others:
-`benchmarks/study/budgets.py`), and in nothing else but the learning rate, where a budget has a grid to choose each
-arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`; only the remarks
-and what stands above this section are written by hand.
+Written by `python -m benchmarks.study.page` from `benchmarks/results/convert-*.json` and `claim-*.json`, which have
+every raw score; how a study is run is told by `python -m benchmarks.study --help`. Arms differ in connectivity and in
+how they start (*plain*: weights from normal(0.02); *identity*: the identity added to the query, key, value and output
+projections; others: `benchmarks/study/budgets.py`), and in nothing else but the learning rate, where a budget has a
+grid to choose each arm's from. Sentences about numbers follow from them by the rules in `benchmarks/study/verdicts.py`
+and, of conversions, in `conversion/page.py`; only the remarks and what was seen of the twins are written by hand.
 """
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def committed() -> list[Path]:
     """The files that docs/results.md is made of."""
-    return sorted(COMMITTED.glob("claim-*.json"))
+    return [path for kind in ("convert", "claim") for path in sorted(COMMITTED.glob(f"{kind}-*.json"))]
 
 
 def _write(paths: Sequence[Path], output: Path) -> int:
@@ -78,12 +79,15 @@ def _write(paths: Sequence[Path], output: Path) -> int:
 
 def render(claims: Sequence[Claim], opening: str = "") -> str:
     """The whole page in Markdown, with what is said by hand at its head."""
-    head = [TITLE, *([opening] if opening else []), INTRODUCTION]
-    return "\n".join([*head, *(line for claim in claims for line in _claim(claim))]).rstrip() + "\n"
+    converted = [line for claim in claims if conversion.is_conversion(claim) for line in _conversion(claim)]
+    others = [line for claim in claims if not conversion.is_conversion(claim) for line in _claim(claim)]
+    return "\n".join([TITLE, *converted, *([opening] if opening else []), INTRODUCTION, *others]).rstrip() + "\n"
 
 
 def pictures(claim: Claim) -> list[Picture]:
     """Every figure of a claim."""
+    if conversion.is_conversion(claim):
+        return [*conversion.pictures(claim)]
     of_tasks = [
         picture for task in claim.tasks for longer in (False, True) for picture in task_pictures(claim, task, longer)
     ]
@@ -91,20 +95,19 @@ def pictures(claim: Claim) -> list[Picture]:
 
 
 def _claim(claim: Claim) -> Iterator[str]:
-    """A study's part of the page."""
-    budget, machine = claim.budget, claim.machine
+    """A study of twins: its part of the page."""
+    budget = claim.budget
     yield f"## Budget {budget['name']}\n"
     variants = dict.fromkeys(job["variant"] for job in claim.jobs if "variant" in job)
     tasks = dict.fromkeys(job["task"] for job in claim.jobs if job["task"])
     options = f"--variants {','.join(variants)} --tasks {','.join(tasks)}"
     if (precision := budget.get("precision", "auto")) != "auto":
         options += f" --precision {precision}"
-    where = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores, {machine['processor']}"
     yield (
         f"`python -m benchmarks.study --budget {budget['name']} {options}`: "
         f"{budget['layers']} layers x {budget['hidden']}, "
-        f"sequences of {budget['seq_length']}, {budget['tokens'] / 1e6:g}M tokens for each pretraining. {where}, torch "
-        f"{machine['torch']}, {machine['date']}, commit {str(machine['commit'])[:10]}.\n"
+        f"sequences of {budget['seq_length']}, {budget['tokens'] / 1e6:g}M tokens for each pretraining. "
+        f"{_machine(claim)}.\n"
     )
     yield "### In short\n"
     yield from (f"- {sentence}" for sentence in comparisons.in_short(claim))
@@ -116,6 +119,24 @@ def _claim(claim: Claim) -> Iterator[str]:
     for task in claim.tasks:
         yield from _task(claim, task)
     yield from _studies(claim)
+
+
+def _conversion(claim: Claim) -> Iterator[str]:
+    """A conversion's part of the page."""
+    yield f"## From a BERT to an ACN: budget {claim.budget['name']}\n"
+    yield (
+        f"`python -m benchmarks.study --budget {claim.budget['name']} --source MODEL --glue_dir GLUE`: "
+        f"{claim.budget['model']}, {_machine(claim)}.\n"
+    )
+    yield from _images(claim, conversion.pictures(claim))
+    yield from conversion.section(claim)
+
+
+def _machine(claim: Claim) -> str:
+    """What a study was measured on, when and at which commit."""
+    machine = claim.machine
+    where = machine.get("gpu") or f"{machine['cpu_cores']} CPU cores, {machine['processor']}"
+    return f"{where}, torch {machine['torch']}, {machine['date']}, commit {str(machine['commit'])[:10]}"
 
 
 def _what_ran(claim: Claim) -> Iterator[str]:

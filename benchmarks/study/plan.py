@@ -8,8 +8,9 @@ from launch.demo import TASKS as DOCUMENTATION_TASKS
 
 from .budgets import GLUE_TASKS, Arm, Budget
 
-Kind = Literal["corpus", "rate", "pretrain", "finetune", "study"]
-KINDS: tuple[Kind, ...] = ("corpus", "rate", "pretrain", "finetune", "study")
+Kind = Literal["corpus", "rate", "pretrain", "similarity", "tune", "finetune", "study"]
+KINDS: tuple[Kind, ...] = ("corpus", "rate", "pretrain", "similarity", "tune", "finetune", "study")
+"""rate tries a learning rate of pretraining, tune one of fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Job:
     seed: int = 0
     """Of the pretraining."""
     rate: float | None = None
-    """Of a job that tries a learning rate; other pretrainings take the arm's best."""
+    """Of a job that tries a learning rate; others take the best of those that they come after."""
     longer: int = 1
     """Tokens, as a multiple of the budget's."""
     task: str | None = None
@@ -33,8 +34,8 @@ class Job:
         """Unique in a plan; also the path of the job's folder."""
         if self.arm is None:
             return self.kind
-        if self.kind == "rate":
-            return f"rate/{self.arm.name}/{self.rate:g}"
+        if self.kind in ("rate", "tune"):
+            return f"{self.kind}/{self.arm.name}/{self.rate:g}"
         run = f"{self.arm.name}/seed-{self.seed}" + (f"-x{self.longer}" if self.longer > 1 else "")
         return "/".join([self.kind, run, *([self.task] if self.task else [])])
 

@@ -1,8 +1,10 @@
 """What is known of every job: cells/JOB/cell.json, written when an attempt at it ends."""
 
+import json
+import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from launch import LaunchError
 
 from .budgets import Budget
 from .commands import Home
+from .conversion.budget import Conversion
 from .plan import Job, work
 
 JOB_FILE, SETTINGS_FILE = "cell.json", "study.json"  # the former as version 0.1 called it: studies go on
@@ -47,13 +50,15 @@ def write_record(home: Home, job: Job, record: Record) -> None:
     write_json(home.folder(job.name) / JOB_FILE, asdict(record))
 
 
-def claim_home(budget: Budget, home: Home, tasks: Sequence[str]) -> None:
+def claim_home(budget: Budget | Conversion, home: Home, tasks: Sequence[str]) -> None:
     """Make `home` this study's, or find that it is.
 
     Raises:
         LaunchError: it holds something else, or a study of other settings.
     """
     settings = asdict(budget) | {"tasks": list(tasks), "tokens_dir": str(home.tokens_dir)}
+    if home.source is not None:
+        settings["source"] = str(home.source)
     for name in ("minutes", "speeds", "jobs"):  # they change how long it takes, not what is measured
         del settings[name]
     path = home.path / SETTINGS_FILE
@@ -73,19 +78,31 @@ def claim_home(budget: Budget, home: Home, tasks: Sequence[str]) -> None:
 
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return json.loads(json.dumps(value))
 
 
-def choose_rate(tried: Mapping[float, float]) -> float:
-    """The learning rate with the lowest validation loss; of equal ones the smallest."""
-    return min(sorted(tried), key=lambda rate: tried[rate])
+def choose_rate(tried: Mapping[float, Mapping[str, float]]) -> float:
+    """The learning rate whose result has the lowest `validation_loss`, or the best `score`; of equal ones the smallest.
+
+    One that diverged scores no number, and is never the best.
+    """
+
+    def cost(rate: float) -> float:
+        found = tried[rate]
+        value = -found["score"] if "score" in found else found["validation_loss"]
+        return value if math.isfinite(value) else math.inf
+
+    return min(sorted(tried), key=cost)
 
 
-def estimate(budget: Budget, job: Job, done: Mapping[Job, float]) -> float:
+def estimate(
+    budget: Budget | Conversion, job: Job, done: Mapping[Job, float], work: Callable[..., float] = work
+) -> float:
     """Seconds that `job` will take: at the pace of the finished jobs of its kind, or else of the budget's `speeds`.
 
     Args:
         done: seconds of the jobs that are finished.
+        work: what the time of a job is proportional to.
     """
     speeds = budget.speeds
     amount = work(budget, job)
@@ -99,5 +116,5 @@ def estimate(budget: Budget, job: Job, done: Mapping[Job, float]) -> float:
     return speeds.start + amount / pace
 
 
-def _expected_pace(budget: Budget, job: Job) -> float:
-    return budget.speeds.examples if job.kind == "finetune" else budget.speeds.tokens
+def _expected_pace(budget: Budget | Conversion, job: Job) -> float:
+    return budget.speeds.examples if job.kind in ("tune", "finetune") else budget.speeds.tokens

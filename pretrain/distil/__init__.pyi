@@ -1,7 +1,7 @@
 from .anneal import Annealing
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
-from .lessons import Lessons, open_lessons
+from .lessons import Lessons, fit_projection, open_lessons
 from .student import Statistics, Student, is_projection
 from .teacher import find_teacher, teacher_problems
 
@@ -13,6 +13,7 @@ __all__ = [
     "Student",
     "TeacherConfig",
     "find_teacher",
+    "fit_projection",
     "is_projection",
     "open_lessons",
     "teacher_problems",

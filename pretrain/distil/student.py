@@ -1,5 +1,6 @@
 """The model of a run with a teacher: the one that is exported, and beside it a projection that is not."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from modeling import AcnConfig, AcnForMaskedLM
 from modeling.modeling_acn import gather_positions
 
 from .config import TeacherConfig
+
+RIDGE = 0.01
+"""Added to the diagonal of the read-outs' covariance, as a share of its mean: of few tokens not everything is taken."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,30 @@ class Projection(nn.Module):
         nn.init.zeros_(self.dense.bias)
         self.norm.weight.copy_(statistics.norm_weight)
         self.norm.bias.copy_(statistics.norm_bias)
+
+    @torch.no_grad()
+    def fit(self, samples: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Begin as the linear map that least squares find from read-outs to what the norm has to be given, both (N, H),
+        in float64.
+
+        A student that begins as its teacher has its knowledge spread
+        over a sum: from the identity it would first learn, at the cost of its layers, how to read that sum.
+        """
+        width = self.dense.in_features
+        sums = torch.zeros(2, width, dtype=torch.float64)
+        products = torch.zeros(2, width, width, dtype=torch.float64)
+        tokens = 0
+        for read_out, normalized in samples:
+            given, wanted = read_out.double().cpu(), normalized.double().cpu()
+            sums += torch.stack([given.sum(0), wanted.sum(0)])
+            products += torch.stack([given.T @ given, given.T @ wanted])
+            tokens += len(given)
+        mean, wanted_mean = sums / tokens
+        covariance, shared = products / tokens - mean[:, None] * torch.stack([mean, wanted_mean])[:, None]
+        ridge = RIDGE * covariance.diagonal().mean() * torch.eye(width, dtype=torch.float64)
+        fitted = torch.linalg.solve(covariance + ridge, shared)
+        self.dense.weight.copy_(fitted.T)
+        self.dense.bias.copy_(wanted_mean - mean @ fitted)
 
     def forward(self, read_out: torch.Tensor) -> torch.Tensor:
         return self.norm(self.dense(read_out))

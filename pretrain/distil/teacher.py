@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from data_pipeline import DataError, ModelFolder, Problem, Vocabulary, find_model, fingerprint, load_tokenizer
 from modeling import (
@@ -127,6 +128,21 @@ class Teacher:
     def states(self, **inputs: torch.Tensor) -> torch.Tensor:
         """The last hidden states (B, T, H): `input_ids` (B, T), and of packed rows `seq_idx` and `position_ids`."""
         return self.model(**inputs).last_hidden_state
+
+    @torch.no_grad()
+    def normalized(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """What the last LayerNorm multiplies by its weights to give `states`, in fp32 (B, T, H).
+
+        The states alone do not tell: BERTs have dimensions without weight there, whose size sets the scale of all
+        others. Of a teacher that sums its layers: its states.
+        """
+        if (norm := self._last_norm()) is None:
+            return self.states(**inputs).float()
+        seen: list[torch.Tensor] = []
+        hook = norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        self.states(**inputs)
+        hook.remove()
+        return F.layer_norm(seen[-1].float(), norm.normalized_shape, eps=norm.eps)
 
     def measure(self, samples: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> Statistics:
         """The statistics over some batches of states (B, T, H), and which tokens (B, T) count; None: all.

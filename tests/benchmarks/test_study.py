@@ -1,6 +1,7 @@
 """The protocol: matched jobs, each done once, within its time; a page that says what the numbers say."""
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from benchmarks.study.driver import CLAIM_FILE, Study
 from benchmarks.study.plan import Job, plan, tasks_of
 from benchmarks.study.process import OUT_OF_TIME, Processes
 from benchmarks.study.records import choose_rate, claim_home, estimate
+from benchmarks.study.rules import CLAIM
 from launch.cli import read_args
 from launch.errors import LaunchError
 from pretrain import EXIT_STOPPED
@@ -93,8 +95,13 @@ def test_every_arm_tries_the_same_rates_and_takes_its_best():
             tried[job.arm].append(job.rate)
     assert all(rates == list(SMOKE.rates) for rates in tried.values())
     assert len(tried) == 3
-    assert choose_rate({1e-3: 5.0, 2e-3: 4.5, 4e-3: 6.0}) == 2e-3
-    assert choose_rate({2e-3: 4.5, 1e-3: 4.5}) == 1e-3
+    assert chosen("validation_loss", {1e-3: 5.0, 2e-3: 4.5, 4e-3: 6.0}) == 2e-3
+    assert chosen("validation_loss", {2e-3: 4.5, 1e-3: 4.5, 5e-4: math.nan}) == 1e-3
+    assert chosen("score", {1e-4: 0.5, 2e-4: 0.8, 4e-4: math.nan, 3e-4: 0.8}) == 2e-4
+
+
+def chosen(name, tried):
+    return choose_rate({rate: {name: value} for rate, value in tried.items()})
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
@@ -188,7 +195,7 @@ def study_in(folder, codes=None, budget=SMOKE):
     home = Home(folder)
     claim_home(budget, home, TASKS)
     ran = Commands(codes)
-    return Study(budget, home, plan(budget, TASKS), ran, collect=result_of), ran
+    return Study(budget, home, plan(budget, TASKS), ran, replace(CLAIM, collect=result_of)), ran
 
 
 def states(study):

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_pipeline import CorpusConfig, MaskingConfig, PrepareConfig, prepare_corpus, validation_batches
 from data_pipeline.stream import MaskedBatch, PackedBatch
 from modeling import AcnConfig, AcnForMaskedLM, AcnModel
-from pretrain.distil import Lessons, TeacherConfig, is_projection, training_flops
+from pretrain.distil import AnnealConfig, Annealing, Lessons, TeacherConfig, is_projection, training_flops
 from pretrain.distil.lessons import unmasked
-from pretrain.distil.student import Statistics, Student
+from pretrain.distil.student import RIDGE, Statistics, Student
 from pretrain.distil.teacher import Teacher
 from pretrain.validate import validate_depths
 from tests.conftest import sentences
@@ -210,3 +210,54 @@ def test_the_weights_of_a_student_are_those_of_a_plain_run_and_its_projection():
 def test_what_is_no_teaching_is_refused_by_name(fields, message):
     (problem,) = TeacherConfig(**fields).problems(init_from=None)
     assert str(problem).startswith(message)
+
+
+def test_a_fitted_projection_is_the_ridge_regression_of_what_the_norm_is_given():
+    """In float64, from the normal equations of all tokens at once."""
+    generator = torch.Generator().manual_seed(5)
+    model = student(ALONE)
+    read_out = torch.randn(200, 16, generator=generator) @ torch.randn(16, 16, generator=generator) + 1
+    wanted = torch.randn(200, 16, generator=generator) + 0.3 * read_out
+    model.projection.fit([(read_out[:70], wanted[:70]), (read_out[70:], wanted[70:])])
+    x, y = read_out.double().numpy(), wanted.double().numpy()
+    x_centred = x - x.mean(0)
+    covariance = x_centred.T @ x_centred / len(x)
+    ridge = RIDGE * np.diag(covariance).mean() * np.eye(16)
+    weight = np.linalg.solve(covariance + ridge, x_centred.T @ (y - y.mean(0)) / len(x))
+    dense = model.projection.dense
+    np.testing.assert_allclose(dense.weight.detach().numpy(), weight.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dense.bias.detach().numpy(), y.mean(0) - x.mean(0) @ weight, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_last_norm_is_given_is_told_of_dimensions_without_weight_too():
+    """Two large ones, as BERTs have them: the states do not show them, and all others are small beside them."""
+    taught = teacher()
+    norm = taught.model.layers[-1].mlp_norm
+    with torch.no_grad():
+        norm.weight[:2] = 0
+        taught.model.layers[-1].mlp.down_proj.bias[:2] = torch.tensor([30.0, -20.0])
+    ids = batch().input_ids
+    normalized, states = taught.normalized(input_ids=ids), taught.states(input_ids=ids)
+    torch.testing.assert_close(normalized * norm.weight + norm.bias, states)
+    assert (normalized[..., :2].abs() > 1).all()
+    assert normalized.mean(-1).abs().max() < 1e-5
+    assert not norm._forward_pre_hooks
+
+
+def test_a_student_that_begins_as_its_teacher_reads_most_of_it_from_its_first_step(prepared):
+    """Through the fitted projection, on tokens that it was not fitted on; the identity reads nothing of it."""
+    taught = teacher()
+    model = student(ALONE, taught.measure([(taught.states(input_ids=batch().input_ids), None)]))
+    model.acn.load_state_dict(taught.model.state_dict(), strict=False)
+    Annealing(AnnealConfig(share=0.5), [model], CPU).set(1.0)
+    generator = torch.Generator().manual_seed(8)
+    fitted_on, other = torch.randint(5, 53, (2, 40, 11), generator=generator)
+
+    def match() -> float:
+        return model.eval()(states=taught.states(input_ids=other), input_ids=other).match.item()
+
+    before = match()
+    pair = model.acn(input_ids=fitted_on).last_hidden_state, taught.normalized(input_ids=fitted_on)
+    model.projection.fit([(pair[0].flatten(0, 1), pair[1].flatten(0, 1))])
+    assert match() < 0.5 * before
+    assert match() < 0.3

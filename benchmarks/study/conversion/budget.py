@@ -1,0 +1,85 @@
+"""What a conversion's budget pays for."""
+
+from dataclasses import dataclass
+
+from ..budgets import Arm, Speeds
+
+ORIGINAL, CONVERTED = Arm("residual", "original"), Arm("acn", "converted")
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """How much of a task's training split is learned, and how often."""
+
+    task: str
+    examples: int | None
+    """Drawn at random by the fine-tuning's seed; None: all."""
+    epochs: float
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A plan's parameters."""
+
+    name: str
+    minutes: float
+    """Time of all jobs together."""
+    model: str
+    """The original: a name on the Hub, where no folder is given."""
+    recipe: str
+    """Of `acn pretrain`: everything that the fields below do not say."""
+    tokens: float
+    """Of the conversion, as many whole batches as they are enough for."""
+    only_rate: float
+    """The conversion's peak learning rate."""
+    batch: int
+    """Blocks per optimizer step."""
+    seq_length: int
+    validations: int
+    validation_blocks: int
+    parts: tuple[Fraction, ...]
+    """Tasks in order of importance."""
+    finetune_seeds: tuple[int, ...]
+    finetune_batch: int
+    finetune_rates: tuple[float, ...]
+    """Peak learning rates that each arm's is chosen from, by the score of the whole model on the first task."""
+    tuning: Fraction
+    """What a rate is tried on, with a seed that no result has."""
+    eval_examples: int | None
+    """Of each validation split at most; None: all."""
+    speeds: Speeds
+    jobs: int = 1
+    """Jobs that run side by side."""
+
+    groups = ((ORIGINAL,), (CONVERTED,))
+    """Arms, as a `Budget` has them."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """In order of importance."""
+        return tuple(part.task for part in self.parts)
+
+    def part(self, task: str | None) -> Fraction:
+        """That of a task."""
+        return next(part for part in self.parts if part.task == task)
+
+    @property
+    def steps(self) -> int:
+        """Of the conversion."""
+        return int(self.tokens // (self.batch * self.seq_length))
+
+
+TRAINING_SPLITS = {"sst2": 67349, "mrpc": 3668, "stsb": 5749, "qnli": 10000, "qqp": 9000, "rte": 2490}
+"""Examples, for the estimates of time; those of qnli and qqp are what the study was made with, not GLUE's whole."""
+
+CONVERT = Conversion(
+    name="convert-2h", minutes=120, model="sentence-transformers/all-MiniLM-L6-v2", recipe="acn-from-minilm",
+    tokens=2.5e6, only_rate=1e-3, batch=8, seq_length=128, validations=10, validation_blocks=64,
+    parts=(
+        Fraction("sst2", 20_000, 1), Fraction("mrpc", None, 3), Fraction("stsb", None, 2), Fraction("qnli", 10_000, 1),
+        Fraction("rte", None, 3), Fraction("qqp", 9_000, 1),
+    ),
+    finetune_seeds=(1, 2, 3), finetune_batch=16, finetune_rates=(5e-5, 1e-4, 2e-4, 4e-4),
+    tuning=Fraction("sst2", 8_000, 1), eval_examples=None,
+    speeds=Speeds(start=20, tokens=650, examples=40, study=60), jobs=2,
+)  # fmt: skip

@@ -1,0 +1,185 @@
+"""What docs/results.md says of a conversion, and its picture, from the numbers of claim.json."""
+
+import math
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline import duration, save_picture
+from eval import TaskResults
+from eval.chance import constant_score
+from eval.figures import COLOURS, LINES, MARKERS
+from eval.report import Run as TaskRun
+from eval.report import Table, depth_table
+
+from ..claim import Claim
+from ..figures import Picture
+from ..tables import shown, what_ran
+from .budget import CONVERTED, ORIGINAL, Arm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {ORIGINAL: "original", CONVERTED: "converted"}
+ABOVE_CHANCE, LOST_WHOLE, LOST_CUT = 0.05, 0.015, 0.01
+"""The goals: where the original is so far above a constant answer, the converted model may lose so much to it, and with
+half of its layers so much to itself."""
+
+
+def is_conversion(claim: Claim) -> bool:
+    """Whether a study is of this kind."""
+    return "recipe" in claim.budget
+
+
+def section(claim: Claim) -> Iterator[str]:
+    """The study's part of the page, without its pictures' folder: `pictures` come after what is in short."""
+    yield "### In short\n"
+    yield from (f"- {sentence}" for sentence in in_short(claim))
+    yield ""
+    if claim.remarks:
+        yield f"### Remarks, by hand\n\n{claim.remarks}"
+    yield "### Every task\n"
+    yield from shown(scores(claim))
+    for task in claim.tasks:
+        runs = [TaskRun(Path(), NAMES[arm], found) for arm, found in both(claim, task).items()]
+        yield from shown(depth_table(task, runs))
+    yield from shown(similarity(claim))
+    yield "### What it cost\n"
+    yield from shown(rates(claim))
+    yield from shown(what_ran(claim))
+    yield from (f"- Not run: {job['name']}: {job['why']}" for job in claim.jobs if job["status"] != "done")
+    yield ""
+
+
+def both(claim: Claim, task: str) -> dict[Arm, TaskResults]:
+    """The fine-tunings of each arm that there are."""
+    found = {arm: claim.scores(arm, task) for arm in NAMES}
+    return {arm: results for arm, results in found.items() if results is not None}
+
+
+def means(results: TaskResults) -> list[float]:
+    """Over the seeds, by depth."""
+    return results.depth_scores if results.aggregate is None else results.aggregate.depth_mean
+
+
+def in_short(claim: Claim) -> Iterator[str]:
+    """What follows from the numbers, by rule."""
+    for job in claim.done("pretrain"):
+        result = job["result"]
+        yield (
+            f"The conversion read {result['tokens'] / 1e6:.1f} million tokens in {duration(job['seconds'])} on one "
+            f"core; what its read-out leaves of the variance of the original's last states is {result['match']:.2f}."
+        )
+    for task in claim.tasks:
+        found = both(claim, task)
+        if len(found) == len(NAMES):
+            yield _sentence(task, found[ORIGINAL], found[CONVERTED])
+
+
+def _sentence(task: str, original: TaskResults, converted: TaskResults) -> str:
+    theirs, ours = means(original), means(converted)
+    constant = constant_score(original) or 0.0
+    if theirs[-1] - constant < ABOVE_CHANCE:
+        return (
+            f"{task}: the original scores {theirs[-1]:.3f}, less than {ABOVE_CHANCE * 100:.0f} points above a constant "
+            f"answer ({constant:.3f}): nothing follows."
+        )
+    half, layers = math.ceil((len(ours) - 1) / 2), len(ours) - 1
+    whole, cut = theirs[-1] - ours[-1], ours[-1] - ours[half]
+    return (
+        f"{task}: whole, the converted model scores {ours[-1]:.3f}, the original {theirs[-1]:.3f}: "
+        f"{_points(whole, LOST_WHOLE)}. With {half} of {layers} layers it scores {ours[half]:.3f}, "
+        f"{_points(cut, LOST_CUT)}; the original {theirs[half]:.3f}."
+    )
+
+
+def _points(lost: float, goal: float) -> str:
+    way, reached = "less" if lost >= 0 else "more", "reached" if lost <= goal else "missed"
+    return f"{abs(lost) * 100:.1f} points {way} (goal: at most {goal * 100:g} less, {reached})"
+
+
+def scores(claim: Claim) -> Table:
+    """Every task: both whole, and cut at half."""
+    rows: list[list[Any]] = []
+    for task in claim.tasks:
+        for arm, results in both(claim, task).items():
+            ours, layers = means(results), len(means(results)) - 1
+            cuts = [ours[k] for k in range(layers, 0, -1)]
+            rows.append([task, results.metric, constant_score(results), NAMES[arm], len(results.all_seeds), *cuts])
+    layers = max((len(row) for row in rows), default=5) - 5
+    columns = ["task", "metric", "constant", "model", "seeds", *(f"{k} layers" for k in range(layers, 0, -1))]
+    return Table("tasks", "Validation splits, mean over the seeds, by layers kept", columns, rows, names=2)
+
+
+def similarity(claim: Claim) -> Table | None:
+    """Of the embeddings, without fine-tuning; None where it was not measured."""
+    found = {job["connectivity"]: job["result"]["spearman_by_depth"] for job in claim.done("similarity")}
+    if not found:
+        return None
+    rows = [[NAMES[arm], *found[arm.connectivity]] for arm in NAMES if arm.connectivity in found]
+    columns = ["model", *(f"depth {k}" for k in range(len(rows[0]) - 1))]
+    caption = "STS-B without fine-tuning: Spearman's correlation of the mean embeddings' similarity, by depth"
+    return Table("similarity", caption, columns, rows)
+
+
+def rates(claim: Claim) -> Table:
+    """Every learning rate of fine-tuning that was tried, and the one that was taken."""
+    rows = []
+    for arm, name in NAMES.items():
+        tried = {job["tried_rate"]: job["result"]["score"] for job in claim.done("tune", **vars(arm))}
+        taken = {job["rate"] for job in claim.done("finetune", **vars(arm))}
+        told = ", ".join(f"{rate:g}: {score:.3f}" for rate, score in sorted(tried.items()))
+        rows.append([name, told, ", ".join(f"{rate:g}" for rate in sorted(taken))])
+    part = claim.budget["tuning"]
+    caption = f"Peak learning rates of fine-tuning, by {part['task']} after {part['examples']:,} examples"
+    return Table("rates", caption, ["model", "tried", "taken"], rows)
+
+
+def pictures(claim: Claim) -> Iterator[Picture]:
+    """One: every task, both models, every depth."""
+    if any(len(both(claim, task)) == len(NAMES) for task in claim.tasks):
+        caption = "Score of every depth, the original and the ACN made of it (mean and deviation over the seeds)"
+        yield Picture("depths.png", caption, lambda path: draw(claim, path))
+
+
+def draw(claim: Claim, path: Path) -> bool:
+    """Small multiples, one for each task that both were fine-tuned on."""
+    tasks = [task for task in claim.tasks if len(both(claim, task)) == len(NAMES)]
+    columns = min(3, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+
+    def fill(figure: "Figure") -> None:
+        for number, task in enumerate(tasks):
+            _draw_task(figure.add_subplot(rows, columns, number + 1), task, both(claim, task))
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+
+    return save_picture(path, fill, size=(3.1 * columns + 0.3, 2.5 * rows + 0.5))
+
+
+def _draw_task(axes: "Axes", task: str, found: dict[Arm, TaskResults]) -> None:
+    for number, (arm, results) in enumerate(found.items()):
+        line, colour = means(results), COLOURS[arm.connectivity]
+        depths = range(len(line))
+        axes.plot(
+            depths,
+            line,
+            LINES[number],
+            marker=MARKERS[number],
+            color=colour,
+            markersize=4,
+            label=NAMES[arm].capitalize(),
+        )
+        if results.aggregate is not None and results.aggregate.depth_std is not None:
+            spread = list(zip(line, results.aggregate.depth_std, strict=True))
+            axes.fill_between(depths, [y - d for y, d in spread], [y + d for y, d in spread], color=colour, alpha=0.2)
+    constant = statistics.fmean(constant_score(results) or 0.0 for results in found.values())
+    axes.axhline(constant, color="#999999", linestyle=(0, (1, 2)), linewidth=1.2, label="Constant answer", zorder=0)
+    axes.set_title(f"{task} ({next(iter(found.values())).metric})", fontsize=10)
+    axes.set_xlabel("layers kept", fontsize=9)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
