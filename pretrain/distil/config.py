@@ -69,7 +69,7 @@ class AnnealConfig:
 class TeacherConfig:
     """A frozen model whose last hidden states the read-out learns to match, through a projection that is thrown away.
 
-    The projection is a linear map and a LayerNorm, begun as the identity with the teacher's last LayerNorm. The match
+    The projection is a linear map and a LayerNorm, begun with the teacher's last LayerNorm and fitted to it. The match
     is the squared error over the tokens that are no padding, divided by the variance of the teacher's states: 0 is a
     perfect match, 1 what a constant would reach.
     """

@@ -96,8 +96,10 @@ def _sentence(task: str, original: TaskResults, converted: TaskResults) -> str:
 
 
 def _points(lost: float, goal: float) -> str:
-    way, reached = "less" if lost >= 0 else "more", "reached" if lost <= goal else "missed"
-    return f"{abs(lost) * 100:.1f} points {way} (goal: at most {goal * 100:g} less, {reached})"
+    """A loss in points as the page shows it, which is also what is held against the goal."""
+    points, most = round(lost * 100, 1), round(goal * 100, 1)
+    way, reached = "less" if points >= 0 else "more", "reached" if points <= most else "missed"
+    return f"{abs(points):.1f} points {way} (goal: at most {most:g} less, {reached})"
 
 
 def scores(claim: Claim) -> Table:
