@@ -70,7 +70,17 @@ def test_sections_without_time_are_left_out_and_said_to_be(tmp_path: Path) -> No
 @pytest.mark.slow  # every section in a process of its own, as the script has it
 def test_everything_runs_on_a_cpu(tmp_path: Path) -> None:
     script = Path(gpu.__file__).with_name("gpu.sh")
-    command = ["bash", str(script), "--device", "cpu", "--quick", "--json", str(tmp_path / "gpu.json")]
+    command = [
+        "bash",
+        str(script),
+        "--device",
+        "cpu",
+        "--quick",
+        "--minutes",
+        "60",
+        "--json",
+        str(tmp_path / "gpu.json"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((tmp_path / "gpu.json").read_text())

@@ -158,7 +158,7 @@ def draw(claim: Claim, path: Path) -> bool:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
 
-    return save_picture(path, fill, size=(3.1 * columns + 0.3, 2.5 * rows + 0.5))
+    return save_picture(path, fill, size=(max(5.0, 3.1 * columns + 0.3), 2.6 * rows + 0.6))
 
 
 def _draw_task(axes: "Axes", task: str, found: dict[Arm, TaskResults]) -> None:
