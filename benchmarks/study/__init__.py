@@ -26,8 +26,8 @@ gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens n
              `python -m benchmarks.study.corpus --output TEXT --mb 40` and then `acn prepare --corpus.train
              '["NOVELS/train/*.parquet", "TEXT/text/train.jsonl"]' --corpus.validation '["NOVELS/validation/*.parquet",
              "TEXT/text/validation.jsonl"]' --vocab_size 16384 --output DIR`. In pieces: `--minutes 9`.
-convert-2h   a real encoder of six layers (all-MiniLM-L6-v2, or the folder that --source names) and the ACN made of it, both
-             fine-tuned on six tasks of --glue_dir with three seeds (benchmarks/study/conversion).
+convert-2h   a real encoder of six layers (all-MiniLM-L6-v2, or the folder that --source names) and the ACN made of it,
+             both fine-tuned on six tasks of --glue_dir with three seeds (benchmarks/study/conversion).
 
 Everything measured is in OUTPUT/claim.json. `python -m benchmarks.study.page` writes docs/results.md and its figures
 from the committed ones, benchmarks/results/claim-*.json and convert-*.json.

@@ -242,6 +242,11 @@ def test_what_the_last_norm_is_given_is_told_of_dimensions_without_weight_too():
     assert (normalized[..., :2].abs() > 1).all()
     assert normalized.mean(-1).abs().max() < 1e-5
     assert not norm._forward_pre_hooks
+    for layer in taught.model.layers:
+        layer.compile(backend="eager", dynamic=False)
+    taught.states(input_ids=ids)
+    torch.testing.assert_close(taught.normalized(input_ids=ids), normalized)
+    torch.compiler.reset()
 
 
 def test_a_student_that_begins_as_its_teacher_reads_most_of_it_from_its_first_step(prepared):
