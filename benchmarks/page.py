@@ -2,8 +2,9 @@
 
     python -m benchmarks.page
 
-A file there is what `--json` of the suite, of one benchmark or of benchmarks/gpu.sh wrote; claim-*.json are studies, of
-which docs/results.md tells. Of a figure that several of them have, the newest is shown, held to what is aimed at now.
+A file there is what `--json` of the suite, of one benchmark or of benchmarks/gpu.sh wrote; claim-*.json and
+convert-*.json are studies, of which docs/results.md tells. Of a figure that several of them have, the newest is shown,
+held to what is aimed at now.
 `--quick` runs measure nothing and are refused.
 """
 
@@ -46,7 +47,7 @@ def records(results: Path) -> Iterator[Record]:
         ValueError: a file has figures of a quick run.
     """
     found: list[Record] = []
-    for path in sorted(set(results.glob("*.json")) - set(results.glob("claim-*.json"))):
+    for path in sorted(set(results.glob("*.json")) - {*results.glob("claim-*.json"), *results.glob("convert-*.json")}):
         content = json.loads(path.read_text())
         for record in content["benchmarks"].values() if "benchmarks" in content else [content]:
             if record["quick"]:

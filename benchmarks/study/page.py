@@ -35,7 +35,8 @@ slower one of more is compared with the faster one of fewer above, if their fina
 
 TOLD = ("failed", "stopped")
 
-TITLE = "# Results: ACN against its residual twin\n"
+TITLE = "# Results\n"
+TWINS = "## From nothing: ACN against its residual twin\n"
 INTRODUCTION = """## How this page is made
 
 Written by `python -m benchmarks.study.page` from `benchmarks/results/convert-*.json` and `claim-*.json`, which have
@@ -81,7 +82,7 @@ def render(claims: Sequence[Claim], opening: str = "") -> str:
     """The whole page in Markdown, with what is said by hand at its head."""
     converted = [line for claim in claims if conversion.is_conversion(claim) for line in _conversion(claim)]
     others = [line for claim in claims if not conversion.is_conversion(claim) for line in _claim(claim)]
-    return "\n".join([TITLE, *converted, *([opening] if opening else []), INTRODUCTION, *others]).rstrip() + "\n"
+    return "\n".join([TITLE, *converted, *([TWINS, opening] if opening else []), INTRODUCTION, *others]).rstrip() + "\n"
 
 
 def pictures(claim: Claim) -> list[Picture]:

@@ -60,7 +60,8 @@ def test_a_suite_is_taken_apart_and_quick_runs_are_refused(tmp_path: Path) -> No
     inner = json.loads((tmp_path / "one.json").read_text())
     (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "benchmarks": {"model": inner}}))
     assert "a speed" in page(tmp_path)
-    (tmp_path / "claim-cpu.json").write_text("{}")  # a study, which has a page of its own
+    for study in ("claim-cpu.json", "convert-2h.json"):  # they have a page of their own
+        (tmp_path / study).write_text("{}")
     assert "a speed" in page(tmp_path)
     record(tmp_path / "two.json", "2026-02-02", 2.5, quick=True)
     with pytest.raises(ValueError, match=r"two.json.*--quick"):

@@ -623,7 +623,7 @@ def test_the_committed_page_is_the_one_that_its_files_give():
         pytest.skip("no claim-*.json is committed yet")
     opening = page.OPENING.read_text()
     assert page.PAGE.read_text() == page.render([Claim.read(path) for path in paths], opening)
-    assert opening in page.PAGE.read_text().split("\n## ")[0]
+    assert f"\n{page.TWINS}\n{opening}" in page.PAGE.read_text().split("\n## How this page is made")[0]
 
 
 def test_twins_are_residual_with_the_same_initialisation():

@@ -59,7 +59,7 @@ def test_a_pretrained_folder_encodes_at_any_depth(folder, depth):
     torch.testing.assert_close(vectors, mean_read_outs(folder, depth), atol=1e-5, rtol=1e-4)
     if depth == LAYERS:
         whole = torch.tensor(embedder(folder).encode(TEXTS))
-        torch.testing.assert_close(whole, vectors, atol=1e-6, rtol=0)
+        torch.testing.assert_close(whole, vectors, atol=1e-5, rtol=0)  # other batches, so other padding
 
 
 def trained(folder: Path, place: Path) -> Any:
