@@ -17,7 +17,7 @@ import torch
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 
-from data_pipeline import load_tokenizer, write_json
+from data_pipeline import find_model, load_tokenizer, write_json
 from modeling import AcnModel, load_model
 
 BATCH, LONGEST = 64, 128
@@ -26,13 +26,14 @@ BATCH, LONGEST = 64, 128
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the folder and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of a pretrained model")
+    parser.add_argument("model", help="folder or Hub name of a pretrained model")
     parser.add_argument("--data", type=Path, required=True, help="Parquet: sentence1, sentence2, label")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    model, _ = load_model(AcnModel, Path(args.model))
+    folder = find_model(args.model, "model").path
+    model, _ = load_model(AcnModel, folder)
     pairs = pq.read_table(args.data, columns=["sentence1", "sentence2", "label"]).to_pydict()
-    scores = score_depths(model.eval(), load_tokenizer(args.model), pairs)
+    scores = score_depths(model.eval(), load_tokenizer(str(folder)), pairs)
     write_json(args.output, {"spearman_by_depth": scores, "pairs": len(pairs["label"])})
     print(" ".join(f"{score:.4f}" for score in scores))
     return 0
