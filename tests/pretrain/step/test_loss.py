@@ -39,7 +39,8 @@ def test_loss_and_gradient_are_torchs(
     expected, gradient = reference(logits, labels, share)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
-    torch.testing.assert_close(logits.grad.double(), gradient / 3, rtol=error, atol=error * 0.01)
+    # a target's own gradient is a probability less one: where that is nearly nothing, the one's rounding is left
+    torch.testing.assert_close(logits.grad.double(), gradient / 3, rtol=error, atol=error * 0.1)
 
 
 def test_without_a_share_it_is_the_mean_over_the_targets() -> None:
