@@ -17,6 +17,7 @@ from .checkpoints import (
     Checkpoint,
     Origin,
     Progress,
+    StartingModel,
     damaged_problem,
     differences,
     find_origin,
@@ -27,7 +28,7 @@ from .checkpoints import (
     with_sizes,
 )
 from .config import PretrainConfig, data_problems, plain_problems
-from .distil import find_teacher, teacher_problems
+from .distil import carry_problems, find_teacher, teacher_problems
 from .engine import gather_objects
 from .errors import PretrainError
 from .optim import CONVERTIBLE
@@ -203,7 +204,7 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
         return error.problems
     if origin is None:
         return []
-    found = origin.problems(progress)
+    found = origin.problems(progress) + (_carry_problems(origin, progress) if config.carry_shortcuts else [])
     if isinstance(origin, Origin) and origin.branch:
         saved = origin.checkpoint.progress
         if steps is not None and steps <= saved.step:
@@ -215,6 +216,17 @@ def _start_problems(config: PretrainConfig, stream: TokenStream, progress: Progr
                 )
             )
         found += _state_problems(origin.checkpoint, progress)
+    return found
+
+
+def _carry_problems(origin: Origin | StartingModel, progress: Progress) -> list[Problem]:
+    """Why the layers of the run's model cannot carry the shortcuts of what it starts from."""
+    of_model = origin.config if isinstance(origin, StartingModel) else AcnConfig(**origin.checkpoint.progress.model)
+    source = of_model.connectivity
+    found = carry_problems(AcnConfig(**progress.model))
+    if source != "residual":
+        wrong = f": what init_from names has connectivity {source}, and no shortcuts to carry"
+        found.append(Problem("carry_shortcuts", wrong=wrong, fix="leave it out"))
     return found
 
 

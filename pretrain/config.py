@@ -151,6 +151,9 @@ class PretrainConfig:
     corpus of the same tokenizer, the second phase of BERT's two sequence lengths for instance. Or with those of a
     model, a folder or NAME[@REVISION] of the Hub, of this family or of the BERT line (bert, roberta, xlm-roberta,
     camembert, distilbert, electra): its sizes come along, whatever `model.connectivity` it goes on with."""
+    carry_shortcuts: bool = False
+    """With init_from a residual model or a BERT: the acn's layers hand on their input by weights of their own, to which
+    half of the heads and of the MLP's units are given before the first step. Nothing has to be annealed then."""
     trust_checkpoint: bool = False
     """Load a checkpoint that holds more than data, which can run any code: only if you trust where it comes from. Given
     on the command line alone, never in a file."""
@@ -256,9 +259,22 @@ class PretrainConfig:
             found.append(Problem("compile", asked, wrong, "use compile=true, or leave activation_checkpointing out"))
         return found
 
+    def _carry_problems(self) -> list[Problem]:
+        """Options that do not go with shortcuts that the layers carry."""
+        if not self.carry_shortcuts:
+            return []
+        lacking = []
+        if not self.init_from:
+            lacking.append(("needs a residual model to start from", "name it in init_from"))
+        if self.model.connectivity != "acn":
+            lacking.append((f"is for model.connectivity acn, not {self.model.connectivity}", "leave it out"))
+        if self.anneal.share:
+            lacking.append(("does not go with anneal.share: the shortcuts would be there twice", "choose one"))
+        return [Problem("carry_shortcuts", "true", wrong, fix) for wrong, fix in lacking]
+
     def _course_problems(self) -> list[Problem]:
         """Bad combinations of what the run starts from, its batches and its schedule."""
-        found = self.batch_warmup.problems(self.global_batch_size)
+        found = self.batch_warmup.problems(self.global_batch_size) + self._carry_problems()
         if self.branch_from and self.init_from:
             found.append(
                 Problem("branch_from", wrong="and init_from are both given", fix="a run starts from one other at most")

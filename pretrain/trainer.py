@@ -20,7 +20,7 @@ from .budget import Branch, TrainingClock
 from .check import check_run, first_progress, hold_folder
 from .checkpoints import Checkpoint, Origin, Progress, Saver, StartingModel, find_start, load_checkpoint
 from .config import PretrainConfig
-from .distil import Annealing, fit_projection, open_lessons
+from .distil import Annealing, open_lessons, prepare_start
 from .engine import build_engine, build_model, init_distributed, set_global_batch
 from .errors import lost_rank
 from .observe import Console, Observer, SampleLog, Tracker
@@ -97,7 +97,7 @@ class Training:
         models = [model, self.ema.model] if self.ema else [model]
         self.annealing = Annealing(config.anneal, models, device, self.say)
         if resumed is None:
-            fit_projection(config, self.lessons, model.to(device), self.annealing)
+            prepare_start(config, self.lessons, model.to(device), self.annealing, self.say)
         self.engine = build_engine(model.to(device), config)
         self.ahead = runs_ahead(config)
         self.step = engine_steps(self.engine, config, self.ahead)

@@ -60,6 +60,8 @@ class Pretraining:
         kept = {name: self.config[name] for name in _RECIPE if self.config.get(name) is not None}
         stream = self.config.get("stream", {})
         kept |= {"stream": {name: stream[name] for name in _RECIPE_STREAM if name in stream}}
+        if self.config.get("carry_shortcuts"):
+            kept["carry_shortcuts"] = True
         if (anneal := self.config.get("anneal", {})).get("share"):
             kept["anneal"] = anneal
         if (teacher := self.config.get("teacher", {})).get("weight"):  # without where it was on this machine

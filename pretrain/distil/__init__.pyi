@@ -1,7 +1,9 @@
 from .anneal import Annealing
+from .carry import carry_problems
 from .config import AnnealConfig, TeacherConfig
 from .flops import training_flops
-from .lessons import Lessons, fit_projection, open_lessons
+from .lessons import Lessons, open_lessons
+from .start import prepare_start
 from .student import Statistics, Student, is_projection
 from .teacher import find_teacher, teacher_problems
 
@@ -12,10 +14,11 @@ __all__ = [
     "Statistics",
     "Student",
     "TeacherConfig",
+    "carry_problems",
     "find_teacher",
-    "fit_projection",
     "is_projection",
     "open_lessons",
+    "prepare_start",
     "teacher_problems",
     "training_flops",
 ]

@@ -10,7 +10,6 @@ from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch, TokenS
 from modeling import (
     AcnConfig,
     AcnForMaskedLM,
-    autocast,
     choose_attention,
     choose_compile,
     compile_layers,
@@ -19,7 +18,6 @@ from modeling import (
 
 from ..config import PretrainConfig
 from ..step import model_inputs, targets_per_micro_batch, tokens_per_micro_batch
-from .anneal import Annealing
 from .config import TeacherConfig
 from .student import Student
 from .teacher import Teacher, find_teacher
@@ -124,35 +122,12 @@ def open_lessons(
     teacher = Teacher(model, device, resolve_precision(config.precision))
     lessons = Lessons(device, config.teacher, teacher, stream.targets_per_block)
     statistics = teacher.measure(
-        (lesson.states, lesson.real) for lesson in _held_out(config, lessons) if lesson.states is not None
+        (lesson.states, lesson.real) for lesson in held_out_lessons(config, lessons) if lesson.states is not None
     )
     return lessons, partial(Student, teaching=config.teacher, statistics=statistics)
 
 
-@torch.no_grad()
-def fit_projection(config: PretrainConfig, lessons: Lessons, model: AcnForMaskedLM, annealing: Annealing) -> None:
-    """Begin the projection of a run's model where it reads as much of the teacher as it can, on held-out blocks.
-
-    The model has its first weights and is on the device. Without a teacher nothing happens.
-    """
-    if (teacher := lessons.teacher) is None:
-        return
-    assert isinstance(model, Student)
-    annealing.set(config.anneal.scale(0.0))
-    model.eval()
-    with autocast(resolve_precision(config.precision), lessons.device):
-        model.projection.fit(_fitted(model, teacher, lesson) for lesson in _held_out(config, lessons))
-    model.train()
-
-
-def _fitted(model: Student, teacher: Teacher, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a student makes of the tokens that count, and what the norm after its projection has to be given: (N, H)."""
-    counted = slice(None) if lesson.real is None else lesson.real.flatten()
-    pair = model.acn(**lesson.inputs).last_hidden_state, teacher.normalized(**lesson.inputs)
-    return pair[0].flatten(0, 1)[counted], pair[1].flatten(0, 1)[counted]
-
-
-def _held_out(config: PretrainConfig, lessons: Lessons) -> Iterator[Lesson]:
+def held_out_lessons(config: PretrainConfig, lessons: Lessons) -> Iterator[Lesson]:
     """Lessons of the first held-out blocks."""
     for batch in validation_batches(
         config.data,

@@ -92,3 +92,37 @@ def test_a_residual_run_begins_an_acn_but_no_hybrid(tiny_run, tmp_path):
     hybrid = tiny_run(model=ModelConfig(**SIZES, connectivity="hybrid"), init_from=source.output)
     with pytest.raises(PretrainError, match="connectivity=hybrid, but"):
         check_run(hybrid, world_size=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"init_from": None}, "carry_shortcuts=true needs a residual model to start from: name it in init_from"),
+        ({"anneal": AnnealConfig(share=0.5)}, "carry_shortcuts=true does not go with anneal.share"),
+        (
+            {"model": ModelConfig(connectivity="residual")},
+            "carry_shortcuts=true is for model.connectivity acn, not residual",
+        ),
+    ],
+)
+def test_shortcuts_that_nothing_can_carry_are_refused(tiny_run, residual, fields, message):
+    run = {"model": ModelConfig(), "init_from": str(residual), "carry_shortcuts": True}
+    assert message in refused(tiny_run(**run | fields))
+    check_run(tiny_run(**run), world_size=1)
+
+
+@pytest.mark.parametrize("connectivity", ["acn", "residual"])
+def test_only_a_residual_run_has_shortcuts_to_carry(tiny_run, tmp_path, connectivity):
+    source = tiny_run(output=str(tmp_path / "source"), model=ModelConfig(**SIZES, connectivity=connectivity))
+    write_marker(source)
+    run = tiny_run(model=ModelConfig(**SIZES), init_from=source.output, carry_shortcuts=True)
+    if connectivity == "residual":
+        check_run(run, world_size=1)
+    else:
+        assert "carry_shortcuts: what init_from names has connectivity acn, and no shortcuts to carry" in refused(run)
+
+
+def test_a_model_of_one_head_cannot_carry(tiny_run, prepared, tmp_path):
+    folder = save_residual(prepared, tmp_path / "one", num_attention_heads=1)
+    run = tiny_run(model=ModelConfig(), init_from=str(folder), carry_shortcuts=True)
+    assert "carry_shortcuts needs two attention heads at least: set anneal.share instead" in refused(run)

@@ -144,15 +144,18 @@ def test_what_is_exported_in_the_middle_says_that_it_is_a_hybrid_and_computes_wh
     torch.testing.assert_close(found(ids).logits, plain(ids).logits)
 
 
-def test_a_match_alone_is_the_same_at_every_stage(acn, recipe, residual, tmp_path):
+@pytest.mark.parametrize("begun", [{"anneal": ANNEAL}, {"anneal": AnnealConfig(), "carry_shortcuts": True}], ids=str)
+def test_a_match_alone_is_the_same_at_every_stage(acn, recipe, residual, tmp_path, begun):
     """The head for masked tokens gets no gradient then, which no stage may stumble over."""
-    alone = SETTINGS | {"init_from": str(residual), "teacher": TeacherConfig(weight=1.0, mlm_weight=0.0)}
+    alone = SETTINGS | begun | {"init_from": str(residual), "teacher": TeacherConfig(weight=1.0, mlm_weight=0.0)}
     curves = []
     for ranks, stage in ((1, 0), (2, 3)):
         name = f"stage{stage}"
         done = acn("pretrain", "--config", str(recipe(name, ranks, zero_stage=stage, **alone)))
         assert done.returncode == 0, done.stderr
         assert f"step {STEPS}  validation match" in done.stdout
+        carried = "shortcuts: carried by 1 of 2 heads and 12 of 24 units of every layer"
+        assert (carried in done.stdout) == ("carry_shortcuts" in begun)
         curves.append(read_metrics(tmp_path / name))
         assert "validation/accuracy" not in curves[-1]
     for name in ("train/loss", "train/match", "validation/match_depth_01", "validation_ema/match_depth_02"):
