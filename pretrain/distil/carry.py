@@ -18,6 +18,8 @@ from data_pipeline import Problem
 from modeling import AcnConfig, AcnModel
 from modeling.modeling_acn import AcnLayer
 
+from .anneal import AnnealedShortcut
+
 OWN_SCORE = 11.3
 """Score that a token of mean size gives itself in a head that hands it on; others get 0 in the mean."""
 
@@ -82,19 +84,12 @@ class LayerReadings:
                 hook.remove()
 
 
-class _Shortcut(nn.Module):
-    """A residual layer's: the input as it is."""
-
-    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
-        return branch + shortcut
-
-
 @contextmanager
 def _with_shortcuts(model: AcnModel) -> Iterator[None]:
     """The model's layers compute what a residual model's with its weights do."""
     own = [layer.shortcut for layer in model.layers]
     for layer in model.layers:
-        layer.shortcut = _Shortcut()
+        layer.shortcut = AnnealedShortcut(torch.ones(()))
     try:
         yield
     finally:
