@@ -25,19 +25,23 @@ OWN_SCORE = 11.3
 
 
 class Moments:
-    """Mean (D,) and covariance (D, D) of vectors that come in batches, in float64."""
+    """Mean and covariances of vectors (D,) that come in batches, in float64.
 
-    def __init__(self, width: int) -> None:
+    Covariances are those within each `group` of neighbouring dimensions: with D of one vector all, with 1 variances.
+    """
+
+    def __init__(self, width: int, group: int) -> None:
         self._count = 0
         self._sum = torch.zeros(width, dtype=torch.float64)
-        self._products = torch.zeros(width, width, dtype=torch.float64)
+        self._products = torch.zeros(width // group, group, group, dtype=torch.float64)
 
     def add(self, vectors: torch.Tensor) -> None:
         """Take in vectors (N, D)."""
         rows = vectors.detach().double().cpu()
         self._count += len(rows)
         self._sum += rows.sum(0)
-        self._products += rows.T @ rows
+        groups = rows.view(len(rows), *self._products.shape[:2]).transpose(0, 1)
+        self._products += groups.transpose(1, 2) @ groups
 
     @property
     def mean(self) -> torch.Tensor:
@@ -46,12 +50,13 @@ class Moments:
 
     @property
     def covariance(self) -> torch.Tensor:
-        """(D, D)"""
-        return self._products / self._count - torch.outer(self.mean, self.mean)
+        """(D / group, group, group)"""
+        means = self.mean.view(self._products.shape[:2])
+        return self._products / self._count - means[:, :, None] * means[:, None]
 
     def components(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Principal components: directions, the columns of (D, D), and their variances (D,), the largest first."""
-        variances, directions = torch.linalg.eigh(self.covariance)
+        """Of one group: principal directions, the columns of (D, D), and their variances (D,), the largest first."""
+        variances, directions = torch.linalg.eigh(self.covariance[0])
         return directions.flip(1), variances.flip(0).clamp(min=0)
 
 
@@ -61,9 +66,9 @@ class LayerReadings:
     def __init__(self, layer: AcnLayer) -> None:
         self.layer = layer
         hidden = layer.mlp.up_proj.in_features
-        self.attention, self.mlp = Moments(hidden), Moments(hidden)
-        self.heads = Moments(layer.attention.out_proj.in_features)
-        self.units = Moments(layer.mlp.down_proj.in_features)
+        self.attention, self.mlp = Moments(hidden, group=hidden), Moments(hidden, group=hidden)
+        self.heads = Moments(layer.attention.out_proj.in_features, group=layer.attention.head_dim)
+        self.units = Moments(layer.mlp.down_proj.in_features, group=1)
 
     @contextmanager
     def listening(self, counted: torch.Tensor | None) -> Iterator[None]:
@@ -141,12 +146,7 @@ def _carry_in_heads(seen: LayerReadings) -> int:
     # whitened: what is rare tells a token from others, and the score for itself is about the same for all
     whitened = directions[:, :width] * variances[:width].clamp(min=1e-6 * float(variances[0])).rsqrt()
     query = _widened(whitened * (OWN_SCORE / width**0.5) ** 0.5, width).T
-    varies = torch.stack(
-        [
-            (output[:, head] @ block * output[:, head]).sum()
-            for head, block in enumerate(_diagonal_blocks(seen.heads.covariance, width))
-        ]
-    )
+    varies = torch.einsum("hni,nij,hnj->n", output, seen.heads.covariance, output)
     for place, head in enumerate(varies.argsort()[: heads // 2].tolist()):
         output_bias += output[:, head] @ given[head]
         output[:, head] = _widened(directions[:, place * width : (place + 1) * width], width)
@@ -164,18 +164,13 @@ def _widened(columns: torch.Tensor, width: int) -> torch.Tensor:
     return F.pad(columns, (0, width - columns.shape[1]))
 
 
-def _diagonal_blocks(square: torch.Tensor, width: int) -> list[torch.Tensor]:
-    """The blocks (width, width) on the diagonal of (D, D)."""
-    return [square[i : i + width, i : i + width] for i in range(0, len(square), width)]
-
-
 def _carry_in_units(seen: LayerReadings) -> int:
     """Have units of a layer's MLP hand on its input; returns how many."""
     up, down = seen.layer.mlp.up_proj, seen.layer.mlp.down_proj
     weight, bias = up.weight.double().cpu(), up.bias.double().cpu()
     output, output_bias = down.weight.double().cpu(), down.bias.double().cpu()
     pairs = min(down.in_features // 4, up.in_features)
-    varies = seen.units.covariance.diagonal() * output.square().sum(0)
+    varies = seen.units.covariance.flatten() * output.square().sum(0)
     chosen = varies.argsort()[: 2 * pairs]
     directions = seen.mlp.components()[0][:, :pairs]
     output_bias += output[:, chosen] @ seen.units.mean[chosen] + seen.mlp.mean

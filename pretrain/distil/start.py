@@ -31,7 +31,7 @@ def prepare_start(
     model.eval()
     with autocast(resolve_precision(config.precision), lessons.device):
         if config.carry_shortcuts:
-            read = ((lesson.inputs, _counted(lesson)) for lesson in held_out_lessons(config, lessons))
+            read = ((lesson.inputs, lesson.real) for lesson in held_out_lessons(config, lessons))
             heads, units = carry_shortcuts(model.acn, read)
             of_heads, of_units = model.config.num_attention_heads, model.config.intermediate_size
             say(f"shortcuts: carried by {heads} of {of_heads} heads and {units} of {of_units} units of every layer")
@@ -39,11 +39,6 @@ def prepare_start(
             assert isinstance(model, Student)
             model.projection.fit(_fitted(model, teacher, lesson) for lesson in held_out_lessons(config, lessons))
     model.train()
-
-
-def _counted(lesson: Lesson) -> torch.Tensor | None:
-    """(B, T) the tokens that are no padding; None: all."""
-    return None if lesson.real is None else lesson.real.bool()
 
 
 def _fitted(model: Student, teacher: Teacher, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
