@@ -79,7 +79,7 @@ CONVERT = Conversion(
         Fraction("sst2", 20_000, 1), Fraction("mrpc", None, 3), Fraction("stsb", None, 2), Fraction("qnli", 10_000, 1),
         Fraction("rte", None, 3), Fraction("qqp", 9_000, 1),
     ),
-    finetune_seeds=(1, 2, 3), finetune_batch=16, finetune_rates=(5e-5, 1e-4, 2e-4, 4e-4),
+    finetune_seeds=(1, 2, 3), finetune_batch=16, finetune_rates=(2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
     tuning=Fraction("sst2", 8_000, 1), eval_examples=None,
     speeds=Speeds(start=20, tokens=650, examples=40, study=60), jobs=2,
 )  # fmt: skip
