@@ -24,6 +24,8 @@ from .precision import (
     resolve_precision,
 )
 from .probe import AcnGradientProbe, LayerGradient
+from .supervised import supervised_loss
+from .supervision import DepthSupervision, DepthWeights
 
 __all__ = [
     "CONNECTIVITIES",
@@ -41,6 +43,8 @@ __all__ = [
     "AcnPreTrainedModel",
     "AnyConfig",
     "Architecture",
+    "DepthSupervision",
+    "DepthWeights",
     "LayerGradient",
     "acn_config_from",
     "acn_from_bert",
@@ -62,5 +66,6 @@ __all__ = [
     "precision_warning",
     "read_config",
     "resolve_precision",
+    "supervised_loss",
     "tensor_sizes",
 ]

@@ -17,7 +17,7 @@ is `y_k`, `forward(depth=k)` runs k layers only, `truncate(k)` drops the rest an
 remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence, V vocabulary.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import torch
@@ -545,8 +545,12 @@ class AcnModel(AcnPreTrainedModel):
         rest = {name: value for name, value in kwargs.items() if name not in PACKED_LENGTHS}
         return rest | {"attention_mask": mask}
 
-    def read_outs(self, **inputs: Any) -> Generator[torch.Tensor, torch.Tensor | None, None]:
+    def read_outs(
+        self, left_out: Collection[int] = (), **inputs: Any
+    ) -> Generator[torch.Tensor, torch.Tensor | None, None]:
         """y_0, y_1, ..., y_L (B, T, H), each computed when it is asked for; takes the inputs of `forward`.
+
+        Layers (from 0) that are `left_out` are not run: each hands on what it was given and adds nothing to the sum.
 
         A caller that is done with some rows sends the indices (B',) of the others to the generator, which answers with
         the next read-out (B', T, H) of those: the layers to come do not compute the rest.
@@ -554,12 +558,13 @@ class AcnModel(AcnPreTrainedModel):
         hidden_states, layer_inputs = self._embed(**inputs)
         read_out = hidden_states
         rows = yield read_out
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers):
             if rows is not None:
                 layer_inputs = select_rows(layer_inputs, rows, len(hidden_states))
                 hidden_states, read_out = hidden_states[rows], read_out[rows]
-            hidden_states = layer(hidden_states, **layer_inputs)
-            read_out = self.read_out(read_out, hidden_states)
+            if i not in left_out:
+                hidden_states = layer(hidden_states, **layer_inputs)
+                read_out = self.read_out(read_out, hidden_states)
             rows = yield read_out
 
     def _attends_from_some_positions(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline import Problem, name_problem, number_problems
+from modeling import DepthSupervision
 
 from ..precision import Precision
 from ..tasks import FIELDS, DatasetConfig, GridConfig, read_table, value_problems
@@ -55,6 +56,8 @@ class FinetuneConfig:
     padding_free: bool | Literal["auto"] = "auto"
     """Train on the texts of a batch one after the other, without padding, which flash attention can; auto: on GPUs
     where flash-attn is installed, in half precision. Elsewhere it gives the same scores, more slowly."""
+    supervision: DepthSupervision = field(default_factory=DepthSupervision)
+    """Train other depths beside the whole model."""
     hyperparameters: str | None = None
     """YAML file over the table: defaults: {epochs: 5}, tasks: {rte: {epochs: 10}}."""
     grid: GridConfig = field(default_factory=GridConfig)
@@ -124,6 +127,7 @@ class FinetuneConfig:
                 problems.append(Problem(name, value, fix=f"give {unit}, or leave it out"))
         if not 0 <= self.tolerance < math.inf:
             problems.append(Problem("tolerance", self.tolerance, fix="give 0 or more"))
+        problems += [Problem(f"supervision.{name}", value, wrong) for name, value, wrong in self.supervision.mistakes()]
         problems += self._seed_problems() + self.grid.problems() + self.dataset.problems(names, self.glue_dir)
         if self.hyperparameters is not None:
             read_table(Path(self.hyperparameters))

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -20,7 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from data_pipeline import Problem
 from eval import ranks
-from modeling import AcnForSequenceClassification, compile_layers
+from modeling import AcnForSequenceClassification, DepthSupervision, compile_layers
 
 from ..depth import depth_sweep
 from ..memory import keep_freed_memory
@@ -28,6 +28,7 @@ from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
 from ..tasks import Hyperparameters, Task, as_dict
 from .flat import FlatCollator, flash_attention
+from .supervision import supervised
 
 MAX_GRAD_NORM = 1.0
 
@@ -93,7 +94,7 @@ def _training_arguments(values: Hyperparameters, training: "Training", folder: s
         seed=training.seed,
         logging_steps=max(1, steps // 100),
         ddp_backend="gloo" if on_cpus else None,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=training.supervision.drops,
     )
 
 
@@ -113,6 +114,8 @@ class Training:
     """Tokenized; given, the epoch with the best score on it is kept."""
     compile: bool = False
     """Compile the layers for it."""
+    supervision: DepthSupervision = field(default_factory=DepthSupervision)
+    """Which depths are trained."""
     padding_free: bool = False
     """Without padding, see flat.py."""
 
@@ -175,10 +178,13 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
     callbacks += [best] if best is not None else []
     compiled = _compiled(model) if training.compile else nullcontext()
     attention = flash_attention(model, training.precision) if training.padding_free else nullcontext()
-    with quiet_transformers(), compiled, attention, tempfile.TemporaryDirectory() as scratch:
+    depths = supervised(model, training.supervision, training.seed)
+    with quiet_transformers(), compiled, attention, depths as counting, tempfile.TemporaryDirectory() as scratch:
         arguments = _training_arguments(values, training, scratch)
         collate = FlatCollator() if training.padding_free else training.collate
-        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=training.data, callbacks=callbacks)
+        trainer = Trainer(
+            model, arguments, data_collator=collate, train_dataset=training.data, callbacks=[*callbacks, *counting]
+        )
         outcome = run_trainer(trainer)
     record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
     record |= as_dict(values) | {

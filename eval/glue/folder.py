@@ -4,9 +4,11 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from modeling import DepthSupervision
 
 from ..errors import EvalError
 from ..precision import UNSAID
@@ -80,7 +82,8 @@ class TaskFolder:
             self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
         ):
             trial = read_trial(path.parent)
-            earlier = {"precision": UNSAID} | (trial.settings or {}) | {name: trial.train.get(name) for name in values}
+            unsaid = {"precision": UNSAID, "supervision": asdict(DepthSupervision())}
+            earlier = unsaid | (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
             changed = [name for name in wanted if not _is_same(name, earlier.get(name), wanted[name])]
             if changed:

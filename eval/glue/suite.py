@@ -85,6 +85,7 @@ def _settings(config: FinetuneConfig, own_data: DatasetConfig | None) -> dict[st
         "weights": weights_of(config.model),
         "dataset": None if own_data is None else asdict(own_data),
         "grid": config.grid.points(),
+        "supervision": asdict(config.supervision),
     }
 
 
@@ -118,6 +119,9 @@ def _load_tasks(config: FinetuneConfig, model_config: AcnConfig, world: int) -> 
     }
     problems = [problem for name in names for problem in _check_batches(config, values[name], name, world)]
     problems += [problem for name in names for problem in _length_problems(config, values[name], name, model_config)]
+    if not config.supervision.fits(layers := model_config.num_hidden_layers):
+        wrong = f"needs two layers at least, {config.model} has {layers}"
+        problems.append(Problem("supervision.kind", config.supervision.kind, wrong, "leave it out"))
     if problems:
         raise EvalError(*problems)
     if (own_data := config.own_data) is not None:

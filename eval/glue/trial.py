@@ -12,7 +12,7 @@ from transformers import DataCollatorWithPadding, set_seed
 
 from data_pipeline import new_folder, write_json
 from eval import ranks
-from modeling import AcnConfig, AcnForSequenceClassification, parameters_by_depth
+from modeling import AcnConfig, AcnForSequenceClassification, DepthSupervision, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
 from ..models import load_for_task, model_origin, most_tokens, save_model
@@ -145,8 +145,9 @@ class _Trial:
         precision, compiled = self.config.precision, self.config.compile
         flat = pads_nothing(self.config.padding_free, precision)
         return Training(
-            task, self.train_data, self.collate, self.seed, self.tracker, precision, validation, compiled, flat
-        )
+            task, self.train_data, self.collate, self.seed, self.tracker, precision, validation, compiled,
+            self.config.supervision, flat,
+        )  # fmt: skip
 
     def recut(self, epochs: float, before: list[float]) -> list[dict[str, float]]:
         """Cut at a quarter and at half of the layers, then train on: what cutting alone is to be compared with."""
@@ -156,6 +157,7 @@ class _Trial:
             small = copy.deepcopy(self.model)
             small.truncate(depth)
             training = self.training(replace(task, name=f"{task.name}/cut-{depth}"))
+            training = replace(training, supervision=DepthSupervision())  # it has its depth
             train(small, training, replace(self.work.values, epochs=epochs))
             score = self.sweep(small, self.first_validation).metrics[-1][task.metric]
             found.append({"depth": depth, "epochs": epochs, "score_before": before[depth], "score": score})
