@@ -106,21 +106,21 @@ class StudyOptions:
         return problems
 
 
-EXIT_CRITERIA = ("entropy", "confidence")
+EXIT_CRITERIA = ("entropy", "confidence", "patience")
 
 
 @dataclass
 class EarlyExitOptions:
     """Early exit by the certainty of the shared head."""
 
-    criteria: str = "entropy,confidence"
-    """Measures of uncertainty, with commas between: entropy (over log classes), confidence (1 - largest
-    probability)."""
+    criteria: str = "entropy,confidence,patience"
+    """What tells that an answer is certain, with commas between: entropy (over log classes), confidence (1 - largest
+    probability), patience (so many depths in a row gave the same answer; every number of them is tried)."""
     thresholds: str | list[float] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
-    """Thresholds on the uncertainty, 0 (never leave early) to 1."""
+    """Thresholds on entropy and confidence, 0 (never leave early) to 1."""
     tolerance: float = 0.005
-    """Score that may be lost: the threshold picked is the largest with score >= full score - tolerance on one half of
-    the validation examples; what is reported is measured on the other half."""
+    """Score that may be lost: the threshold picked is the most eager one with score >= full score - tolerance on one
+    half of the validation examples; what is reported is measured on the other half."""
     latency_batch: int = 16
     """Examples per batch where time is measured."""
     latency_samples: int = 48

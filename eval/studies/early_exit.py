@@ -2,22 +2,32 @@
 
 The head that was trained on the last read-out is asked at every depth. Uncertainty is the entropy of its prediction
 divided by log(classes) (Xin et al. 2020, "DeeBERT", arXiv 2004.12993), or one minus the largest probability; an example
-leaves when it is below the threshold, so the threshold 0 is the full model. Layers run one after the other on the
-examples that are still in.
+leaves when it is below the threshold, so the threshold 0 is the full model. Patience p counts the depths in a row that
+answer as the one before them, and lets an example leave at the p-th (Zhou et al. 2020, "BERT loses patience", arXiv
+2006.04152); L is more than there can be, and the full model. Layers run one after the other on the examples that are
+still in.
 """
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
-from modeling import AcnConfig, AcnForSequenceClassification, autocast, forward_flops
+from modeling import (
+    AcnConfig,
+    AcnForSequenceClassification,
+    DepthSupervision,
+    autocast,
+    forward_flops,
+    supervised_loss,
+)
 
 from ..depth import DepthSweep, predict
 from ..progress import Progress
@@ -40,9 +50,10 @@ COLUMNS = [
     "speed-up, measured",
 ]
 NOTES = (
-    "An example leaves at the first depth 1..L whose uncertainty is below the threshold (0: never). Curves: all "
-    "validation examples, one point per threshold. Table: the validation examples are halved by the seed, the "
-    "threshold is the largest that loses at most {0.tolerance} on one half, and the scores, depths and FLOPs are those "
+    "An example leaves at the first depth 1..L whose uncertainty is below the threshold (0: never), or that is, in a "
+    "row, the threshold-th to answer as the one before it (patience; L: never). Curves: all validation examples, one "
+    "point per threshold. Table: the validation examples are halved by the seed, the threshold is the most eager one "
+    "that loses at most {0.tolerance} on one half, and the scores, depths and FLOPs are those "
     "of the other half. FLOPs are those of each example's own length, the head at every depth included. Time: medians "
     "of {0.latency_rounds} interleaved rounds in batches of {0.latency_batch}, against the ordinary forward pass."
 )
@@ -62,6 +73,34 @@ def uncertainty(logits: torch.Tensor, criterion: str) -> torch.Tensor:
 def leave_below(threshold: float, criterion: str) -> Leave:
     """Leave when the uncertainty is below the threshold; 0 never does."""
     return lambda depth, logits, rows: uncertainty(logits, criterion) < threshold
+
+
+class Patience:
+    """Leave when so many depths in a row, 1 or more, have answered as the one before them."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def __call__(self, depth: int, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        answers = logits.argmax(-1)
+        if depth == 1:  # another batch
+            self._answers, self._agreed = answers, torch.zeros_like(answers)
+            return torch.zeros_like(rows, dtype=torch.bool)
+        self._agreed[rows] = (self._agreed[rows] + 1) * (self._answers[rows] == answers)
+        self._answers[rows] = answers
+        return self._agreed[rows] >= self.patience
+
+
+def make_leave(threshold: float, criterion: str) -> Leave:
+    """The rule of a criterion at a threshold."""
+    return Patience(int(threshold)) if criterion == "patience" else leave_below(threshold, criterion)
+
+
+def thresholds_of(criterion: str, uncertainties: Sequence[float], layers: int) -> list[float]:
+    """What a criterion is tried at, from the one at which nothing leaves early on to the most eager one."""
+    if criterion == "patience":
+        return [float(patience) for patience in range(layers, 0, -1)] or [0.0]
+    return sorted({0.0, *uncertainties})
 
 
 @torch.no_grad()
@@ -108,9 +147,11 @@ def exit_depths(logits: np.ndarray, threshold: float, criterion: str) -> np.ndar
     last = len(logits) - 1
     if not last:
         return np.zeros(logits.shape[1], dtype=int)
-    certain = (uncertainty(torch.from_numpy(logits[1:]), criterion) < threshold).numpy()
-    certain[-1] = True
-    return certain.argmax(0) + 1
+    rule = make_leave(threshold, criterion)
+    rows = torch.arange(logits.shape[1])
+    leaves = np.stack([rule(depth, torch.from_numpy(logits[depth]), rows).numpy() for depth in range(1, last + 1)])
+    leaves[-1] = True
+    return leaves.argmax(0) + 1
 
 
 def exit_flops(config: AcnConfig, lengths: np.ndarray, depths: np.ndarray) -> np.ndarray:
@@ -122,14 +163,11 @@ def exit_flops(config: AcnConfig, lengths: np.ndarray, depths: np.ndarray) -> np
 
 
 def weighted_depth_loss(model: AcnForSequenceClassification, inputs: dict[str, Any]) -> torch.Tensor:
-    """sum_k w_k CE(logits of depth k), k = 1..L, with w_k = k / (1 + ... + L): a loss at every exit."""
-    labels = inputs["labels"]
-    by_depth = model.depth_logits(**{name: value for name, value in inputs.items() if name != "labels"})
-    next(by_depth)
-    last = model.config.num_hidden_layers
-    total = last * (last + 1) / 2
-    losses = [k / total * torch.nn.functional.cross_entropy(logits, labels) for k, logits in enumerate(by_depth, 1)]
-    return torch.stack(losses).sum()
+    """A loss at every exit, as depth supervision `deep` weighs them."""
+    weights = DepthSupervision("deep").weights(model.config.num_hidden_layers, seed=0, step=0)
+    read_outs = model.acn.read_outs(**{name: value for name, value in inputs.items() if name != "labels"})
+    loss = partial(torch.nn.functional.cross_entropy, target=inputs["labels"])
+    return supervised_loss(weights, read_outs, model.head_logits, loss)[0]
 
 
 @dataclass(frozen=True)
@@ -154,7 +192,7 @@ class Exits:
     lengths: np.ndarray
 
     def at(self, threshold: float, criterion: str, examples: np.ndarray) -> Measured:
-        """Leaving below `threshold`, on the examples with these indices."""
+        """Leaving at `threshold`, on the examples with these indices."""
         depths = exit_depths(self.sweep.logits, threshold, criterion)[examples]
         predictions = predict(self.task, self.sweep.logits)[depths, examples]
         score = compute_metrics(self.task, predictions, self.labels[examples])[self.task.metric]
@@ -168,10 +206,13 @@ class Exits:
         return Measured(self.sweep.metrics[depth][self.task.metric], share, depth)
 
     def pick(self, thresholds: list[float], criterion: str, tolerance: float, examples: np.ndarray) -> float:
-        """The largest threshold that loses no more than `tolerance` against the full model, on these examples."""
-        full = self.at(0.0, criterion, examples).score
-        good = [t for t in thresholds if self.at(t, criterion, examples).score >= full - tolerance - 1e-9]
-        return max([0.0, *good])
+        """The most eager threshold that loses no more than `tolerance` against the full model, on these examples.
+
+        Args:
+            thresholds: see `thresholds_of`.
+        """
+        full = self.at(thresholds[0], criterion, examples).score
+        return [t for t in thresholds if self.at(t, criterion, examples).score >= full - tolerance - 1e-9][-1]
 
     def _flops(self, depth: int, examples: np.ndarray) -> int:
         labels = self.config.num_labels
@@ -261,7 +302,6 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
     """Score against FLOPs and time of early exit, and the threshold that keeps the score."""
     task, seeds = context.only.task, context.options.seed_list
     data = context.encode(task, context.only.validation)
-    thresholds = sorted({0.0, *numbers(options.thresholds)})
     collector, rows, reference = _Collector(f"{task.name} {task.metric}"), [], math.nan
     progress = Progress("early_exit", (1 + 2 * len(seeds) * options.train) * (1 + len(options.names)))
     everything = np.arange(len(data))
@@ -276,7 +316,8 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
         timed = data.remove_columns("labels").select(range(min(len(data), options.latency_samples)))
         batches = context.batches(model, timed, options.latency_batch)
         for criterion in options.names:
-            cases = {threshold: leave_below(threshold, criterion) for threshold in thresholds}
+            thresholds = thresholds_of(criterion, numbers(options.thresholds), model.config.num_hidden_layers)
+            cases = {threshold: make_leave(threshold, criterion) for threshold in thresholds}
             took = measure_time(model, batches, cases, options.latency_rounds, context.precision)
             for threshold in thresholds:
                 at = exits.at(threshold, criterion, everything)
@@ -286,8 +327,8 @@ def run(context: Context, options: EarlyExitOptions) -> Study:
             for seed in seeds if trained is None else [trained]:
                 pick, report = _halves(len(data), seed)
                 threshold = exits.pick(thresholds, criterion, options.tolerance, pick)
-                early, full = exits.at(threshold, criterion, report), exits.at(0.0, criterion, report).score
-                row = [threshold, early.score, full, early.depth, early.flops, 1 / took[threshold]]
+                early, full = (exits.at(at, criterion, report) for at in (threshold, thresholds[0]))
+                row = [threshold, early.score, full.score, early.depth, early.flops, 1 / took[threshold]]
                 rows.append([variant, criterion, seed, *map(float, row)])
             progress.step(f"{variant}, {criterion}")
     return Study(collector.curves(reference), COLUMNS, rows, NOTES.format(options), seeds)

@@ -22,6 +22,8 @@ from eval.studies.early_exit import (
     exit_early,
     exit_flops,
     leave_below,
+    make_leave,
+    thresholds_of,
     uncertainty,
     weighted_depth_loss,
 )
@@ -107,6 +109,30 @@ def test_the_depths_read_off_a_sweep_are_those_that_running_gives(
     expected = exit_depths(sweep, threshold, criterion)
     assert depths.tolist() == expected.tolist()
     np.testing.assert_allclose(logits.numpy(), sweep[expected, np.arange(40)], atol=1e-6)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_patience_counts_the_depths_that_answer_as_the_one_before(classifier: MakeClassifier, patience: int) -> None:
+    model, inputs = classifier(num_labels=3, num_hidden_layers=6, initializer_range=1.0), _inputs(40)
+    with torch.no_grad():
+        sweep = torch.stack(list(model.depth_logits(**inputs))).numpy()
+    expected = []
+    for answers in sweep.argmax(-1).T:
+        depth, agreed = 1, 0
+        while depth < 6 and agreed < patience:
+            depth += 1
+            agreed = agreed + 1 if answers[depth] == answers[depth - 1] else 0
+        expected.append(depth)
+    assert len(set(expected)) > 1, "the case is not trivial"
+    rule = make_leave(patience, "patience")
+    for _ in range(2):  # nothing is left of the batch before
+        logits, depths = exit_early(model, inputs, rule)
+        assert depths.tolist() == expected
+    assert exit_depths(sweep, patience, "patience").tolist() == expected
+    np.testing.assert_allclose(logits.numpy(), sweep[expected, np.arange(40)], atol=1e-5)
+    never, *_, eager = thresholds_of("patience", [], 6)
+    assert (exit_depths(sweep, never, "patience") == 6).all()
+    assert exit_depths(sweep, eager, "patience").min() == 2
 
 
 @given(hnp.arrays(np.float32, (6, 4), elements=st.floats(-30, 30, width=32)))
