@@ -241,9 +241,12 @@ def test_a_killed_suite_goes_on_with_the_cells_that_are_missing(config: Finetune
 
 
 @pytest.mark.slow
-def test_two_ranks_train_together_and_score_every_example_once(config: FinetuneConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["none", "layerdrop"])  # the latter has layers without gradients
+def test_two_ranks_train_together_and_score_every_example_once(
+    config: FinetuneConfig, tmp_path: Path, kind: str
+) -> None:
     output = tmp_path / "glue"
-    more = ("--tasks", "sst2", "--seeds", "1", "--epochs", "3", "--max_train_samples", "320")
+    more = ("--tasks", "sst2", "--seeds", "1", "--epochs", "3", "--max_train_samples", "320", "--supervision.kind", kind)
     process = _start(_command(config, output, "--nproc_per_node", "2", *more), tmp_path)
     out = process.communicate()[0].decode()
     assert process.returncode == 0, out
