@@ -21,7 +21,8 @@ import torch.distributed as dist
 
 from launch import run_local_ranks
 from launch.cluster.planning import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
-from modeling import AcnConfig, AcnForMaskedLM
+from modeling import AcnConfig, AcnForMaskedLM, DepthSupervision
+from modeling.supervision import Kind
 from pretrain import (
     ModelConfig,
     PretrainConfig,
@@ -30,7 +31,7 @@ from pretrain import (
     init_distributed,
     masked_cross_entropy,
 )
-from pretrain.distil import Statistics, Student, TeacherConfig
+from pretrain.distil import Statistics, Student, SupervisedForMaskedLM, TeacherConfig
 
 from .timing import Benchmark, Goal, Report
 
@@ -130,18 +131,21 @@ def _alive() -> int:
     return sum(found.values())
 
 
-def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool, TeacherConfig | None]]:
-    """(name, model, precision, activation checkpointing, what a teacher's match is weighed with)."""
+def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool, TeacherConfig | None, Kind]]:
+    """(name, model, precision, activation checkpointing, what a teacher's match is weighed with, depth supervision)."""
     plain = AcnConfig(**asdict(MODEL), vocab_size=VOCABULARY)
     gated = AcnConfig(**asdict(replace(MODEL, gated_mlp=True)), vocab_size=VOCABULARY)
     twin = AcnConfig(**asdict(replace(MODEL, connectivity="residual")), vocab_size=VOCABULARY)
     return [
-        ("acn, fp32", plain, "fp32", False, None),
-        ("acn, bf16", plain, "bf16", False, None),
-        ("residual, bf16", twin, "bf16", False, None),
-        ("acn, gated, bf16", gated, "bf16", False, None),
-        ("acn, teacher, fp32", plain, "fp32", False, TeacherConfig(weight=1.0)),
-        ("acn, teacher alone, bf16", plain, "bf16", False, TeacherConfig(weight=1.0, mlm_weight=0.0)),
+        ("acn, fp32", plain, "fp32", False, None, "none"),
+        ("acn, bf16", plain, "bf16", False, None, "none"),
+        ("residual, bf16", twin, "bf16", False, None, "none"),
+        ("acn, gated, bf16", gated, "bf16", False, None, "none"),
+        ("acn, teacher, fp32", plain, "fp32", False, TeacherConfig(weight=1.0), "none"),
+        ("acn, teacher alone, bf16", plain, "bf16", False, TeacherConfig(weight=1.0, mlm_weight=0.0), "none"),
+        ("acn, every depth, bf16", plain, "bf16", False, None, "deep"),
+        ("acn, another depth, fp32", plain, "fp32", False, None, "adaptive"),
+        ("acn, teacher, every depth, fp32", plain, "fp32", False, TeacherConfig(weight=1.0), "deep"),
     ]
 
 
@@ -151,7 +155,12 @@ def _student(config: AcnConfig, teaching: TeacherConfig) -> Student:
 
 
 def measured_activations(
-    name: str, config: AcnConfig, precision: Precision, checkpointing: bool, teaching: TeacherConfig | None
+    name: str,
+    config: AcnConfig,
+    precision: Precision,
+    checkpointing: bool,
+    teaching: TeacherConfig | None,
+    kind: Kind,
 ) -> dict[str, Any]:
     """Bytes that autograd keeps in a forward pass, beside those of `planning.memory` (less what is passing).
 
@@ -159,7 +168,9 @@ def measured_activations(
     """
     blocks, length, targets = 4, 64, 9
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    model = AcnForMaskedLM(config) if teaching is None else _student(config, teaching)
+    supervision = DepthSupervision(kind)
+    supervised = AcnForMaskedLM if kind == "none" else SupervisedForMaskedLM
+    model = supervised(config) if teaching is None else _student(config, teaching)
     model = model.to(dtype).train()
     model.loss_function = masked_cross_entropy  # as pretraining has it
     if checkpointing:
@@ -174,16 +185,18 @@ def measured_activations(
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    inputs = {"input_ids": tokens}
+    inputs: dict[str, Any] = {"input_ids": tokens}
     if teaching is not None:
         inputs["states"] = keep(torch.zeros(blocks, length, config.hidden_size, dtype=dtype))
     masked = teaching is None or teaching.masked
     if masked:
         inputs |= {"masked_positions": positions, "labels": tokens.gather(1, positions)}
+    if kind != "none":
+        inputs["depths"] = supervision.weights(config.num_hidden_layers, seed=0, step=0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(**inputs)
     planned = activation_bytes(
-        config, blocks, length, targets, precision, checkpointing, taught=teaching is not None, masked=masked
+        config, blocks, length, targets, precision, checkpointing, teaching is not None, masked, supervision
     )
     return {
         "case": name,

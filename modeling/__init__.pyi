@@ -1,7 +1,7 @@
 from .configuration_acn import CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
 from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
 from .finite import divergence, name_non_finite, non_finite_weights
-from .flops import AnyConfig, Architecture, forward_flops, parameters_by_depth, tensor_sizes
+from .flops import AnyConfig, Architecture, forward_flops, layer_flops, parameters_by_depth, tensor_sizes
 from .loading import head_of, load_model, model_type_of, read_config
 from .modeling_acn import (
     AcnForMaskedLM,
@@ -24,7 +24,7 @@ from .precision import (
     resolve_precision,
 )
 from .probe import AcnGradientProbe, LayerGradient
-from .supervised import supervised_loss
+from .supervised import kl_divergence, supervised_loss
 from .supervision import DepthSupervision, DepthWeights
 
 __all__ = [
@@ -57,6 +57,8 @@ __all__ = [
     "divergence",
     "forward_flops",
     "head_of",
+    "kl_divergence",
+    "layer_flops",
     "load_model",
     "model_type_of",
     "name_non_finite",

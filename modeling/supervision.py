@@ -81,6 +81,20 @@ class DepthSupervision:
         """Whether layers may be left out of a step."""
         return "drop" in DEFAULTS[self.kind] and self._value("drop") > 0
 
+    def depths_per_step(self, layers: int) -> int:
+        """How many of L depths are read out in a step: as often the head is computed."""
+        return {"deep": layers, "adaptive": 2, "layerskip": 2}.get(self.kind, 1)
+
+    def layers_per_step(self, layers: int) -> float:
+        """How many of L layers are run in a step, in the mean."""
+        return layers - math.fsum(self._chance(i, layers) for i in range(layers))
+
+    def _chance(self, layer: int, layers: int) -> float:
+        """How often a layer, from 0, is left out."""
+        if not self.drops:
+            return 0.0
+        return self._value("drop") * (1 if self.kind == "layerdrop" else 2 ** (layer / (layers - 1)) - 1)
+
     def _value(self, name: str) -> float:
         given = getattr(self, name)
         return DEFAULTS[self.kind][name] if given is None else given
@@ -98,12 +112,9 @@ class DepthSupervision:
             weight = self._value("weight")
             depth = draws.randrange(1, layers)
             return DepthWeights({depth: weight / depth, layers: 1.0}, {depth: weight}, frozenset())
-        drop = self._value("drop")
-        chances = [draws.random() for _ in range(layers)]
-        if self.kind == "layerdrop":
-            return DepthWeights({layers: 1.0}, {}, frozenset(i for i in range(layers) if chances[i] < drop))
-        left_out = {i for i in range(layers) if chances[i] < drop * (2 ** (i / (layers - 1)) - 1)}
-        return DepthWeights(self._rotating(layers, step), {}, frozenset(left_out))
+        left_out = frozenset(i for i in range(layers) if draws.random() < self._chance(i, layers))
+        trained = self._rotating(layers, step) if self.kind == "layerskip" else {layers: 1.0}
+        return DepthWeights(trained, {}, left_out)
 
     def _rotating(self, layers: int, step: int) -> dict[int, float]:
         """LayerSkip's, with one early depth a step."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from data_pipeline import LOCK_FILE, Problem, folder_problem, is_url, number_problems
 from data_pipeline.stream import MaskingConfig, StreamConfig
+from modeling import DepthSupervision
 
 from .budget import BatchWarmupConfig, Branch, Budget, Plan
 from .checkpoints import CheckpointConfig
@@ -211,6 +212,8 @@ class PretrainConfig:
     """Short residuals that an ACN loses while it trains."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """A frozen model whose last hidden states are matched."""
+    supervision: DepthSupervision = field(default_factory=DepthSupervision)
+    """Depths that are trained beside the whole model, and layers that are left out at random."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """A running average of the weights, validated as validation_ema/ and left in RUN/model-ema."""
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -246,7 +249,25 @@ class PretrainConfig:
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
         found += self.anneal.problems(self.model.connectivity) + self.teacher.problems(self.init_from)
+        found += self._supervision_problems()
         return found + self._compile_problems() + self.offload.problems(self.zero_stage)
+
+    def _supervision_problems(self) -> list[Problem]:
+        """Bad values, and what does not go with other depths than the whole model's."""
+        asked, layers = self.supervision, self.model.num_hidden_layers
+        found = [Problem(f"supervision.{name}", value, wrong) for name, value, wrong in asked.mistakes()]
+        lacking = []
+        if not asked.fits(layers):
+            lacking.append((f"needs two layers at least, not {layers}", "leave it out"))
+        if asked.kind != "none" and self.probes.every:
+            lacking.append(("does not go with probes.every, which reads one loss of all layers", "choose one"))
+        if asked.drops and self.offload.optimizer == "nvme":
+            lacking.append(
+                ("does not go with offload.optimizer nvme, where gradients stay of layers that are left out", "use cpu")
+            )
+        if asked.kind == "adaptive" and not self.teacher.masked:
+            lacking.append(("learns predictions of masked tokens", "set teacher.mlm_weight above 0, or choose deep"))
+        return found + [Problem("supervision.kind", asked.kind, wrong, fix) for wrong, fix in lacking]
 
     def _compile_problems(self) -> list[Problem]:
         """Why layers cannot be compiled, as far as it does not hang on the machine."""

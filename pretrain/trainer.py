@@ -224,7 +224,7 @@ class Training:
         self.annealing.set(scale)
         # dropout is a function of (seed, step, rank): resuming needs no random state, and no two ranks drop alike
         torch.manual_seed((self.config.seed * 1_000_003 + done) * 65_537 + self.rank)
-        shares = self.lessons.shares(batches)
+        told = self.lessons.of_step(done, batches)
         losses: list[torch.Tensor] = []
         applied: Reading | None = None
         for batch in batches:
@@ -233,7 +233,7 @@ class Training:
             with self.observer.micro_batch():
                 with self.phase("forward", "in the forward pass"):
                     lesson = self.lessons.read(batch)
-                    outputs = self.engine(**lesson.arguments(), **shares)
+                    outputs = self.engine(**lesson.arguments(), **told)
                 self.observer.saw(outputs, lesson.labels)
                 loss = outputs.loss
                 losses.append(loss.detach())

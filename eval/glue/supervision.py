@@ -43,13 +43,13 @@ def supervised(
         of_the_loss = {name: inputs.pop(name) for name in ("num_items_in_batch",) if name in inputs}
         weights = supervision.weights(model.config.num_hidden_layers, seed, counter.step)
         starts = first_tokens(inputs)
-        loss, logits = supervised_loss(
-            weights,
-            model.acn.read_outs(left_out=weights.left_out, **inputs),
-            lambda read_out: model.head_logits(pick_first_tokens(read_out, starts)),
-            lambda logits: model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **of_the_loss),
-        )
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+        def answer(read_out: torch.Tensor) -> SequenceClassifierOutput:
+            logits = model.head_logits(pick_first_tokens(read_out, starts))
+            loss = model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **of_the_loss)
+            return SequenceClassifierOutput(loss=loss, logits=logits)
+
+        return supervised_loss(weights, model.acn.read_outs(left_out=weights.left_out, **inputs), answer)
 
     model.forward = forward
     try:

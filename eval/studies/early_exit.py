@@ -13,12 +13,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from modeling import (
     AcnConfig,
@@ -166,8 +166,13 @@ def weighted_depth_loss(model: AcnForSequenceClassification, inputs: dict[str, A
     """A loss at every exit, as depth supervision `deep` weighs them."""
     weights = DepthSupervision("deep").weights(model.config.num_hidden_layers, seed=0, step=0)
     read_outs = model.acn.read_outs(**{name: value for name, value in inputs.items() if name != "labels"})
-    loss = partial(torch.nn.functional.cross_entropy, target=inputs["labels"])
-    return supervised_loss(weights, read_outs, model.head_logits, loss)[0]
+
+    def answer(read_out: torch.Tensor) -> SequenceClassifierOutput:
+        logits = model.head_logits(read_out)
+        return SequenceClassifierOutput(loss=torch.nn.functional.cross_entropy(logits, inputs["labels"]), logits=logits)
+
+    loss: torch.Tensor = supervised_loss(weights, read_outs, answer).loss
+    return loss
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def _create_optimizer_states(engine: Any) -> None:
     inner = _inner_optimizer(engine)
     for group in inner.param_groups:
         group["lr"] = 0.0
+    gradients = [part.grad for part in _masters(engine)]  # stage 3 has buffers there for offloaded states
     for part in _masters(engine):
         part.grad = torch.zeros_like(part)
     if engine.zero_optimization_stage() == 3:  # whose groups are empty between two steps
@@ -133,8 +134,8 @@ def _create_optimizer_states(engine: Any) -> None:
             group["params"] = []
     else:
         inner.step()
-    for part in _masters(engine):
-        part.grad = None
+    for part, gradient in zip(_masters(engine), gradients, strict=True):
+        part.grad = gradient
     if engine.zero_optimization_stage() in (1, 2):
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 

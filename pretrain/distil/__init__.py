@@ -1,8 +1,9 @@
-"""What a run may learn from a model with short residuals: shortcuts that are annealed away, and a teacher to match.
+"""What a run may learn beside masked tokens: to go without annealed shortcuts, to match a teacher, to end at any depth.
 
-In: an `AnnealConfig` and a `TeacherConfig`. Out: the scale of the shortcuts as a function of progress and the modules
-that apply it (`anneal`); a frozen teacher and its states (`teacher`); the student with the projection that is thrown
-away (`student`); what both cost (`flops`). Nothing of it is in a published model.
+In: an `AnnealConfig`, a `TeacherConfig` and a `DepthSupervision`. Out: the scale of the shortcuts as a function of
+progress and the modules that apply it (`anneal`); a frozen teacher and its states (`teacher`); the student with the
+projection that is thrown away (`student`); the loss of several depths (`depths`); what they cost (`flops`). Nothing of
+it is in a published model.
 """
 
 import lazy_loader

@@ -1,6 +1,7 @@
 from .anneal import Annealing
 from .carry import carry_problems
 from .config import AnnealConfig, TeacherConfig
+from .depths import SupervisedForMaskedLM
 from .flops import training_flops
 from .lessons import Lessons, open_lessons
 from .start import prepare_start
@@ -13,6 +14,7 @@ __all__ = [
     "Lessons",
     "Statistics",
     "Student",
+    "SupervisedForMaskedLM",
     "TeacherConfig",
     "carry_problems",
     "find_teacher",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from data_pipeline.stream import IGNORED_LABEL, MaskedBatch, PackedBatch, TokenS
 from modeling import (
     AcnConfig,
     AcnForMaskedLM,
+    DepthWeights,
     choose_attention,
     choose_compile,
     compile_layers,
@@ -19,6 +21,7 @@ from modeling import (
 from ..config import PretrainConfig
 from ..step import model_inputs, targets_per_micro_batch, tokens_per_micro_batch
 from .config import TeacherConfig
+from .depths import SupervisedForMaskedLM
 from .student import Student
 from .teacher import Teacher, find_teacher
 
@@ -66,6 +69,8 @@ class Lessons:
     teacher: Teacher | None = None
     targets_per_block: int | None = None
     """Masked positions that every block is known to have."""
+    depths: Callable[[int], DepthWeights] | None = None
+    """What a step, from 0, trains; None: the whole model alone in all of them."""
 
     @property
     def taught_by(self) -> AcnConfig | None:
@@ -91,13 +96,15 @@ class Lessons:
         real = batch.document_ids > 0 if isinstance(batch, PackedBatch) else torch.ones_like(batch.input_ids).bool()
         return (real & ~fills[:, None]).to(self.device, non_blocking=True)
 
-    def shares(self, batches: Sequence[MaskedBatch]) -> dict[str, torch.Tensor]:
-        """What the summed losses of each of a step's micro-batches are divided by, for the model too. A collective.
+    def of_step(self, step: int, batches: Sequence[MaskedBatch]) -> dict[str, Any]:
+        """What the model is told of a step beside its lessons: by what the summed losses of each micro-batch are
+        divided, and which depths it trains. A collective.
 
         Args:
-            batches: all of this rank's in one step.
+            step: from 0.
+            batches: all of this rank's in it.
         """
-        shares = {}
+        shares: dict[str, Any] = {} if self.depths is None else {"depths": self.depths(step)}
         if self.config.masked:
             shares["num_items_in_batch"] = targets_per_micro_batch(batches, self.device, self.targets_per_block)
         if self.teacher is not None and (tokens := tokens_per_micro_batch(batches, self.device)) is not None:
@@ -113,14 +120,17 @@ def open_lessons(
     Loads the teacher, if there is one, and measures it on held-out blocks: the same ones on every rank, so that all
     divide the match by the same number, however many ranks there are.
     """
+    supervised = config.supervision.kind != "none"
+    depths = partial(config.supervision.weights, config.model.num_hidden_layers, config.seed) if supervised else None
     if (name := config.teacher.source(config.init_from)) is None:
-        return Lessons(device, targets_per_block=stream.targets_per_block), AcnForMaskedLM
+        lessons = Lessons(device, targets_per_block=stream.targets_per_block, depths=depths)
+        return lessons, SupervisedForMaskedLM if supervised else AcnForMaskedLM
     model = find_teacher(name, config.trust_checkpoint).load()
     model.set_attn_implementation(choose_attention(config.precision, config.attention, stream.packed))
     if choose_compile(config.compile):
         compile_layers(model)
     teacher = Teacher(model, device, resolve_precision(config.precision))
-    lessons = Lessons(device, config.teacher, teacher, stream.targets_per_block)
+    lessons = Lessons(device, config.teacher, teacher, stream.targets_per_block, depths)
     statistics = teacher.measure(
         (lesson.states, lesson.real) for lesson in held_out_lessons(config, lessons) if lesson.states is not None
     )

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import MaskedLMOutput
 
-from modeling import AcnConfig, AcnForMaskedLM
-from modeling.modeling_acn import gather_positions
+from modeling import AcnConfig, AcnForMaskedLM, DepthWeights, supervised_loss
 
 from .config import TeacherConfig
+from .depths import LossParts, mean_divergence, predict_masked
 
 RIDGE = 0.01
 """Added to the diagonal of the read-outs' covariance, as a share of its mean: of few tokens not everything is taken."""
@@ -73,16 +73,6 @@ class Projection(nn.Module):
         return self.norm(self.dense(read_out))
 
 
-@dataclass
-class StudentOutput(MaskedLMOutput):
-    """What a training step with a teacher gives."""
-
-    match: torch.Tensor | None = None
-    """The normalised squared error, detached."""
-    mlm_loss: torch.Tensor | None = None
-    """The masked-language-model loss, detached; None where it is not part of the loss."""
-
-
 class Student(AcnForMaskedLM):
     """An ACN for masked tokens with a projection beside its head.
 
@@ -112,8 +102,9 @@ class Student(AcnForMaskedLM):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | None = None,
         num_tokens_in_batch: torch.Tensor | None = None,
+        depths: DepthWeights | None = None,
         **inputs: Any,
-    ) -> StudentOutput:
+    ) -> LossParts:
         """The losses of a micro-batch.
 
         Args:
@@ -122,22 +113,26 @@ class Student(AcnForMaskedLM):
             masked_positions, labels: (B, M); without them only the match is computed.
             num_items_in_batch, num_tokens_in_batch: what the sums over targets and over real tokens are divided by;
                 not given: there are as many in every micro-batch.
+            depths: what the step trains; None: the whole model alone.
             inputs: `input_ids` (B, T), and of packed rows `seq_idx` and `position_ids`.
         """
-        read_out = self.acn(**inputs).last_hidden_state
-        errors = self.errors(read_out, states)
-        errors = errors if real is None else errors * real
-        match = errors.mean() if num_tokens_in_batch is None else errors.sum() / num_tokens_in_batch
-        loss, logits, mlm_loss = self.teaching.weight * match, None, None
-        if labels is not None:
-            assert masked_positions is not None, "labels are those of the masked positions"
-            logits = self.head_logits(gather_positions(read_out, masked_positions))
-            mlm_loss = self.loss_function(
-                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
-            )
-            loss = loss + self.teaching.mlm_weight * mlm_loss
-            mlm_loss = mlm_loss.detach()
-        return StudentOutput(loss=loss, logits=logits, match=match.detach(), mlm_loss=mlm_loss)
+
+        def answer(read_out: torch.Tensor) -> LossParts:
+            errors = self.errors(read_out, states)
+            errors = errors if real is None else errors * real
+            match = errors.mean() if num_tokens_in_batch is None else errors.sum() / num_tokens_in_batch
+            loss, logits, mlm_loss = self.teaching.weight * match, None, None
+            if labels is not None:
+                assert masked_positions is not None, "labels are those of the masked positions"
+                logits, mlm_loss = predict_masked(self, read_out, masked_positions, labels, num_items_in_batch)
+                loss = loss + self.teaching.mlm_weight * mlm_loss
+                mlm_loss = mlm_loss.detach()
+            return LossParts(loss=loss, logits=logits, match=match.detach(), mlm_loss=mlm_loss)
+
+        if depths is None:
+            return answer(self.acn(**inputs).last_hidden_state)
+        divergence = partial(mean_divergence, labels=labels, num_items_in_batch=num_items_in_batch)
+        return supervised_loss(depths, self.acn.read_outs(left_out=depths.left_out, **inputs), answer, divergence)
 
 
 def is_projection(name: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modeling import AcnConfig
+from modeling import AcnConfig, DepthSupervision
 
 from ..distil import training_flops
 
@@ -44,6 +44,7 @@ class Meter:
         model: what the FLOPs are counted for.
         teacher: the same; None: there is none.
         masked: whether the masked-language-model loss is computed beside the match with a teacher.
+        supervision: which depths are trained; None: the whole model alone.
         peak: what MFU is relative to, which is left out where the peak is unknown.
         device: where the model is.
     """
@@ -55,9 +56,10 @@ class Meter:
         device: torch.device,
         teacher: AcnConfig | None = None,
         masked: bool = True,
+        supervision: DepthSupervision | None = None,
     ):
         self._model = model
-        self._teaching = teacher, masked
+        self._teaching = teacher, masked, supervision
         self._peak = peak
         self._device = device
         self._since = time.perf_counter()

@@ -84,7 +84,7 @@ class Observer:
         rank, ranks = dist.get_rank(), dist.get_world_size()
         folder = Path(config.output)
         peak = Peak(peak_flops(device, precision), ranks)
-        self.meter = Meter(model.config, peak, device, teacher, config.teacher.masked)
+        self.meter = Meter(model.config, peak, device, teacher, config.teacher.masked, config.supervision)
         self.tracker = open_tracker() if rank == 0 else None
         tags = job_tags(device)
         if self.tracker is not None:
@@ -92,7 +92,7 @@ class Observer:
         self._probe = GradientProbe(model)
         self._profiler = StepProfiler(config.profile, folder / "profile", rank, device)
         self._hits = torch.zeros(2, device=device)
-        self._parts = torch.zeros(3, device=device)  # of the loss with a teacher: match, mlm_loss, micro-batches
+        self._parts = torch.zeros(3, device=device)  # of a loss made of several: match, mlm_loss, micro-batches
         # summed on the device: reading the loss at every step would wait for every step
         self._loss = torch.zeros((), device=device)
         self._losses = 0
@@ -170,16 +170,17 @@ class Observer:
 
     def saw(self, outputs: Any, labels: torch.Tensor | None) -> None:
         """Look at the model's outputs, before their backward pass, on logging steps only: masked accuracy, and of what
-        the loss with a teacher is made.
+        a loss with a teacher or of several depths is made.
 
         Args:
             labels: (B, M); None where no masked tokens are predicted.
         """
         if self._listening and not self._probe.watching:
             self._probe.watch(outputs.loss)
-        if self._logging and (match := getattr(outputs, "match", None)) is not None:
-            mlm_loss = match.new_zeros(()) if outputs.mlm_loss is None else outputs.mlm_loss
-            self._parts += torch.stack([match, mlm_loss, match.new_ones(())])
+        parts = [getattr(outputs, name, None) for name in ("match", "mlm_loss")]
+        if self._logging and any(part is not None for part in parts):
+            one = self._parts.new_ones(())
+            self._parts += torch.stack([*(0 * one if part is None else part.to(one) for part in parts), one])
         if self._logging and labels is not None:
             correct = (outputs.logits.detach().argmax(-1) == labels).sum()  # -100, no target, is never the best
             self._hits += torch.stack([correct, (labels != -100).sum()])
@@ -199,7 +200,8 @@ class Observer:
 
     def take_means(self, replaced_blocks: int) -> dict[str, float]:
         """`train/loss` and `train/accuracy` since the last call, over all ranks, and `train/replaced_blocks`; with a
-        teacher also what the loss is made of, `train/match` and `train/mlm_loss`.
+        teacher or depth supervision also of what the loss is made for the whole model, `train/match` and
+        `train/mlm_loss`.
 
         What there is none of is left out, so that a curve has a gap there and not a wrong point: the loss where no step
         was applied, the blocks where damaged ones are an error. A collective, one exchange for all of it.
@@ -217,7 +219,8 @@ class Observer:
         if sums[3] > 0:
             metrics["train/accuracy"] = (sums[2] / sums[3]).item()
         if sums[6] > 0:
-            metrics["train/match"] = (sums[4] / sums[6]).item()
+            if self.config.teacher.taught:
+                metrics["train/match"] = (sums[4] / sums[6]).item()
             if self.config.teacher.masked:
                 metrics["train/mlm_loss"] = (sums[5] / sums[6]).item()
         if self.config.stream.damaged == "skip":

@@ -49,7 +49,30 @@ def engine_steps(engine: Any, config: PretrainConfig, ahead: bool) -> "HostSteps
     """
     if ahead:
         return DeviceSteps(engine, config.optim.grad_clip)
-    return HostSteps(engine, config.optim.grad_clip if clips_outside(config) else None)
+    return HostSteps(engine, config.optim.grad_clip if clips_outside(config) else None, config.supervision.drops)
+
+
+def fill_gradients(model: nn.Module) -> None:
+    """A gradient of 0 for parameters that the step did not use, as ZeRO gives them one: layers that were left out.
+
+    An optimizer would pass over them, and what a run gives depend on its stage.
+    """
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def forget_gradients(engine: Any) -> None:
+    """Have stage 3 and offloaded states give parameters that the next step does not use a gradient of 0, too.
+
+    DeepSpeed 0.19.8 writes each gradient over that of the step before, and of a layer that is left out it would apply
+    the last one again (stage3.py, `partition_grads`, and stage_1_and_2.py, `copy_grads_in_partition`).
+    """
+    zero = engine.optimizer
+    flat = getattr(zero, "fp32_partitioned_groups_flat", getattr(zero, "single_partition_of_fp32_groups", []))
+    for gradient in (*(part.grad for part in flat), getattr(zero, "grad_partitions_flat_buffer", None)):
+        if gradient is not None:
+            gradient.zero_()
 
 
 class HostSteps:
@@ -57,10 +80,11 @@ class HostSteps:
 
     Args:
         clip: the norm to clip at where DeepSpeed does not do it (`clips_outside`), else None.
+        drops: layers are left out of steps.
     """
 
-    def __init__(self, engine: Any, clip: float | None):
-        self.engine, self._clip = engine, clip
+    def __init__(self, engine: Any, clip: float | None, drops: bool = False):
+        self.engine, self._clip, self._drops = engine, clip, drops
 
     def __call__(self) -> Reading | None:
         """`engine.step()`; at the end of an accumulation whether the weights moved (1 or 0), else None.
@@ -72,12 +96,15 @@ class HostSteps:
         last = self.engine.is_gradient_accumulation_boundary()
         finite = True
         if last and self._clip is not None:
+            fill_gradients(self.engine.module)
             norm = nn.utils.clip_grad_norm_(self.engine.module.parameters(), self._clip or math.inf)
             self.engine._global_grad_norm = norm.item()
             finite = math.isfinite(self.engine._global_grad_norm)
             if not finite:
                 self.engine.zero_grad()  # our optimizers pass over parameters without a gradient
         self.engine.step()
+        if last and self._drops:
+            forget_gradients(self.engine)
         return Reading(torch.tensor(float(finite and self.engine.was_step_applied()))) if last else None
 
     def metrics(self) -> dict[str, float]:
@@ -117,6 +144,7 @@ class DeviceSteps(HostSteps):
     def __call__(self) -> Reading | None:
         last = self.engine.is_gradient_accumulation_boundary()
         if last and self._plain:
+            fill_gradients(self.engine.module)
             parameters = list(self.engine.module.parameters())
             self._judge(nn.utils.clip_grad_norm_(parameters, self._most or math.inf))
         self.engine.step()

@@ -1,6 +1,7 @@
 """Depth supervision: the weights of every kind, and the loss that they make, against the definitions in float64."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from torch.nn import functional as F
 from modeling import CONNECTIVITIES, AcnForSequenceClassification, DepthSupervision, supervised_loss
 
 LAYERS = 4
+
+
+def answer(logits, labels):
+    return SimpleNamespace(loss=F.cross_entropy(logits, labels), logits=logits)
 
 
 def losses_by_depth(model, ids, labels):
@@ -36,7 +41,7 @@ def test_the_loss_is_what_the_kind_says(tiny_config, connectivity, kind):
         if kind == "layerskip" and weights.left_out:
             continue
         read_outs = model.acn.read_outs(input_ids=ids)
-        loss, logits = supervised_loss(weights, read_outs, model.head_logits, lambda x: F.cross_entropy(x, labels))
+        found = supervised_loss(weights, read_outs, lambda read_out: answer(model.head_logits(read_out), labels))
         if kind == "deep":
             expected = sum(k * losses[k] for k in range(1, 5)) / 10
         elif kind == "adaptive":
@@ -47,8 +52,8 @@ def test_the_loss_is_what_the_kind_says(tiny_config, connectivity, kind):
             depth = 1 + step % 3
             own, last = 0.2 * sum(range(depth + 1)), 3 + 0.2 * (1 + 2 + 3)
             expected = (own * losses[depth] + last * losses[-1]) / (own + last)
-        assert loss.item() == pytest.approx(expected, rel=1e-10)
-        torch.testing.assert_close(logits, model(ids).logits)
+        assert found.loss.item() == pytest.approx(expected, rel=1e-10)
+        torch.testing.assert_close(found.logits, model(ids).logits)
 
 
 def test_the_deepest_answer_is_not_taught_by_the_others():
@@ -57,8 +62,9 @@ def test_the_deepest_answer_is_not_taught_by_the_others():
     weights = DepthSupervision("adaptive", weight=1.0).weights(2, seed=0, step=0)
     only = type(weights)({}, weights.divergence | {2: 0.0}, frozenset())
     answers = [torch.zeros(5, 3), shallow, deep]
-    loss, _ = supervised_loss(only, answers, lambda read_out: read_out, lambda _: torch.zeros(()))
-    loss.backward()
+    supervised_loss(
+        only, answers, lambda read_out: SimpleNamespace(loss=torch.zeros(()), logits=read_out)
+    ).loss.backward()
     assert shallow.grad.abs().sum() > 0
     assert deep.grad is None or not deep.grad.any()
 

@@ -8,7 +8,7 @@ those that autograd keeps for an eager forward pass with fused attention; compil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modeling import AnyConfig, tensor_sizes
+from modeling import AnyConfig, DepthSupervision, tensor_sizes
 from pretrain import LARGEST_BUCKET
 
 from .config import Precision
@@ -110,8 +110,9 @@ def activation_bytes(
     checkpointing: bool = False,
     taught: bool = False,
     masked: bool = True,
+    supervision: DepthSupervision | None = None,
 ) -> Activations:
-    """What a forward and backward pass needs: an estimate.
+    """What a forward and backward pass needs: an estimate; of layers that are left out at random all are counted.
 
     The same for every connectivity: a short residual and the read-out are additions, of which autograd keeps nothing.
 
@@ -122,7 +123,9 @@ def activation_bytes(
         checkpointing: only each layer's input is kept, and one layer at a time computed again.
         taught: the read-out of every token is matched with a teacher's states.
         masked: whether masked tokens are predicted; always without a teacher.
+        supervision: None: the whole model alone is trained.
     """
+    supervision = supervision or DepthSupervision()
     low = 4 if precision == "fp32" else 2
     hidden, inner = config.hidden_size, config.intermediate_size
     # of a layer: its input, query, key, value, their context, the inputs of both norms and of the feed-forward
@@ -130,19 +133,21 @@ def activation_bytes(
     kept = (8 * hidden + (4 if config.gated_mlp else 2) * inner) * low + 4 * config.num_attention_heads + 16
     count = config.num_hidden_layers
     layers = seq_length * (count * hidden * low + kept if checkpointing else count * kept)
-    if count and not checkpointing and not taught:
+    if count and not checkpointing and not taught and supervision.kind == "none":
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
     embeddings = 2 * hidden * low
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
+    if supervision.kind == "adaptive":  # log-probabilities of two depths, and their divergence word by word, in fp32
+        passing += 12 * config.vocab_size
     # the states, the inputs of the projection and of its norm, the difference in fp32; copies in fp32 and its square
     match = (3 * low + 4) * hidden if taught else 0
     matching = (8 if precision == "fp32" else 12) * hidden if taught else 0
-    decoded = targets if masked else 0
+    decoded, depths = targets if masked else 0, supervision.depths_per_step(count)
     return Activations(
-        kept=micro_batch * (seq_length * (embeddings + match) + layers + decoded * head),
+        kept=micro_batch * (seq_length * (embeddings + depths * match) + layers + depths * decoded * head),
         passing=micro_batch * (decoded * passing + seq_length * matching),
     )
 

@@ -142,7 +142,7 @@ def plan_run(config: PlanConfig) -> RunPlan:
     projection = [width * width, width, width, width] if teacher is not None else []
     size = ModelSize.of([*tensor_sizes(model), *projection])
     targets = config.recipe.masking.targets(seq_length)
-    flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked)
+    flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked, config.recipe.supervision)
     flops_per_token = flops / seq_length
     micro_batch = config.recipe.micro_batch(config.ranks)
     layouts = _layouts(config, model, teacher, size, gpu, micro_batch, seq_length, targets)
@@ -262,10 +262,10 @@ def _layouts(
     """Every layout, the ones that cost least time first."""
     layouts = []
     beside = 0 if teacher is None else teacher_bytes(teacher, config.arithmetic)
-    taught, masked = teacher is not None, config.recipe.teacher.masked
+    learning = teacher is not None, config.recipe.teacher.masked, config.recipe.supervision
     for checkpointing, offload in ((False, False), (True, False), (False, True), (True, True)):
         activations = activation_bytes(
-            model, micro_batch, seq_length, targets, config.arithmetic, checkpointing, taught, masked
+            model, micro_batch, seq_length, targets, config.arithmetic, checkpointing, *learning
         ).total
         for stage in (1, 2, 3) if offload else (0, 1, 2, 3):
             states = state_bytes(size, stage, config.arithmetic, config.ranks, overlap=True, offload_optimizer=offload)

@@ -13,7 +13,7 @@ from eval.glue import check_suite
 from eval.glue.supervision import supervised
 from eval.models import load_tokenizer
 from eval.results import read_results
-from modeling import AcnConfig, AcnForSequenceClassification, AcnModel, DepthSupervision, supervised_loss
+from modeling import AcnConfig, AcnForSequenceClassification, AcnModel, DepthSupervision
 
 KINDS = ("deep", "adaptive", "layerskip", "layerdrop")
 
@@ -39,12 +39,9 @@ def test_for_a_while_the_loss_is_that_of_the_step(pretrained: Path) -> None:
         for step in range(4):
             counter.on_step_begin(None, TrainerState(global_step=step), None)
             weights = supervision.weights(model.config.num_hidden_layers, 5, step)
-            expected, _ = supervised_loss(
-                weights,
-                model.acn.read_outs(input_ids=ids, left_out=weights.left_out),
-                model.head_logits,
-                lambda logits: torch.nn.functional.cross_entropy(logits, labels),
-            )
+            read_outs = list(model.acn.read_outs(input_ids=ids, left_out=weights.left_out))
+            losses = [torch.nn.functional.cross_entropy(model.head_logits(read_out), labels) for read_out in read_outs]
+            expected = sum(weight * losses[depth] for depth, weight in weights.loss.items())
             torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, expected)
     assert "forward" not in vars(model)
     torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, plain.loss)
