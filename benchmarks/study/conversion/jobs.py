@@ -158,7 +158,8 @@ def collect(job: Job, home: Home) -> dict[str, Any]:
     if job.kind == "similarity":
         return read_json(output / "similarity.json")
     if job.kind == "tune":
-        return {"score": read_results(output / str(job.task)).full_score}
+        results = read_results(output / str(job.task))
+        return {"score": results.full_score, "depth_scores": results.depth_scores}
     return collect_of_claims(job, home)
 
 

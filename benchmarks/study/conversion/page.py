@@ -76,6 +76,20 @@ def in_short(claim: Claim) -> Iterator[str]:
         found = both(claim, task)
         if len(found) == len(NAMES):
             yield _sentence(task, found[ORIGINAL], found[CONVERTED])
+    if tried := {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(CONVERTED))}:
+        yield _tuned(claim.budget["tuning"], tried)
+
+
+def _tuned(part: dict[str, Any], tried: dict[float, list[float]]) -> str:
+    """What the rate of fine-tuning gives and takes of depth."""
+    layers = len(next(iter(tried.values()))) - 1
+    half = math.ceil(layers / 2)
+    whole, cut = (max(tried, key=lambda rate: tried[rate][depth]) for depth in (layers, half))
+    told = f"{part['task']}, {part['examples']:,} examples: at the rate that is best for the whole converted model, "
+    told += (
+        f"{whole:g}, it scores {tried[whole][-1]:.3f}, and {tried[whole][half]:.3f} with {half} of {layers} layers; "
+    )
+    return told + f"at the one that is best for these, {cut:g}, {tried[cut][-1]:.3f} and {tried[cut][half]:.3f}."
 
 
 def _sentence(task: str, original: TaskResults, converted: TaskResults) -> str:
@@ -127,16 +141,21 @@ def similarity(claim: Claim) -> Table | None:
 
 
 def rates(claim: Claim) -> Table:
-    """Every learning rate of fine-tuning that was tried, and the one that was taken."""
-    rows = []
+    """Every learning rate of fine-tuning that was tried, what each gave whole and cut, and the one that was taken."""
+    rows: list[list[Any]] = []
     for arm, name in NAMES.items():
-        tried = {job["tried_rate"]: job["result"]["score"] for job in claim.done("tune", **vars(arm))}
+        tried = {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(arm))}
         taken = {job["rate"] for job in claim.done("finetune", **vars(arm))}
-        told = ", ".join(f"{rate:g}: {score:.3f}" for rate, score in sorted(tried.items()))
-        rows.append([name, told, ", ".join(f"{rate:g}" for rate in sorted(taken))])
+        for rate, scores in sorted(tried.items()):
+            rows.append([name, f"{rate:g}", *reversed(scores[1:]), "taken" if rate in taken else ""])
+    layers = max((len(row) for row in rows), default=3) - 3
     part = claim.budget["tuning"]
-    caption = f"Peak learning rates of fine-tuning, by {part['task']} after {part['examples']:,} examples"
-    return Table("rates", caption, ["model", "tried", "taken"], rows)
+    caption = (
+        f"Peak learning rates of fine-tuning, by layers kept: {part['task']} after {part['examples']:,} examples, one "
+        "seed; the rate taken is the best one of the whole model"
+    )
+    columns = ["model", "rate", *(f"{k} layers" for k in range(layers, 0, -1)), "taken"]
+    return Table("rates", caption, columns, rows, names=2)
 
 
 def pictures(claim: Claim) -> Iterator[Picture]:

@@ -140,14 +140,15 @@ def activation_bytes(
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
-    if supervision.kind == "adaptive":  # log-probabilities of two depths, and their divergence word by word, in fp32
-        passing += 12 * config.vocab_size
+    # log-probabilities of both depths that are compared, in fp32, and beside them the divergence word by word
+    compared = 8 * config.vocab_size if supervision.kind == "adaptive" else 0
+    passing += compared // 2
     # the states, the inputs of the projection and of its norm, the difference in fp32; copies in fp32 and its square
     match = (3 * low + 4) * hidden if taught else 0
     matching = (8 if precision == "fp32" else 12) * hidden if taught else 0
     decoded, depths = targets if masked else 0, supervision.depths_per_step(count)
     return Activations(
-        kept=micro_batch * (seq_length * (embeddings + depths * match) + layers + depths * decoded * head),
+        kept=micro_batch * (seq_length * (embeddings + depths * match) + layers + decoded * (depths * head + compared)),
         passing=micro_batch * (decoded * passing + seq_length * matching),
     )
 
