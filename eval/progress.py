@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from data_pipeline import duration
 
-from .errors import EvalError
+from .errors import Diverged
 
 
 class Tracker(Protocol):
@@ -52,7 +52,7 @@ class ProgressCallback(TrainerCallback):
             return  # the Trainer's closing summary
         self.loss = float(logs["loss"])
         if not math.isfinite(self.loss):
-            raise EvalError(
+            raise Diverged(
                 f"{self.task}: the loss is {self.loss} at step {state.global_step}, training diverged: "
                 "lower learning_rate"
             )
