@@ -382,7 +382,7 @@ class ShallowOptions:
         return numbers(self.rate_multiples)
 
     def problems(self) -> list[Problem]:
-        problems = list_problems("shallow.rate_multiples", self.rate_multiples, 1e-6, 1e6)
+        problems = list_problems("shallow.rate_multiples", self.rate_multiples, 1e-6)
         problems += list_problems("shallow.budgets", self.budgets, 0.01, 1)
         if not self.kinds or not {*self.kinds} <= {*SUPERVISIONS} or len(set(self.kinds)) < len(self.kinds):
             fix = f"give each of {', '.join(SUPERVISIONS)} at most once, and at least one"

@@ -1,4 +1,4 @@
 from .compare import KIND
-from .verdict import Candidate, choose, verdict
+from .shipping import Candidate, choose, verdict
 
 __all__ = ["KIND", "Candidate", "choose", "verdict"]

@@ -17,7 +17,7 @@ from ...results import TaskResults, read_trial
 from ..base import Context, Curve, Kind, Point, Study
 from ..config import ShallowOptions, numbers
 from .contenders import HELD_OUT, Contender, contender_problems, contenders, starting_models
-from .verdict import SLACK, Candidate, verdict
+from .shipping import SLACK, Candidate, verdict
 
 BATCH = 1
 """Texts at once where time is measured."""
@@ -168,9 +168,8 @@ def _notes(context: Context, options: ShallowOptions, like: TaskResults) -> str:
     shared, samples = context.options, like.train["samples"]
     base = "the one given" if shared.learning_rate else "2e-5 * 768 / width"
     rates = (
-        f"Each contender has the one of {len(options.multiples)} learning rates ({options.rate_multiples} times {base}) "
-        f"with the best whole score on {HELD_OUT:.0%} of the training split, which was held out for that, with the first "
-        "seed. "
+        f"The learning rate of each is the one of {options.rate_multiples} times {base} with the best whole score on "
+        f" {HELD_OUT:.0%} of the training split, held out for that, with the first seed. "
         if len(options.multiples) > 1
         else ""
     )
