@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ...chance import constant_score, is_chance
 from ...compress import depth_seconds
 from ...depth import cut_depth
 from ...errors import Diverged, EvalError
@@ -17,7 +16,7 @@ from ...results import TaskResults, read_trial
 from ..base import Context, Curve, Kind, Point, Study
 from ..config import ShallowOptions, numbers
 from .contenders import HELD_OUT, Contender, contender_problems, contenders, starting_models
-from .shipping import SLACK, Candidate, verdict
+from .shipping import SLACK, Candidate, candidates_of, verdict
 
 BATCH = 1
 """Texts at once where time is measured."""
@@ -27,32 +26,19 @@ COLUMNS = ["contender", "learning rate", "whole", "deviation", "cut depth", "at 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a contender: lists are by depth 0, 1, ..., L."""
+    """What became of a contender."""
 
     contender: Contender
     results: TaskResults
-    scores: list[list[float]]
-    """At each depth those of the seeds."""
+    candidates: list[Candidate]
+    """It, cut at each of its depths, at milliseconds as costs."""
     seconds: float
     """Of a training, mean over the seeds."""
-    ms: list[float]
 
     @property
     def means(self) -> list[float]:
         """Over the seeds."""
-        return [fmean(scores) for scores in self.scores]
-
-    def at_chance(self, depth: int) -> bool:
-        """Whether the mean at a depth is no better than a constant answer."""
-        error = self.results.aggregate.standard_error if self.results.aggregate is not None else None
-        return is_chance(self.means[depth], constant_score(self.results), error)
-
-    def candidates(self) -> list[Candidate]:
-        """It, cut at each of its depths."""
-        return [
-            Candidate(self.contender.name, depth, len(self.scores) - 1, scores, self.ms[depth], self.at_chance(depth))
-            for depth, scores in enumerate(self.scores)
-        ]
+        return [one.mean for one in self.candidates]
 
 
 def run(context: Context, options: ShallowOptions) -> Study:
@@ -83,7 +69,7 @@ def run(context: Context, options: ShallowOptions) -> Study:
         for contender in taking_part
         if contender.name in results
     ]
-    candidates = [candidate for outcome in outcomes for candidate in outcome.candidates()]
+    candidates = [candidate for outcome in outcomes for candidate in outcome.candidates]
     failed = [[name, *[None] * (len(COLUMNS) - 2), f"diverged: {message}"] for name, message in failures.items()]
     return Study(
         [curve for outcome in outcomes for curve in _curves(context, outcome)],
@@ -120,41 +106,42 @@ def _measure(context: Context, like: TaskResults) -> dict[str, list[float]]:
 
 
 def _outcome(context: Context, contender: Contender, results: TaskResults, ms: list[float]) -> Outcome:
-    assert results.aggregate is not None, "a suite puts its seeds together"
-    by_seed = [results.aggregate.by_seed[str(seed)] for seed in context.options.seed_list]
-    folder = contender.folder / results.task
-    trials = [read_trial(folder / f"seed-{seed}") for seed in context.options.seed_list]
-    seconds = fmean(trial.train["seconds"] for trial in trials)
-    return Outcome(contender, results, [list(scores) for scores in zip(*by_seed, strict=True)], seconds, ms)
+    seeds, folder = context.options.seed_list, contender.folder / results.task
+    seconds = fmean(read_trial(folder / f"seed-{seed}").train["seconds"] for seed in seeds)
+    return Outcome(contender, results, candidates_of(contender.name, results, ms, seeds), seconds)
 
 
 def _curves(context: Context, outcome: Outcome) -> list[Curve]:
     """The score against each kind of cost."""
     metric, tokens = context.only.task.metric, outcome.results.seq_length
     costs: dict[str, list[float]] = {
-        "depth (layers kept)": list(map(float, range(len(outcome.scores)))),
+        "depth (layers kept)": [float(one.depth) for one in outcome.candidates],
         f"GFLOPs for a text of {tokens} tokens": [flops / 1e9 for flops in outcome.results.flops_by_depth],
-        f"ms for a text of {tokens} tokens": outcome.ms,
+        f"ms for a text of {tokens} tokens": [one.cost for one in outcome.candidates],
     }
     return [
-        Curve(outcome.contender.name, label, metric, [Point(x, y) for x, y in zip(cost, outcome.scores, strict=True)])
+        Curve(
+            outcome.contender.name,
+            label,
+            metric,
+            [Point(x, one.scores) for x, one in zip(cost, outcome.candidates, strict=True)],
+        )
         for label, cost in costs.items()
     ]
 
 
 def _row(outcome: Outcome, options: ShallowOptions) -> list[Any]:
-    means, results = outcome.means, outcome.results
-    whole = outcome.candidates()[-1]
-    cut = cut_depth(means, means[-1], options.tolerance)
+    whole = outcome.candidates[-1]
+    cut = outcome.candidates[cut_depth(outcome.means, whole.mean, options.tolerance)]
     return [
-        outcome.contender.name, results.train["learning_rate"], means[-1], whole.deviation, cut, means[cut],
-        outcome.ms[-1], outcome.ms[cut], outcome.seconds, "; ".join(_remarks(outcome)) or None,
+        outcome.contender.name, outcome.results.train["learning_rate"], whole.mean, whole.deviation,
+        cut.depth, cut.mean, whole.cost, cut.cost, outcome.seconds, "; ".join(_remarks(outcome)) or None,
     ]  # fmt: skip
 
 
 def _remarks(outcome: Outcome) -> Iterator[str]:
     """What a reader must know of a row."""
-    if outcome.at_chance(len(outcome.scores) - 1):
+    if outcome.candidates[-1].at_chance:
         yield "at chance"
     tried = {one["point"]["learning_rate"]: one["score"] for one in outcome.results.grid or []}
     if lost := [f"{rate:g}" for rate, score in tried.items() if score is None]:

@@ -110,9 +110,10 @@ def test_a_cut_and_a_study_say_where_they_are(acn, uri, trained):
 
 
 def test_the_contenders_of_a_study_are_its_children(acn, uri, trained):
-    code, out, err = acn("study", "shallow", "--model", str(trained / "run" / "model"), "--tasks", "cats", "--glue_dir",
-                         str(trained / "glue"), "--output", "rivals", "--shallow.supervision", "none,deep",
-                         "--shallow.rate_multiples", "1", "--seeds", "1", "--tracking.close_seconds", "120")  # fmt: skip
+    code, out, err = acn("study", "shallow", "--model", str(trained / "run" / "model"), "--tasks", "cats",
+                         "--glue_dir", str(trained / "glue"), "--output", "rivals", "--seeds", "1",
+                         "--shallow.supervision", "none,deep", "--shallow.rate_multiples", "1",
+                         "--tracking.close_seconds", "120")  # fmt: skip
     assert code == 0, err
     runs = runs_of(uri)
     assert_told(out, uri, runs["rivals"])
