@@ -170,7 +170,9 @@ def draw(claim: Claim, path: Path) -> bool:
         for number, task in enumerate(tasks):
             _draw_task(figure.add_subplot(rows, columns, number + 1), task, fine_tuned(claim, task))
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 1 + columns), frameon=False, fontsize=9
+        )
 
     return save_picture(path, fill, size=(max(5.0, 3.1 * columns + 0.3), 2.6 * rows + 0.6))
 
@@ -178,12 +180,12 @@ def draw(claim: Claim, path: Path) -> bool:
 def _draw_task(axes: "Axes", task: str, found: dict[Arm, TaskResults]) -> None:
     for number, (arm, results) in enumerate(found.items()):
         line, colour = means(results), COLOURS[arm.connectivity] if len(found) == 2 else PALETTE[number % len(PALETTE)]
-        depths = range(len(line))
+        depths, look = range(len(line)), number + number // len(PALETTE)
         axes.plot(
             depths,
             line,
-            LINES[number % len(LINES)],
-            marker=MARKERS[number % len(MARKERS)],
+            LINES[look % len(LINES)],
+            marker=MARKERS[look % len(MARKERS)],
             color=colour,
             markersize=4,
             label=arm.variant.capitalize(),
