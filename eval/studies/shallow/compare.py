@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -149,6 +150,9 @@ def _remarks(outcome: Outcome) -> Iterator[str]:
     chosen = outcome.results.train["learning_rate"]
     if len(tried) > 2 and chosen in (min(tried), max(tried)):
         yield "its rate is at the edge of the grid"
+    costs = [one.cost for one in outcome.candidates]
+    if any(cost > deeper * (1 + SLACK) for cost, deeper in pairwise(costs)):
+        yield "more layers took less time: the machine was busy, measure again"
 
 
 def _notes(context: Context, options: ShallowOptions, like: TaskResults) -> str:
@@ -156,7 +160,7 @@ def _notes(context: Context, options: ShallowOptions, like: TaskResults) -> str:
     base = "the one given" if shared.learning_rate else "2e-5 * 768 / width"
     rates = (
         f"The learning rate of each is the one of {options.rate_multiples} times {base} with the best whole score on "
-        f" {HELD_OUT:.0%} of the training split, held out for that, with the first seed. "
+        f"{HELD_OUT:.0%} of the training split, held out for that, with the first seed. "
         if len(options.multiples) > 1
         else ""
     )
