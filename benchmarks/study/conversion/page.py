@@ -115,14 +115,14 @@ def _points(lost: float, goal: float) -> str:
 
 
 def scores(claim: Claim) -> Table:
-    """Every task: both whole, and cut at half."""
+    """Every task: all of them, whole and cut."""
+    found = [(task, arm, one) for task in claim.tasks for arm, one in fine_tuned(claim, task).items()]
+    layers = max((len(one.depth_scores) for _, _, one in found), default=1) - 1
     rows: list[list[Any]] = []
-    for task in claim.tasks:
-        for arm, results in fine_tuned(claim, task).items():
-            ours, layers = means(results), len(means(results)) - 1
-            cuts = [ours[k] for k in range(layers, 0, -1)]
-            rows.append([task, results.metric, constant_score(results), arm.variant, len(results.all_seeds), *cuts])
-    layers = max((len(row) for row in rows), default=5) - 5
+    for task, arm, results in found:
+        ours = means(results)
+        cuts = [ours[k] if k < len(ours) else None for k in range(layers, 0, -1)]  # a student has fewer layers
+        rows.append([task, results.metric, constant_score(results), arm.variant, len(results.all_seeds), *cuts])
     columns = ["task", "metric", "constant", "model", "seeds", *(f"{k} layers" for k in range(layers, 0, -1))]
     return Table("tasks", "Validation splits, mean over the seeds, by layers kept", columns, rows, names=2)
 
