@@ -28,7 +28,7 @@ from modeling import (
     read_config,
 )
 
-from .errors import EvalError
+from .errors import Diverged, EvalError
 from .files import read_json
 from .results import ModelOrigin, check_files, find_cut, find_results
 from .tasks import Task
@@ -261,10 +261,10 @@ def save_model(folder: Path, model: AcnPreTrainedModel, tokenizer: Any) -> dict[
     """Write weights, configuration and tokenizer into `folder`; returns the sha256 of weights and tokenizer by file.
 
     Raises:
-        EvalError: the model has diverged.
+        Diverged: the model has.
     """
     if (found := divergence(model)) is not None:
-        raise EvalError(f"the trained model has diverged, {found}: lower learning_rate")
+        raise Diverged(f"the trained model has diverged, {found}: lower learning_rate")
     with quiet_transformers():
         model.save_pretrained(folder)
         written = save_tokenizer(tokenizer, folder)

@@ -1,6 +1,7 @@
 """What a running fine-tuning tells: metrics to the tracker, and a line now and then to whoever watches."""
 
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from data_pipeline import duration
 
-from .errors import EvalError
+from .errors import Diverged
 
 
 class Tracker(Protocol):
@@ -52,7 +53,7 @@ class ProgressCallback(TrainerCallback):
             return  # the Trainer's closing summary
         self.loss = float(logs["loss"])
         if not math.isfinite(self.loss):
-            raise EvalError(
+            raise Diverged(
                 f"{self.task}: the loss is {self.loss} at step {state.global_step}, training diverged: "
                 "lower learning_rate"
             )
@@ -82,6 +83,26 @@ class NoTracker:
 
     def log_figure(self, path: Path, artifact_path: str) -> None:
         """Nothing to do."""
+
+
+class Prefixed:
+    """Tells another tracker, with a name in front of every number and setting: several trainings in one record."""
+
+    def __init__(self, tracker: Tracker, name: str):
+        self.tracker = tracker
+        self.name = re.sub(r"[^\w.:-]+", " ", name)  # as names of metrics may be
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """As NAME/METRIC."""
+        self.tracker.log_metrics({f"{self.name}/{key}": value for key, value in values.items()}, step=step)
+
+    def log_settings(self, values: dict[str, Any]) -> None:
+        """As NAME/SETTING."""
+        self.tracker.log_settings({f"{self.name}/{key}": value for key, value in values.items()})
+
+    def log_figure(self, path: Path, artifact_path: str) -> None:
+        """As it is: a file's path tells whose it is."""
+        self.tracker.log_figure(path, artifact_path)
 
 
 class Progress:

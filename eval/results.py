@@ -15,6 +15,8 @@ from .precision import UNSAID, Resolved
 from .tasks import TASKS
 
 RESULTS_FILE, CUT_FILE, FIGURE_FILE = "results.json", "cut.json", "depth.png"
+CONTENDERS_FOLDER = "contenders"
+"""Fine-tunings that belong to a study beside it."""
 
 
 @dataclass(frozen=True)

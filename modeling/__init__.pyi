@@ -25,7 +25,7 @@ from .precision import (
 )
 from .probe import AcnGradientProbe, LayerGradient
 from .supervised import kl_divergence, supervised_loss
-from .supervision import DepthSupervision, DepthWeights
+from .supervision import DepthSupervision
 
 __all__ = [
     "CONNECTIVITIES",
@@ -44,7 +44,6 @@ __all__ = [
     "AnyConfig",
     "Architecture",
     "DepthSupervision",
-    "DepthWeights",
     "LayerGradient",
     "acn_config_from",
     "acn_from_bert",

@@ -4,6 +4,7 @@
     python -m benchmarks.study --budget cpu-2h --output runs/claim-cpu
     python -m benchmarks.study --budget gpu-30min --output runs/claim-gpu --tokens DIR --glue_dir DIR
     python -m benchmarks.study --budget convert-2h --output runs/convert --source MODEL --glue_dir DIR
+    python -m benchmarks.study --budget rivals-3h --output runs/rivals --source MODEL --glue_dir DIR
 
 A budget is a list of jobs in order of importance (`plan.py`): a learning rate for every arm (connectivity and
 variant of its start) from a small grid, pretrainings on the same tokens in the same batches with the same seeds,
@@ -29,6 +30,9 @@ gpu-30min    12 layers x 512, sequence 128, on a prepared folder that --tokens n
 convert-2h   a real encoder of six layers (all-MiniLM-L6-v2, or the folder that --source names) and the ACN made of it,
              both fine-tuned on six tasks of --glue_dir with three seeds (benchmarks/study/conversion).
 
+rivals-3h    the same encoder on its ways to fewer layers: the original and the ACN made of it, also with depth
+             supervision, and a student of three layers distilled for as many tokens as the conversion reads.
+
 Everything measured is in OUTPUT/claim.json. `python -m benchmarks.study.page` writes docs/results.md and its figures
-from the committed ones, benchmarks/results/claim-*.json and convert-*.json.
+from the committed ones, benchmarks/results/claim-*.json, convert-*.json and rivals-*.json.
 """

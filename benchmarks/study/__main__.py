@@ -17,7 +17,7 @@ from launch.demo import TASKS as DOCUMENTATION_TASKS
 
 from .budgets import BUDGETS, GLUE_TASKS, Budget, with_variants
 from .commands import Home
-from .conversion.budget import CONVERT, Conversion
+from .conversion.budget import CONVERSIONS, Conversion
 from .driver import CLAIM_FILE, Study
 from .plan import KINDS, tasks_of
 from .process import Processes
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.study", description=package.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--budget", choices=[*BUDGETS, CONVERT.name], required=True)
+    parser.add_argument("--budget", choices=[*BUDGETS, *CONVERSIONS], required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/claim"), help="folder of the study (runs/claim)")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="stop this call after them; go on with the next"
@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=Path, help="prepared corpus instead of the documentation's")
     parser.add_argument("--glue_dir", help="folder with GLUE's tasks, all of them unless --tasks chooses")
     parser.add_argument("--tasks", help="names between commas, of GLUE (with --glue_dir) or docsource and docorder")
-    parser.add_argument("--source", type=Path, help="budget convert-2h: folder of the model instead of the Hub's")
+    parser.add_argument(
+        "--source", type=Path, help="budgets convert-2h and rivals-3h: folder of the model instead of the Hub's"
+    )
     parser.add_argument("--variants", help="names between commas: only arms that start like this (budgets.py)")
     parser.add_argument(
         "--precision",
@@ -61,10 +63,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    converts = args.budget == CONVERT.name
-    budget: Budget | Conversion = CONVERT if converts else BUDGETS[args.budget]
-    rules = CONVERSION if converts else CLAIM
-    tasks = tasks_of(args.tasks or (",".join(CONVERT.tasks) if converts else None), args.glue_dir)
+    budget: Budget | Conversion = (BUDGETS | CONVERSIONS)[args.budget]
+    rules = CONVERSION if isinstance(budget, Conversion) else CLAIM
+    default = ",".join(budget.tasks) if isinstance(budget, Conversion) else None
+    tasks = tasks_of(args.tasks or default, args.glue_dir)
     _check(budget, args, tasks)
     for name, value in (("minutes", args.total_minutes), ("jobs", args.jobs), ("precision", args.precision)):
         if value is not None:
@@ -96,7 +98,7 @@ def _check(budget: Budget | Conversion, args: argparse.Namespace, tasks: Sequenc
     if args.tokens is not None and (length := Manifest.load(args.tokens).seq_length) != budget.seq_length:
         found.append(f"tokens={args.tokens} has blocks of {length} tokens, the budget of {budget.seq_length}")
     if isinstance(budget, Conversion):
-        found += _conversion_problems(args, tasks)
+        found += _conversion_problems(budget, args, tasks)
     else:
         found += _claim_problems(budget, args, tasks)
     if found:
@@ -107,7 +109,7 @@ def _claim_problems(budget: Budget, args: argparse.Namespace, tasks: Sequence[st
     if budget.corpus_mb is None and args.tokens is None:
         yield f"budget={budget.name} needs --tokens: a folder of `acn prepare`, see --help"
     if args.source is not None:
-        yield f"source={args.source} is for budget {CONVERT.name}: nothing is converted in {budget.name}"
+        yield f"source={args.source} is for budget {' and '.join(CONVERSIONS)}: nothing is converted in {budget.name}"
     if args.variants is not None:
         known = dict.fromkeys(arm.variant for group in budget.groups for arm in group)
         if unknown := [name for name in args.variants.split(",") if name not in known]:
@@ -119,15 +121,15 @@ def _claim_problems(budget: Budget, args: argparse.Namespace, tasks: Sequence[st
             yield f"tasks: there is no {task}: use {', '.join((*DOCUMENTATION_TASKS, *GLUE_TASKS))}"
 
 
-def _conversion_problems(args: argparse.Namespace, tasks: Sequence[str]) -> Iterator[str]:
+def _conversion_problems(budget: Conversion, args: argparse.Namespace, tasks: Sequence[str]) -> Iterator[str]:
     for name in ("variants", "precision"):
         if getattr(args, name) is not None:
             yield f"{name}={getattr(args, name)} is for the other budgets: leave it out"
     if args.source is not None and not (args.source / "config.json").is_file():
         yield f"source={args.source} has no config.json: name the folder of a model"
     for task in tasks:
-        if task not in CONVERT.tasks:
-            yield f"tasks: budget {CONVERT.name} has no {task}: use {', '.join(CONVERT.tasks)}"
+        if task not in budget.tasks:
+            yield f"tasks: budget {budget.name} has no {task}: use {', '.join(budget.tasks)}"
         else:
             yield from _absent(task, args.glue_dir)
 

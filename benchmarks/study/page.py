@@ -17,6 +17,7 @@ from launch import LaunchError, reported
 from . import comparisons, tables, verdicts
 from .claim import Claim
 from .conversion import page as conversion
+from .conversion.rivals import is_rivals
 from .figures import Picture, pretraining_pictures, study_pictures, task_pictures
 from .plan import KINDS
 from .tables import shown
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def committed() -> list[Path]:
     """The files that docs/results.md is made of."""
-    return [path for kind in ("convert", "claim") for path in sorted(COMMITTED.glob(f"{kind}-*.json"))]
+    return [path for kind in ("rivals", "convert", "claim") for path in sorted(COMMITTED.glob(f"{kind}-*.json"))]
 
 
 def _write(paths: Sequence[Path], output: Path) -> int:
@@ -124,7 +125,8 @@ def _claim(claim: Claim) -> Iterator[str]:
 
 def _conversion(claim: Claim) -> Iterator[str]:
     """A conversion's part of the page."""
-    yield f"## From a BERT to an ACN: budget {claim.budget['name']}\n"
+    title = "The rivals in one table" if is_rivals(claim) else "From a BERT to an ACN"
+    yield f"## {title}: budget {claim.budget['name']}\n"
     yield (
         f"`python -m benchmarks.study --budget {claim.budget['name']} --source MODEL --glue_dir GLUE`: "
         f"{claim.budget['model']}, {_machine(claim)}.\n"

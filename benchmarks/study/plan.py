@@ -8,9 +8,9 @@ from launch.demo import TASKS as DOCUMENTATION_TASKS
 
 from .budgets import GLUE_TASKS, Arm, Budget
 
-Kind = Literal["corpus", "rate", "pretrain", "similarity", "tune", "finetune", "study"]
-KINDS: tuple[Kind, ...] = ("corpus", "rate", "pretrain", "similarity", "tune", "finetune", "study")
-"""rate tries a learning rate of pretraining, tune one of fine-tuning."""
+Kind = Literal["corpus", "cut", "rate", "pretrain", "similarity", "tune", "finetune", "study"]
+KINDS: tuple[Kind, ...] = ("corpus", "cut", "rate", "pretrain", "similarity", "tune", "finetune", "study")
+"""cut takes the first layers of a model, rate tries a learning rate of pretraining, tune one of fine-tuning."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from .compress import CutSummary, compress_model
 from .config import CompressConfig
 from .markdown import Markdown, code, escape, link, markdown_table, public_path, read_templates
 from .onnx_model import INPUTS, ONNX_FILE, check_installed, export_onnx, open_session, quantize_int8
-from .speed import measure_speed
+from .speed import depth_seconds, measure_speed
 
 __all__ = [
     "INPUTS",
@@ -25,6 +25,7 @@ __all__ = [
     "code",
     "compress_model",
     "cut_body",
+    "depth_seconds",
     "depth_table",
     "describe_data",
     "escape",

@@ -61,7 +61,7 @@ class FinetuneConfig:
     hyperparameters: str | None = None
     """YAML file over the table: defaults: {epochs: 5}, tasks: {rte: {epochs: 10}}."""
     grid: GridConfig = field(default_factory=GridConfig)
-    """Hyperparameters to choose from on the validation split."""
+    """Hyperparameters to choose from."""
     best_epoch: bool = False
     """Keep the epoch with the best validation score instead of the last. Its score is then a maximum over epochs, which
     results.json declares."""

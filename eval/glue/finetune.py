@@ -20,9 +20,10 @@ from transformers.trainer_utils import TrainOutput
 
 from data_pipeline import Problem
 from eval import ranks
-from modeling import AcnForSequenceClassification, DepthSupervision, compile_layers
+from modeling import AcnForSequenceClassification, DepthSupervision, compile_layers, divergence
 
 from ..depth import depth_sweep
+from ..errors import Diverged
 from ..memory import keep_freed_memory
 from ..models import quiet_transformers
 from ..progress import ProgressCallback, Tracker
@@ -168,7 +169,7 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
         The hyperparameters and what happened, for results.json.
 
     Raises:
-        EvalError: the loss is not finite any more.
+        Diverged: the loss or a weight is not finite any more.
     """
     started = time.monotonic()
     callbacks: list[TrainerCallback] = [
@@ -186,6 +187,8 @@ def train(model: AcnForSequenceClassification, training: Training, values: Hyper
             model, arguments, data_collator=collate, train_dataset=training.data, callbacks=[*callbacks, *counting]
         )
         outcome = run_trainer(trainer)
+    if (found := divergence(model)) is not None:
+        raise Diverged(f"{training.task.name}: {found} after the last step, training diverged: lower learning_rate")
     record: dict[str, Any] = {"optimizer": "adamw", "schedule": "linear", "max_grad_norm": MAX_GRAD_NORM}
     record |= as_dict(values) | {
         "samples": len(training.data),

@@ -82,7 +82,7 @@ class TaskFolder:
             self.path.glob(f"{GRID_FOLDER}/*/{RESULTS_FILE}")
         ):
             trial = read_trial(path.parent)
-            unsaid = {"precision": UNSAID, "supervision": asdict(DepthSupervision())}
+            unsaid = {"precision": UNSAID, "supervision": asdict(DepthSupervision()), "grid_held_out": 0.0}
             earlier = unsaid | (trial.settings or {}) | {name: trial.train.get(name) for name in values}
             wanted = {**settings, **values}
             changed = [name for name in wanted if not _is_same(name, earlier.get(name), wanted[name])]

@@ -13,7 +13,7 @@ from modeling import AcnConfig
 
 from ..chance import AT_CHANCE, is_at_chance
 from ..compress import measure_speed
-from ..errors import EvalError
+from ..errors import Diverged, EvalError
 from ..figures import save_depth_figure, seeds_curve
 from ..models import (
     best_device,
@@ -85,6 +85,7 @@ def _settings(config: FinetuneConfig, own_data: DatasetConfig | None) -> dict[st
         "weights": weights_of(config.model),
         "dataset": None if own_data is None else asdict(own_data),
         "grid": config.grid.points(),
+        "grid_held_out": config.grid.held_out,
         "supervision": asdict(config.supervision),
     }
 
@@ -149,6 +150,8 @@ def _check(config: FinetuneConfig, world: int) -> _Suite:
     for work in suite.tasks:
         wanted = {name: value for name, value in as_dict(work.values).items() if name not in config.grid.names}
         suite.folder(work).check_settings(work.settings, wanted)
+        if config.grid.held_out:
+            work.holding_out(config.grid.held_out, config.max_eval_samples)
     return suite
 
 
@@ -158,21 +161,34 @@ def check_suite(config: FinetuneConfig, world_size: int) -> None:
 
 
 def _choose(suite: _Suite, work: TaskWork, child: OpenChild) -> tuple[TaskWork, list[dict[str, Any]]]:
-    """Try every point of the grid with the first seed; the task at the best one, and what each scored."""
-    seed, folder = suite.config.seed_list[0], suite.folder(work)
+    """Try every point of the grid with the first seed; the task at the best one, and what each scored (None: diverged).
+
+    Raises:
+        Diverged: all of them did.
+    """
+    grid, seed, folder = suite.config.grid, suite.config.seed_list[0], suite.folder(work)
+    trying = work.holding_out(grid.held_out, suite.config.max_eval_samples) if grid.held_out else work
     tried: list[dict[str, Any]] = []
-    for point in suite.config.grid.points():
+    for point in grid.points():
         place = folder.grid_point(point_name(point))
         if not place.is_done():
-            with child(f"{work.task.name}/{point_name(point)}") as tracker:
-                at = work.at(at_point(work.values, point))
-                run_trial(suite.config, at, seed, suite.tokenizer, tracker, place.path, with_model=False)
+            at = trying.at(at_point(work.values, point))
+            try:
+                with child(f"{work.task.name}/{point_name(point)}") as tracker:
+                    run_trial(suite.config, at, seed, suite.tokenizer, tracker, place.path, with_model=False)
+            except Diverged as error:
+                ranks.say(f"{work.task.name}: {point_name(point)}: {error}")
+                tried.append({"point": point, "seed": seed, "score": None})
+                continue
         score = read_trial(place.path).full_score
         ranks.say(f"{work.task.name}: {point_name(point)}: {work.task.metric} {score:.4f}")
         tried.append({"point": point, "seed": seed, "score": score})
     if not tried:
         return work, []
-    best = max(tried, key=lambda outcome: outcome["score"])
+    scored = [outcome for outcome in tried if outcome["score"] is not None]
+    if not scored:
+        raise Diverged(f"{work.task.name}: the training diverged at every point of the grid: give lower rates")
+    best = max(scored, key=lambda outcome: outcome["score"])
     return work.at(at_point(work.values, best["point"])), tried
 
 
@@ -181,7 +197,8 @@ def _selection(config: FinetuneConfig, seeds: list[int], seed: int) -> str:
     parts = [f"seed {seed}" + (f", the best of {len(seeds)} by validation score" if len(seeds) > 1 else "")]
     parts.append("the best epoch by validation score" if config.best_epoch else "the last epoch")
     if config.grid.points():
-        parts.append("hyperparameters by validation score")
+        by = "the score of held out training examples" if config.grid.held_out else "validation score"
+        parts.append(f"hyperparameters by {by}")
     return "; ".join(parts)
 
 

@@ -10,15 +10,16 @@ import datasets
 import numpy as np
 from transformers import DataCollatorWithPadding, set_seed
 
-from data_pipeline import new_folder, write_json
+from data_pipeline import Problem, new_folder, write_json
 from eval import ranks
 from modeling import AcnConfig, AcnForSequenceClassification, DepthSupervision, parameters_by_depth
 
 from ..depth import DepthSweep, cut_depth, depth_sweep, flops_by_depth, majority_score
+from ..errors import EvalError
 from ..models import load_for_task, model_origin, most_tokens, save_model
 from ..progress import Tracker
 from ..results import RESULTS_FILE, ScoredOn, TrialResults
-from ..tasks import DatasetConfig, Hyperparameters, Task, as_dict, validation_name
+from ..tasks import DatasetConfig, Hyperparameters, Task, as_dict, hold_out, validation_name
 from .aggregate import standard_error
 from .config import FinetuneConfig
 from .encoding import Cut, count_cut, encode, say_cut
@@ -82,6 +83,20 @@ class TaskWork:
     def at(self, values: Hyperparameters) -> "TaskWork":
         """The same with other hyperparameters."""
         return replace(self, values=values)
+
+    def holding_out(self, share: float, most: int | None) -> "TaskWork":
+        """The same with a share of the training examples, at most `most` of them, for validation.
+
+        Raises:
+            EvalError: that is none.
+        """
+        kept, held = hold_out(self.task, self.train, share)
+        if not len(held):
+            wrong = f"of the {len(self.train)} training examples of {self.task.name} is none"
+            raise EvalError(Problem("grid.held_out", share, wrong, "give more of them"))
+        held = subset(held, most, EVAL_SUBSET_SEED)
+        scored_on = replace(self.scored_on, split="train", examples=len(held), of=len(self.train))
+        return replace(self, train=kept, validation={self.task.validation_splits[0]: held}, scored_on=scored_on)
 
 
 def _scored_on(

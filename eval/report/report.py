@@ -15,7 +15,7 @@ from ..chance import AT_CHANCE, is_at_chance
 from ..errors import EvalError
 from ..figures import COLOURS, OTHER_COLOUR, DepthCurve, save_depth_figure, seeds_curve
 from ..files import read_json
-from ..results import RESULTS_FILE, TaskResults, check_files, is_cut_record, size_mb
+from ..results import CONTENDERS_FOLDER, RESULTS_FILE, TaskResults, check_files, is_cut_record, size_mb
 from ..tasks import GLUE_TASKS
 from .config import ReportConfig
 from .headline import first_sentence
@@ -29,19 +29,22 @@ from .tables import write_csv, write_tables
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
 
-def _found(folders: list[str], name: str) -> list[Path]:
-    """Every file of this name below `folders`, once; not those in folders that are being written."""
+def _found(folders: list[str], name: str, but_in: str = "") -> list[Path]:
+    """Every file of this name below `folders`, once; not those in folders that are being written, or of that name."""
     found: dict[Path, Path] = {}
     for folder in folders:
         for path in sorted(Path(folder).rglob(name)):
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            if not any(part.startswith(".") or part == but_in for part in path.relative_to(folder).parts):
                 found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
 def _find_results(folders: list[str]) -> dict[Path, TaskResults]:
-    """Every fine-tuning below `folders`, each once, by the folder it is in; the seeds of a task are part of it."""
-    found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE)}
+    """Every fine-tuning below `folders`, each once, by the folder it is in; the seeds of a task are part of it.
+
+    Those that a study has made for itself are told of by its study.json.
+    """
+    found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE, but_in=CONTENDERS_FOLDER)}
     models = {folder: value for folder, value in found.items() if not is_cut_record(value)}
     whole = {folder.resolve() for folder in models}
     results = {

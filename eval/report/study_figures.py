@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data_pipeline import as_label, save_picture
 
-from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR
+from ..figures import COLOURS, LINES, MARKERS, OTHER_COLOUR, PALETTE
 from ..frontier import frontier
 from .images import WIDE
 from .study_file import StudyCurve, StudyPoint, StudyResults
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _COLUMNS = 2
 _MOST_LINES = 8
 """In one panel; with more of them each name has a panel of its own."""
+_RIVALS = ("shallow",)
+"""Studies whose curves are of rivals, several models in one study: a colour for each of them instead of each run."""
 _TRADE_OFFS = ("early_exit",)
 """Studies whose curves are costs and scores: their frontier is drawn, and what is not on it as faint dots."""
 
@@ -67,7 +69,8 @@ def save_comparison(path: Path, studies: Sequence[NamedStudy], title: str, width
     Args:
         width: in inches; a narrow picture has one column.
     """
-    panels, keys = _panels(studies)
+    rivals = all(study.study in _RIVALS for study, _ in studies)
+    panels, keys = _rival_panels(studies) if rivals else _panels(studies)
     columns = min(_COLUMNS if width >= WIDE else 1, len(panels))
     rows = math.ceil(len(panels) / columns)
     size = (width, 3.0 * rows + 0.5 + 0.22 * len(keys))
@@ -99,6 +102,21 @@ def _panels(studies: Sequence[NamedStudy]) -> tuple[list[_Panel], list[_Key]]:
     if len(kinds) > 1:
         keys += [_key(as_label(kind or "whole model"), "#555555", number) for number, kind in enumerate(kinds)]
     return [_Panel(title, axis, lines) for (title, _, axis), lines in panels.items()], keys
+
+
+def _rival_panels(studies: Sequence[NamedStudy]) -> tuple[list[_Panel], list[_Key]]:
+    """A panel for each kind of axis, and for each run where there are several; what has one name looks the same."""
+    keys: dict[str, _Key] = {}
+    panels: dict[tuple[str, str, str], list[_Line]] = {}
+    for study, run in studies:
+        for curve in study.curves:
+            number = list(keys).index(curve.label) if curve.label in keys else len(keys)
+            colour, turn = PALETTE[number % len(PALETTE)], number + number // len(PALETTE)
+            key = keys.setdefault(curve.label, _key(as_label(curve.label), colour, turn))
+            title = as_label(run) if len(studies) > 1 else ""
+            group = panels.setdefault((title, curve.x_label, curve.y_label), [])
+            group.append(_Line(curve, key.colour, key.dashes, key.marker))
+    return [_Panel(title, axis, lines) for (title, _, axis), lines in panels.items()], list(keys.values())
 
 
 def _key(label: str, colour: str, number: int, with_marker: bool = True) -> _Key:

@@ -53,6 +53,8 @@ class _StudyFile:
     curves: list[StudyCurve]
     table: StudyTable
     notes: str = ""
+    verdict: str = ""
+    """What follows, in a sentence; empty where the study concludes nothing."""
     precision: str = UNSAID
     """What was computed in."""
 

@@ -1,8 +1,9 @@
 """What every study has in common: its options, the data and model it is given, and the result it hands back."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 
+from data_pipeline import Problem
 from modeling import AcnConfig, AcnForSequenceClassification, autocast
 
 from ..depth import DepthSweep, depth_sweep
@@ -20,7 +22,7 @@ from ..precision import resolved
 from ..progress import Tracker
 from ..results import TaskResults
 from ..tasks import LABEL, PAPER_HIDDEN_SIZE, Task
-from .config import StudyOptions
+from .config import StudyConfig, StudyOptions
 
 # the paper's rate for fine-tuning at PAPER_HIDDEN_SIZE
 PAPER_LEARNING_RATE = 2e-5
@@ -71,6 +73,8 @@ class Study:
     """The seeds whose deviation the curves show; none where nothing is random."""
     y_range: tuple[float, float] | None = None
     """What the picture's y axis spans, so that the pictures of two models can be held beside each other."""
+    verdict: str = ""
+    """What follows from it, in a sentence, by a rule that the notes state; empty where nothing is concluded."""
     draw: "Callable[[Figure], None] | None" = None
     """Draws the picture instead of the curves' common one (onto a figure of 9 x 4.5 inches)."""
 
@@ -104,28 +108,42 @@ def draw_samples(task: Task, data: datasets.Dataset, size: int | None, seed: int
     return data.select(np.sort(order[:size]))
 
 
+def base_rate(options: StudyOptions, config: AcnConfig) -> float:
+    """The peak learning rate asked for, or the paper's scaled to a model's width."""
+    return options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / config.hidden_size
+
+
+OpenChild = Callable[[str, Path], AbstractContextManager[Tracker]]
+
+
 @dataclass(frozen=True)
 class Context:
     """What a study works on. Every study loads models of its own: it may change them."""
 
-    options: StudyOptions
+    options: StudyConfig
     config: AcnConfig
     tokenizer: Any
     data: list[TaskData]
     results: TaskResults | None
     """Of a fine-tuned model; None for a pretrained one."""
     tracker: Tracker
+    open_child: OpenChild | None = None
+    """Opens the record of a part of the study, given its name and folder."""
+
+    def child(self, name: str, folder: Path) -> AbstractContextManager[Tracker]:
+        """The record of a part of the study; the study's own where parts have none."""
+        return nullcontext(self.tracker) if self.open_child is None else self.open_child(name, folder)
 
     @property
     def only(self) -> TaskData:
-        """The task of a fine-tuned model."""
+        """The only task, which a fine-tuned model has."""
         assert len(self.data) == 1
         return self.data[0]
 
     @property
     def learning_rate(self) -> float:
         """Peak of the trainings' learning rates: the options', or the paper's scaled to the model's width."""
-        return self.options.learning_rate or PAPER_LEARNING_RATE * PAPER_HIDDEN_SIZE / self.config.hidden_size
+        return base_rate(self.options, self.config)
 
     @property
     def precision(self) -> str:
@@ -207,3 +225,5 @@ class Kind:
     """Tasks it takes at least."""
     precision: str | None = None
     """The one that it computes in, whatever is asked for."""
+    check: Callable[[StudyConfig], list[Problem]] | None = None
+    """What else can be wrong with a request, before anything runs."""

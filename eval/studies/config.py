@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from data_pipeline import Problem, number_problems
+from modeling.supervision import DEFAULTS as SUPERVISIONS
 
 from ..precision import Precision
 from ..tasks import DataPlace
@@ -41,8 +42,8 @@ class StudyOptions:
     """What all studies share."""
 
     studies: str
-    """Studies, with commas between: early_exit, pruning, noise, lesion (of a fine-tuned model), low_data, forgetting
-    (of a pretrained one), geometry, similarity (of either)."""
+    """Studies, with commas between: early_exit, pruning, noise, lesion (of a fine-tuned model), low_data, forgetting,
+    shallow (of a pretrained one), geometry, similarity (of either)."""
     model: str
     """The model: a fine-tuned one (OUTPUT/TASK of `acn glue`) or a pretrained one (RUN/model, or a model of the BERT
     line); a folder, or NAME[@REVISION] of the Hub."""
@@ -348,6 +349,52 @@ class SimilarityOptions:
 
 
 @dataclass
+class ShallowOptions:
+    """Which model to ship when there is time for a part of the layers."""
+
+    against: str | list[str] | None = None
+    """Further models to start from beside `model`, with commas between, given like it; none fine-tuned."""
+    supervision: str = "none,deep,adaptive,layerskip,layerdrop"
+    """Depth supervision that each model is fine-tuned with, one after the other, with commas between (see `acn glue
+    --supervision.kind`)."""
+    rate_multiples: str | list[float] = "1,3,10"
+    """Learning rates that each contender's own is chosen from on held-out training examples, as multiples of
+    learning_rate; 1 alone: no choice."""
+    budgets: str | list[float] = "0.25,0.5,1"
+    """Shares of the time of the slowest whole model, for each of which the study says what to ship."""
+    tolerance: float = 0.005
+    """Score that a faster model may lose to the best one within a budget."""
+
+    @property
+    def models(self) -> list[str]:
+        """`against` as a list."""
+        names = self.against.split(",") if isinstance(self.against, str) else self.against or []
+        return [name.strip() for name in names if name.strip()]
+
+    @property
+    def kinds(self) -> list[str]:
+        """`supervision` as a list."""
+        return [kind.strip() for kind in self.supervision.split(",") if kind.strip()]
+
+    @property
+    def multiples(self) -> list[float]:
+        """`rate_multiples` as a list."""
+        return numbers(self.rate_multiples)
+
+    def problems(self) -> list[Problem]:
+        problems = list_problems("shallow.rate_multiples", self.rate_multiples, 1e-6)
+        problems += list_problems("shallow.budgets", self.budgets, 0.01, 1)
+        if not self.kinds or not {*self.kinds} <= {*SUPERVISIONS} or len(set(self.kinds)) < len(self.kinds):
+            fix = f"give each of {', '.join(SUPERVISIONS)} at most once, and at least one"
+            problems.append(Problem("shallow.supervision", self.supervision, fix=fix))
+        if len(set(self.models)) < len(self.models):
+            problems.append(Problem("shallow.against", self.against, "names a model twice", "name each once"))
+        if not 0 <= self.tolerance < math.inf:
+            problems.append(Problem("shallow.tolerance", self.tolerance, fix="give 0 or more"))
+        return problems
+
+
+@dataclass
 class StudyConfig(StudyOptions):
     """Studies of a model: what it withstands, and what its layers do."""
 
@@ -367,6 +414,8 @@ class StudyConfig(StudyOptions):
     """Pull-back metrics."""
     similarity: SimilarityOptions = field(default_factory=SimilarityOptions)
     """Similarity of depths."""
+    shallow: ShallowOptions = field(default_factory=ShallowOptions)
+    """Contenders for a shallow model."""
 
     def problems(self) -> list[Problem]:
         problems = super().problems()
@@ -380,6 +429,8 @@ class StudyConfig(StudyOptions):
         for name in self.names:
             if name in STUDIES:
                 problems += getattr(self, name).problems()
+        if "shallow" in self.names and self.model in self.shallow.models:
+            problems.append(Problem("shallow.against", self.shallow.against, "names `model`, too", "name each once"))
         return problems
 
     def settings(self, study: str) -> dict[str, Any]:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from data_pipeline import as_label, save_picture
 
-from ..figures import LINES
+from ..figures import LINES, PALETTE
 from .base import Curve, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, as for connectivities in depth figures, then a grey
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -27,14 +25,14 @@ def _draw_panel(axes: "Axes", curves: Sequence[Curve], styles: dict[str, int]) -
         i = styles[curve.label]
         # along the axis: a measured time need not grow with what it is measured at, and the line would run in loops
         points = sorted((point.as_json() for point in curve.points), key=lambda point: point["x"])
-        colour = _PALETTE[i % len(_PALETTE)]
+        colour, look = PALETTE[i % len(PALETTE)], i + i // len(PALETTE)
         # lines overlap where scores are equal: each is thinner, with smaller marks and other dashes than those below it
         axes.errorbar(
             [point["x"] for point in points],
             [point["mean"] for point in points],
             yerr=[point["std"] or 0 for point in points] if any(point["std"] for point in points) else None,
-            fmt=LINES[i % len(LINES)],
-            marker=_MARKERS[i % len(_MARKERS)],
+            fmt=LINES[look % len(LINES)],
+            marker=_MARKERS[look % len(_MARKERS)],
             color=colour,
             markersize=max(3.0, 6.5 - 0.5 * i),
             linewidth=max(1.0, 2.4 - 0.4 * i),

@@ -20,7 +20,7 @@ from ..precision import UNSAID, precision_problems, resolved, say_precision
 from ..progress import Tracker
 from ..results import RESULTS_FILE, TaskResults, find_results
 from ..tasks import Task, find_task, load_task, use_classes
-from .base import Context, Curve, Kind, Study, TaskData, draw_samples
+from .base import Context, Curve, Kind, OpenChild, Study, TaskData, draw_samples
 from .config import STUDIES, StudyConfig
 from .figures import save_study_figure
 
@@ -61,6 +61,9 @@ def _find_names(config: StudyConfig, trained_on: str | None) -> list[str]:
         problems.append(
             Problem("tasks", config.tasks, fix=f"name at least {least}, for example sst2,rte for a pretrained model")
         )
+    for name in config.names:
+        if (check := KINDS[name].check) is not None:
+            problems += check(config)
     if problems:
         raise EvalError(*problems)
     return names
@@ -129,7 +132,7 @@ def _finished(config: StudyConfig) -> set[str]:
     return finished
 
 
-def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]:
+def _check(config: StudyConfig, open_child: OpenChild | None) -> tuple[set[str], Callable[[Tracker], Context]]:
     """Everything that can be wrong with the request, before the first study starts."""
     model_config = read_model_config(config.model)
     results = find_results(find_model(config.model).path) if model_origin(config.model).model_type == "acn" else None
@@ -144,7 +147,7 @@ def _check(config: StudyConfig) -> tuple[set[str], Callable[[Tracker], Context]]
         if len(validation) < 4:
             raise EvalError(f"{task.name}: {len(validation)} validation examples are too few to study: give 4 or more")
         data.append(TaskData(task, splits["train"], validation))
-    return finished, lambda tracker: Context(config, model_config, tokenizer, data, results, tracker)
+    return finished, lambda tracker: Context(config, model_config, tokenizer, data, results, tracker, open_child)
 
 
 def study_json(
@@ -160,6 +163,7 @@ def study_json(
         "seeds": study.seeds,
         "curves": [curve.as_json() for curve in study.curves],
         "table": {"columns": study.columns, "rows": study.rows},
+        "verdict": study.verdict,
         "notes": study.notes,
         "settings": settings,
         "examples": {data.task.name: len(data.validation) for data in context.data},
@@ -182,7 +186,9 @@ def _log(tracker: Tracker, name: str, study: Study) -> None:
             tracker.log_metrics({metric: mean, f"{metric} (x)": float(point.x)}, step=step)
 
 
-def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
+def run_studies(
+    config: StudyConfig, open_tracker: Callable[[], Tracker], open_child: OpenChild | None = None
+) -> list[dict[str, Any]]:
     """Run each study of `config` and write OUTPUT/STUDY/study.json and STUDY.png; returns the contents of the JSON
     files.
 
@@ -191,6 +197,7 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
 
     Args:
         open_tracker: called once, when the request is known to be sound: a tracker may write as it opens.
+        open_child: opens the record of a part of a study, given its name and folder; left out, the studies' own.
 
     Raises:
         EvalError: a wrong value, a model, task or data that do not fit the studies, or something else in OUTPUT: all
@@ -200,15 +207,17 @@ def run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> lis
     if problems := config.problems() + precision_problems(config.precision, trains=True):
         raise EvalError(*problems)
     with OutputLock(Path(config.output)):
-        return _run_studies(config, open_tracker)
+        return _run_studies(config, open_tracker, open_child)
 
 
-def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> list[dict[str, Any]]:
+def _run_studies(
+    config: StudyConfig, open_tracker: Callable[[], Tracker], open_child: OpenChild | None
+) -> list[dict[str, Any]]:
     asked, config = (
         config.precision,
         replace(config, precision=resolved(config.precision), model=pin_model(config.model)),
     )
-    finished, make_context = _check(config)
+    finished, make_context = _check(config, open_child)
     say_precision(asked, config.precision)
     context = make_context(open_tracker())
     connectivity = context.config.connectivity
@@ -236,6 +245,8 @@ def _run_studies(config: StudyConfig, open_tracker: Callable[[], Tracker]) -> li
         _log(context.tracker, name, study)
         if (folder / f"{name}.png").is_file():  # it could be drawn
             context.tracker.log_figure(folder / f"{name}.png", f"figures/{name}")
+        if study.verdict:
+            print(f"{name}: {study.verdict}", flush=True)
         print(f"{name}: done in {duration(time.monotonic() - started)}; {folder}", flush=True)
         contents.append(content)
     return contents

@@ -14,7 +14,7 @@ from .hyperparameters import (
 )
 from .labels import use_classes
 from .metrics import compute_metrics
-from .own_data import load_custom, load_custom_tests, resolve_dataset, validation_name
+from .own_data import hold_out, load_custom, load_custom_tests, resolve_dataset, validation_name
 from .reading import load_task, load_test_splits, load_texts
 from .registry import TASKS, find_task
 from .task import LABEL, Task
@@ -38,6 +38,7 @@ __all__ = [
     "choose_hyperparameters",
     "compute_metrics",
     "find_task",
+    "hold_out",
     "load_custom",
     "load_custom_tests",
     "load_task",

@@ -118,7 +118,7 @@ def _numbers(value: str | Sequence[float] | None) -> list[float]:
 
 @dataclass
 class GridConfig:
-    """A small grid: every combination is tried with the first seed, the best on validation serves all seeds."""
+    """A small grid: every combination is tried with the first seed, the best one serves all seeds."""
 
     learning_rate: str | list[float] | None = None
     """Peak learning rates to try, with commas between: 1e-5,2e-5,5e-5."""
@@ -126,9 +126,16 @@ class GridConfig:
     """Batch sizes to try, with commas between: 16,32."""
     epochs: str | list[float] | None = None
     """Numbers of epochs to try, with commas between: 3,6."""
+    held_out: float = 0.0
+    """Share of the training split that the best is chosen on, which is not trained on meanwhile; 0: the validation
+    split, whose scores then are maxima over the grid."""
 
     def problems(self) -> list[Problem]:
         problems = []
+        if not 0 <= self.held_out < 1:
+            problems.append(Problem("grid.held_out", self.held_out, fix="give 0 or more and less than 1"))
+        elif self.held_out and not self.points():
+            problems.append(Problem("grid.held_out", self.held_out, "is of an empty grid", "give it something to try"))
         for name in GRID_FIELDS:
             try:
                 values = _numbers(getattr(self, name))

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from ..errors import EvalError
+from ..errors import Diverged, EvalError
 from .task import Task
 
 
@@ -37,7 +37,7 @@ def compute_metrics(task: Task, predictions: np.ndarray, labels: np.ndarray) -> 
     if not len(labels):
         raise EvalError(f"{task.name}: there are no examples to score")
     if not np.isfinite(predictions).all():
-        raise EvalError(f"{task.name}: the model predicts NaN or infinity, its training diverged: lower learning_rate")
+        raise Diverged(f"{task.name}: the model predicts NaN or infinity, its training diverged: lower learning_rate")
     scores: dict[str, float] = {}
     for metric in task.metrics:
         if metric == "accuracy":

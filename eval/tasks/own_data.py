@@ -145,23 +145,29 @@ def load_custom_tests(task: Task, config: DatasetConfig) -> dict[str, datasets.D
 
 
 def _hold_out(task: Task, rows: datasets.Dataset, config: DatasetConfig) -> datasets.DatasetDict:
-    """Training rows and those held out for validation, always the same ones; each class in proportion.
+    """Training rows and those held out for validation.
 
     Raises:
         EvalError: there are too few for both.
     """
+    kept, held = hold_out(task, rows, config.validation_fraction)
+    if not len(held):
+        wrong = f"has {len(rows)} rows, too few to hold some out for validation"
+        raise EvalError(Problem(config.origin, wrong=wrong, fix="give --dataset.validation_file"))
+    ranks.say(
+        f"{config.origin}: {len(held)} of its {len(rows)} rows, in proportion to the classes, are held out for "
+        "validation (--dataset.validation_file names others)"
+    )
+    return datasets.DatasetDict({TRAIN: kept, VALIDATION: held})
+
+
+def hold_out(task: Task, rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Training rows, and a share of them held out, always the same ones; each class in proportion, and one row of it
+    at least in training."""
     labels = np.zeros(len(rows), dtype=int) if task.is_regression else np.asarray(rows[LABEL])
     rng = np.random.default_rng(_HOLD_OUT_SEED)
     held = np.zeros(len(rows), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        held[members[: min(round(config.validation_fraction * len(members)), len(members) - 1)]] = True
-    if not held.any():
-        wrong = f"has {len(rows)} rows, too few to hold some out for validation"
-        raise EvalError(Problem(config.origin, wrong=wrong, fix="give --dataset.validation_file"))
-    ranks.say(
-        f"{config.origin}: {held.sum()} of its {len(rows)} rows, in proportion to the classes, are held out for "
-        "validation (--dataset.validation_file names others)"
-    )
-    split = {TRAIN: np.flatnonzero(~held), VALIDATION: np.flatnonzero(held)}
-    return datasets.DatasetDict({name: rows.select(index) for name, index in split.items()})
+        held[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))

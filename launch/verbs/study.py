@@ -1,6 +1,7 @@
 """acn study"""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,13 @@ def run(args: Args) -> int:
             say_start(tracker)
             return tracker
 
-        run_studies(args, start)
+        @contextmanager
+        def start_child(name: str, folder: Path) -> "Iterator[Tracker]":
+            tags = {"verb": "study", "cell": name}
+            with open_tracker(args.tracking, folder, name, {}, tags, trackers[0].mlflow_run_id) as tracker:
+                yield tracker
+
+        run_studies(args, start, start_child)
     print(f"results: {output}/STUDY/{STUDY_FILE}   pictures: {output}/STUDY/STUDY.png")
     say_where(trackers)
     return 0

@@ -24,6 +24,7 @@ SIZES: dict[str, list[str]] = {
         "--seeds", "1", "--max_length", "16", *_FEW, "--early_exit.latency_rounds", "1",
         "--pruning.movement_epochs", "1", "--noise.strengths", "0.5",
         "--low_data.sizes", "16", "--low_data.min_steps", "1",
+        "--shallow.supervision", "none,deep", "--shallow.rate_multiples", "1",
         "--geometry.samples", "1", "--geometry.lanczos_steps", "8",
     ],
     "launch": ["--dry_run", "true"],

@@ -5,6 +5,23 @@ from dataclasses import dataclass
 from ..budgets import Arm, Speeds
 
 ORIGINAL, CONVERTED = Arm("residual", "original"), Arm("acn", "converted")
+STUDENT = Arm("residual", "student")
+"""The first layers of the original, distilled from it for as many tokens as the conversion reads."""
+
+
+def supervised(start: Arm, kind: str) -> Arm:
+    """An arm that starts as another one and is fine-tuned with depth supervision."""
+    return Arm(start.connectivity, f"{start.variant}+{kind}")
+
+
+def start_of(arm: Arm) -> Arm:
+    """The arm without what it is fine-tuned with."""
+    return Arm(arm.connectivity, arm.variant.partition("+")[0])
+
+
+def supervision_of(arm: Arm) -> str:
+    """The kind of depth supervision that an arm is fine-tuned with."""
+    return arm.variant.partition("+")[2] or "none"
 
 
 @dataclass(frozen=True)
@@ -51,8 +68,15 @@ class Conversion:
     jobs: int = 1
     """Jobs that run side by side."""
 
-    groups = ((ORIGINAL,), (CONVERTED,))
-    """Arms, as a `Budget` has them."""
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is fine-tuned, in order of importance."""
+        return (ORIGINAL, CONVERTED)
+
+    @property
+    def groups(self) -> tuple[tuple[Arm, ...], ...]:
+        """Arms, as a `Budget` has them."""
+        return tuple((arm,) for arm in self.arms)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -83,3 +107,31 @@ CONVERT = Conversion(
     tuning=Fraction("sst2", 8_000, 1), eval_examples=None,
     speeds=Speeds(start=20, tokens=650, examples=40, study=60), jobs=2,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals(Conversion):
+    """A conversion beside the other ways to a shallow encoder."""
+
+    supervisions: tuple[str, ...]
+    """Kinds of depth supervision that the original is also fine-tuned with."""
+    of_converted: tuple[str, ...]
+    """And the ACN made of it."""
+    student_layers: int
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is fine-tuned, in order of importance."""
+        others = [supervised(ORIGINAL, kind) for kind in self.supervisions]
+        return (ORIGINAL, CONVERTED, STUDENT, *others, *(supervised(CONVERTED, kind) for kind in self.of_converted))
+
+
+RIVALS = Rivals(
+    name="rivals-3h", minutes=180, model=CONVERT.model, recipe=CONVERT.recipe, tokens=CONVERT.tokens, only_rate=1e-3,
+    batch=8, seq_length=128, validations=10, validation_blocks=64,
+    parts=(Fraction("sst2", 4_000, 1), Fraction("qnli", 3_000, 1), Fraction("mrpc", None, 2), Fraction("rte", None, 2)),
+    finetune_seeds=(1, 2, 3), finetune_batch=16, finetune_rates=(5e-5, 2e-4, 8e-4), tuning=Fraction("sst2", 2_000, 1),
+    eval_examples=None, speeds=CONVERT.speeds, jobs=2,
+    supervisions=("deep", "adaptive", "layerskip", "layerdrop"), of_converted=("deep", "adaptive"), student_layers=3,
+)  # fmt: skip
+CONVERSIONS: dict[str, Conversion] = {budget.name: budget for budget in (CONVERT, RIVALS)}

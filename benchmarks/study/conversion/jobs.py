@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from ..collect import collect as collect_of_claims
 from ..collect import last
 from ..commands import ACN, Home, flags
 from ..plan import Job
-from .budget import CONVERTED, ORIGINAL, TRAINING_SPLITS, Conversion, Fraction
+from .budget import (
+    CONVERTED,
+    ORIGINAL,
+    STUDENT,
+    TRAINING_SPLITS,
+    Conversion,
+    Fraction,
+    Rivals,
+    start_of,
+    supervision_of,
+)
 
 STSB = "stsb"
 TUNING_SEED = 0
@@ -23,16 +34,18 @@ KEPT = ("validation/match", "train/match")
 
 def plan(budget: Conversion, tasks: Sequence[str]) -> list[Job]:
     """Every job of `budget`, each after those that it needs: the original's first, which need no conversion."""
-    convert = Job("pretrain", CONVERTED, after=("corpus",))
-    tried = {arm: _tuning(budget, arm) for arm in (ORIGINAL, CONVERTED)}
-    jobs = [Job("corpus"), convert]
+    starts = dict.fromkeys(start_of(arm) for arm in budget.arms)
+    jobs = [Job("corpus"), Job("pretrain", CONVERTED, after=("corpus",))]
+    if STSB in tasks:
+        jobs += [Job("similarity", arm, task=STSB, after=_source(arm)) for arm in (ORIGINAL, CONVERTED)]
+    if STUDENT in starts:
+        jobs += [Job("cut"), Job("pretrain", STUDENT, after=("corpus", "cut"))]
+    tried = {arm: _tuning(budget, arm) for arm in budget.arms}
     for task in (part.task for part in budget.parts if part.task in tasks):
-        for arm in (ORIGINAL, CONVERTED):
+        for arm in budget.arms:
             jobs += [job for job in tried[arm] if job not in jobs]
             needed = (*_source(arm), *(job.name for job in tried[arm]))
             jobs.append(Job("finetune", arm, task=task, after=needed))
-    if STSB in tasks:
-        jobs[2:2] = [Job("similarity", arm, task=STSB, after=_source(arm)) for arm in (ORIGINAL, CONVERTED)]
     return jobs
 
 
@@ -42,8 +55,9 @@ def _tuning(budget: Conversion, arm: Arm) -> list[Job]:
 
 
 def _source(arm: Arm) -> tuple[str, ...]:
-    """The job whose model an arm is: none for the original, which is there."""
-    return (Job("pretrain", CONVERTED).name,) if arm == CONVERTED else ()
+    """The job whose model an arm starts from: none for the original, which is there."""
+    start = start_of(arm)
+    return () if start == ORIGINAL else (Job("pretrain", start).name,)
 
 
 def work(budget: Conversion, job: Job) -> float:
@@ -72,9 +86,14 @@ def commands(budget: Conversion, job: Job, home: Home, rate: float | None, hours
     source = str(home.source or budget.model)
     if job.kind == "corpus":
         return _corpus(budget, home, source)
+    if job.kind == "cut":
+        assert isinstance(budget, Rivals)
+        return [[*ACN, "export", source, str(home.output(job.name)), *flags({"depth": budget.student_layers})]]
     if job.kind == "pretrain":
         return [[*ACN, "pretrain", *flags(_conversion(budget, job, home, source, hours))]]
-    model = source if job.arm == ORIGINAL else str(home.pretrained(job) / "model")
+    assert job.arm is not None
+    start = replace(job, arm=start_of(job.arm))
+    model = source if start.arm == ORIGINAL else str(home.pretrained(start) / "model")
     if job.kind == "similarity":
         pairs = Path(str(home.glue_dir)) / STSB / "validation.parquet"
         options = {"data": pairs, "output": home.output(job.name) / "similarity.json"}
@@ -120,11 +139,15 @@ def _conversion(budget: Conversion, job: Job, home: Home, source: str, hours: fl
         "nproc_per_node": 1,
         "tracking.mlflow": None,
     }
+    if job.arm == STUDENT:  # as much of everything as the conversion, but its layers keep their shortcuts
+        start = home.output("cut")
+        options |= {"init_from": start, "teacher.model": source, "carry_shortcuts": False}
+        options |= {"model.connectivity": STUDENT.connectivity}
     return options | ({"stop_after_hours": hours} if hours is not None else {})
 
 
 def _finetuning(budget: Conversion, job: Job, home: Home, rate: float | None) -> dict[str, Any]:
-    """Options of `acn glue`: between arms only the model and the learning rate differ."""
+    """Options of `acn glue`: between arms the model, the learning rate and the supervision of depths differ."""
     tuning = job.kind == "tune"
     part = budget.tuning if tuning else budget.part(job.task)
     options: dict[str, Any] = {
@@ -139,6 +162,9 @@ def _finetuning(budget: Conversion, job: Job, home: Home, rate: float | None) ->
         "glue_dir": home.glue_dir,
         "tracking.mlflow": None,
     }
+    assert job.arm is not None
+    if (kind := supervision_of(job.arm)) != "none":
+        options["supervision.kind"] = kind
     limits = {"max_train_samples": part.examples, "max_eval_samples": budget.eval_examples}
     return options | {name: value for name, value in limits.items() if value is not None}
 
@@ -153,6 +179,8 @@ def collect(job: Job, home: Home) -> dict[str, Any]:
     if job.kind == "corpus":
         manifest = Manifest.load(home.tokens)
         return {"train_tokens": manifest.split("train").tokens, "seq_length": manifest.seq_length}
+    if job.kind == "cut":
+        return {"layers": read_json(output / "config.json")["num_hidden_layers"]}
     if job.kind == "pretrain":
         return _converted(output)
     if job.kind == "similarity":

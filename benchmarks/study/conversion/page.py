@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline import duration, save_picture
 from eval import TaskResults
 from eval.chance import constant_score
-from eval.figures import COLOURS, LINES, MARKERS
+from eval.figures import COLOURS, LINES, MARKERS, PALETTE
 from eval.report import Run as TaskRun
 from eval.report import Table, depth_table
 
 from ..claim import Claim
 from ..figures import Picture
 from ..tables import shown, what_ran
-from .budget import CONVERTED, ORIGINAL, Arm
+from .budget import CONVERTED, ORIGINAL, STUDENT, Arm
+from .rivals import in_short as rivals_in_short
+from .rivals import is_rivals, progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMES = {ORIGINAL: "original", CONVERTED: "converted"}
 ABOVE_CHANCE, LOST_WHOLE, LOST_CUT = 0.05, 0.015, 0.01
 """The goals: where the original is so far above a constant answer, the converted model may lose so much to it, and with
 half of its layers so much to itself."""
@@ -35,6 +36,8 @@ def is_conversion(claim: Claim) -> bool:
 
 def section(claim: Claim) -> Iterator[str]:
     """The study's part of the page, without its pictures' folder: `pictures` come after what is in short."""
+    if is_rivals(claim):
+        yield from progress(claim)
     yield "### In short\n"
     yield from (f"- {sentence}" for sentence in in_short(claim))
     yield ""
@@ -43,7 +46,7 @@ def section(claim: Claim) -> Iterator[str]:
     yield "### Every task\n"
     yield from shown(scores(claim))
     for task in claim.tasks:
-        runs = [TaskRun(Path(), NAMES[arm], found) for arm, found in both(claim, task).items()]
+        runs = [TaskRun(Path(), arm.variant, found) for arm, found in fine_tuned(claim, task).items()]
         yield from shown(depth_table(task, runs))
     yield from shown(similarity(claim))
     yield "### What it cost\n"
@@ -53,9 +56,15 @@ def section(claim: Claim) -> Iterator[str]:
     yield ""
 
 
-def both(claim: Claim, task: str) -> dict[Arm, TaskResults]:
+def arms(claim: Claim) -> list[Arm]:
+    """All that are to be fine-tuned."""
+    jobs = (job for job in claim.jobs if job["kind"] == "finetune")
+    return list(dict.fromkeys(Arm(job["connectivity"], job["variant"]) for job in jobs))
+
+
+def fine_tuned(claim: Claim, task: str) -> dict[Arm, TaskResults]:
     """The fine-tunings of each arm that there are."""
-    found = {arm: claim.scores(arm, task) for arm in NAMES}
+    found = {arm: claim.scores(arm, task) for arm in arms(claim)}
     return {arm: results for arm, results in found.items() if results is not None}
 
 
@@ -68,15 +77,20 @@ def in_short(claim: Claim) -> Iterator[str]:
     """What follows from the numbers, by rule."""
     for job in claim.done("pretrain"):
         result = job["result"]
+        name = "student" if job["variant"] == STUDENT.variant else "conversion"
         yield (
-            f"The conversion read {result['tokens'] / 1e6:.1f} million tokens in {duration(job['seconds'])} on one "
+            f"The {name} read {result['tokens'] / 1e6:.1f} million tokens in {duration(job['seconds'])} on one "
             f"core; what its read-out leaves of the variance of the original's last states is {result['match']:.2f}."
         )
     for task in claim.tasks:
-        found = both(claim, task)
-        if len(found) == len(NAMES):
+        found = fine_tuned(claim, task)
+        if is_rivals(claim):
+            yield from rivals_in_short(task, found, len(arms(claim)))
+        elif len(found) == 2:
             yield _sentence(task, found[ORIGINAL], found[CONVERTED])
-    if tried := {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(CONVERTED))}:
+    if not is_rivals(claim) and (
+        tried := {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(CONVERTED))}
+    ):
         yield _tuned(claim.budget["tuning"], tried)
 
 
@@ -117,14 +131,14 @@ def _points(lost: float, goal: float) -> str:
 
 
 def scores(claim: Claim) -> Table:
-    """Every task: both whole, and cut at half."""
+    """Every task: all of them, whole and cut."""
+    found = [(task, arm, one) for task in claim.tasks for arm, one in fine_tuned(claim, task).items()]
+    layers = max((len(one.depth_scores) for _, _, one in found), default=1) - 1
     rows: list[list[Any]] = []
-    for task in claim.tasks:
-        for arm, results in both(claim, task).items():
-            ours, layers = means(results), len(means(results)) - 1
-            cuts = [ours[k] for k in range(layers, 0, -1)]
-            rows.append([task, results.metric, constant_score(results), NAMES[arm], len(results.all_seeds), *cuts])
-    layers = max((len(row) for row in rows), default=5) - 5
+    for task, arm, results in found:
+        ours = means(results)
+        cuts = [ours[k] if k < len(ours) else None for k in range(layers, 0, -1)]  # a student has fewer layers
+        rows.append([task, results.metric, constant_score(results), arm.variant, len(results.all_seeds), *cuts])
     columns = ["task", "metric", "constant", "model", "seeds", *(f"{k} layers" for k in range(layers, 0, -1))]
     return Table("tasks", "Validation splits, mean over the seeds, by layers kept", columns, rows, names=2)
 
@@ -134,7 +148,8 @@ def similarity(claim: Claim) -> Table | None:
     found = {job["connectivity"]: job["result"]["spearman_by_depth"] for job in claim.done("similarity")}
     if not found:
         return None
-    rows = [[NAMES[arm], *found[arm.connectivity]] for arm in NAMES if arm.connectivity in found]
+    pair = (ORIGINAL, CONVERTED)
+    rows = [[arm.variant, *found[arm.connectivity]] for arm in pair if arm.connectivity in found]
     columns = ["model", *(f"depth {k}" for k in range(len(rows[0]) - 1))]
     caption = "STS-B without fine-tuning: Spearman's correlation of the mean embeddings' similarity, by depth"
     return Table("similarity", caption, columns, rows)
@@ -142,13 +157,16 @@ def similarity(claim: Claim) -> Table | None:
 
 def rates(claim: Claim) -> Table:
     """Every learning rate of fine-tuning that was tried, what each gave whole and cut, and the one that was taken."""
+    tried = [
+        (arm, job["tried_rate"], job["result"]["depth_scores"]) for arm in arms(claim)
+        for job in sorted(claim.done("tune", **vars(arm)), key=lambda job: job["tried_rate"])
+    ]  # fmt: skip
+    layers = max((len(scores) for *_, scores in tried), default=1) - 1
     rows: list[list[Any]] = []
-    for arm, name in NAMES.items():
-        tried = {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(arm))}
+    for arm, rate, scores in tried:
         taken = {job["rate"] for job in claim.done("finetune", **vars(arm))}
-        for rate, scores in sorted(tried.items()):
-            rows.append([name, f"{rate:g}", *reversed(scores[1:]), "taken" if rate in taken else ""])
-    layers = max((len(row) for row in rows), default=3) - 3
+        lacking = [None] * (layers + 1 - len(scores))
+        rows.append([arm.variant, f"{rate:g}", *lacking, *reversed(scores[1:]), "taken" if rate in taken else ""])
     part = claim.budget["tuning"]
     caption = (
         f"Peak learning rates of fine-tuning, by layers kept: {part['task']} after {part['examples']:,} examples, one "
@@ -159,39 +177,42 @@ def rates(claim: Claim) -> Table:
 
 
 def pictures(claim: Claim) -> Iterator[Picture]:
-    """One: every task, both models, every depth."""
-    if any(len(both(claim, task)) == len(NAMES) for task in claim.tasks):
-        caption = "Score of every depth, the original and the ACN made of it (mean and deviation over the seeds)"
+    """One: every task, all models, every depth."""
+    if any(len(fine_tuned(claim, task)) > 1 for task in claim.tasks):
+        beside = "its rivals" if is_rivals(claim) else "the original"
+        caption = f"Score of every depth, {beside} and the ACN made of it (mean and deviation over the seeds)"
         yield Picture("depths.png", caption, lambda path: draw(claim, path))
 
 
 def draw(claim: Claim, path: Path) -> bool:
-    """Small multiples, one for each task that both were fine-tuned on."""
-    tasks = [task for task in claim.tasks if len(both(claim, task)) == len(NAMES)]
+    """Small multiples, one for each task that several were fine-tuned on."""
+    tasks = [task for task in claim.tasks if len(fine_tuned(claim, task)) > 1]
     columns = min(3, len(tasks))
     rows = math.ceil(len(tasks) / columns)
 
     def fill(figure: "Figure") -> None:
         for number, task in enumerate(tasks):
-            _draw_task(figure.add_subplot(rows, columns, number + 1), task, both(claim, task))
+            _draw_task(figure.add_subplot(rows, columns, number + 1), task, fine_tuned(claim, task))
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 1 + columns), frameon=False, fontsize=9
+        )
 
     return save_picture(path, fill, size=(max(5.0, 3.1 * columns + 0.3), 2.6 * rows + 0.6))
 
 
 def _draw_task(axes: "Axes", task: str, found: dict[Arm, TaskResults]) -> None:
     for number, (arm, results) in enumerate(found.items()):
-        line, colour = means(results), COLOURS[arm.connectivity]
-        depths = range(len(line))
+        line, colour = means(results), COLOURS[arm.connectivity] if len(found) == 2 else PALETTE[number % len(PALETTE)]
+        depths, look = range(len(line)), number + number // len(PALETTE)
         axes.plot(
             depths,
             line,
-            LINES[number],
-            marker=MARKERS[number],
+            LINES[look % len(LINES)],
+            marker=MARKERS[look % len(MARKERS)],
             color=colour,
             markersize=4,
-            label=NAMES[arm].capitalize(),
+            label=arm.variant.capitalize(),
         )
         if results.aggregate is not None and results.aggregate.depth_std is not None:
             spread = list(zip(line, results.aggregate.depth_std, strict=True))

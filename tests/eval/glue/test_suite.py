@@ -31,9 +31,12 @@ from eval import (
     compute_metrics,
     load_task,
     read_results,
+    read_trial,
     run_suite,
 )
+from eval.errors import Diverged
 from eval.glue.aggregate import aggregate_seeds, glue_average, standard_error
+from eval.tasks.hyperparameters import GridConfig
 from eval.tasks.own_data import DatasetConfig
 
 REPOSITORY = Path(__file__).parents[3]
@@ -297,6 +300,44 @@ def test_a_grid_is_tried_with_the_first_seed_and_the_best_point_serves_all(
         assert read_results(tmp_path / "sst2" / f"seed-{seed}").train["learning_rate"] == best
     assert "hyperparameters by validation score" in results.selection
     assert [path.parent.name for path in tmp_path.rglob("model.safetensors")] == ["sst2"]
+
+
+def test_a_grid_may_be_judged_on_held_out_training_examples(
+    config: FinetuneConfig, tmp_path: Path, tracker: Any
+) -> None:
+    """Each class in proportion, not trained on meanwhile; a rate that diverges is passed over; the rest is as ever."""
+    grid = GridConfig(learning_rate="1e30,3e-3", held_out=0.25)
+    asked = replace(config, learning_rate=None, output=str(tmp_path), grid=grid, max_train_samples=None, epochs=1)
+    (results,) = run_suite(asked, tracker.open)
+    assert [(one["point"]["learning_rate"], one["score"] is None) for one in results.grid] == [
+        (1e30, True),
+        (3e-3, False),
+    ]
+    tried = read_trial(tmp_path / "sst2" / "grid" / "learning_rate=0.003")
+    assert (tried.scored_on.split, tried.scored_on.examples, tried.scored_on.of) == ("train", 80, 320)
+    assert tried.train["samples"] == 240
+    assert (results.train["samples"], results.scored_on.split, results.scored_on.examples) == (320, "validation", 80)
+    assert "hyperparameters by the score of held out training examples" in results.selection
+    with pytest.raises(EvalError, match=r"grid_held_out was 0\.25, now 0\.5"):
+        run_suite(replace(asked, grid=replace(grid, held_out=0.5)), tracker.open)
+
+
+def test_what_cannot_be_held_out_is_refused(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
+    asked = replace(config, learning_rate=None, output=str(tmp_path / "out"))
+    for grid, message in (
+        (GridConfig(held_out=0.2), r"grid\.held_out=0\.2 is of an empty grid: give it something to try"),
+        (GridConfig(learning_rate="1e-3", held_out=1.0), r"grid\.held_out=1\.0: give 0 or more and less than 1"),
+        (GridConfig(learning_rate="1e-3", held_out=1e-4), r"grid\.held_out=0\.0001 of the 320 .* of sst2 is none"),
+    ):
+        with pytest.raises(EvalError, match=message):
+            run_suite(replace(asked, grid=grid), tracker.open)
+    assert not tracker.opened
+
+
+def test_a_grid_of_which_all_diverges_is_said_to(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:
+    asked = replace(config, learning_rate=None, output=str(tmp_path), grid=GridConfig(learning_rate="1e30"))
+    with pytest.raises(Diverged, match="diverged at every point of the grid"):
+        run_suite(asked, tracker.open)
 
 
 def test_the_best_epoch_is_kept_and_declared(config: FinetuneConfig, tmp_path: Path, tracker: Any) -> None:

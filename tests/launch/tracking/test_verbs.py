@@ -109,6 +109,24 @@ def test_a_cut_and_a_study_say_where_they_are(acn, uri, trained):
     assert artifact(uri, run)["studies"] == "lesion"
 
 
+def test_the_contenders_of_a_study_are_its_children(acn, uri, trained):
+    code, out, err = acn("study", "shallow", "--model", str(trained / "run" / "model"), "--tasks", "cats",
+                         "--glue_dir", str(trained / "glue"), "--output", "rivals", "--seeds", "1",
+                         "--shallow.supervision", "none,deep", "--shallow.rate_multiples", "1",
+                         "--tracking.close_seconds", "120")  # fmt: skip
+    assert code == 0, err
+    runs = runs_of(uri)
+    assert_told(out, uri, runs["rivals"])
+    assert "shallow: Up to 25% of the time: " in out
+    assert {name for name in runs if name.startswith("run")} == {"run", "run+deep"}
+    for name in ("run", "run+deep"):
+        assert runs[name].data.tags["mlflow.parentRunId"] == runs["rivals"].info.run_id
+        assert "cats/full_score" in runs[name].data.metrics
+    assert runs["rivals"].data.params["shallow.supervision"] == "none,deep"
+    code, out, err = acn("report", "rivals", "--output", "report")
+    assert code == 0, err
+
+
 def test_sync_passes_over_what_is_no_run(acn, uri, trained):
     shutil.copytree(trained / "run", "runs/one")
     shutil.copytree(trained / "tuned", "runs/two")
