@@ -1,8 +1,8 @@
 from .configuration_acn import CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
 from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
 from .finite import divergence, name_non_finite, non_finite_weights
-from .flops import AnyConfig, Architecture, forward_flops, parameters_by_depth, tensor_sizes
-from .loading import head_of, load_model, model_type_of, read_config
+from .flops import AnyConfig, Architecture, forward_flops, parameters_by_depth, recomputed_flops, tensor_sizes
+from .loading import head_of, load_model, model_type_of, read_config, wiring_problem
 from .modeling_acn import (
     AcnForMaskedLM,
     AcnForMultipleChoice,
@@ -65,7 +65,9 @@ __all__ = [
     "precision_refusal",
     "precision_warning",
     "read_config",
+    "recomputed_flops",
     "resolve_precision",
     "supervised_loss",
     "tensor_sizes",
+    "wiring_problem",
 ]

@@ -14,8 +14,9 @@ The paper is "Auto-Compressing Networks" (arXiv 2506.09714). With the embeddings
 is `y_k`, `forward(depth=k)` runs k layers only, `truncate(k)` drops the rest and
 `from_pretrained(..., num_hidden_layers=k)` never loads them; the four are equal bit for bit.
 
-`from_bert` alone needs conversion.py beside it; otherwise this file, configuration_acn.py and reversible.py work on their
-own, as Hub remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence, V vocabulary.
+`from_bert` alone needs conversion.py beside it; otherwise this file, configuration_acn.py and reversible.py work on
+their own, as Hub remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence,
+V vocabulary.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -620,12 +621,12 @@ class AcnModel(AcnPreTrainedModel):
         return torch.cat((precise, precise), dim=-1)
 
     def _runner(self, hidden_states: torch.Tensor, keeps: bool = False) -> Callable[..., torch.Tensor]:
-        """What runs a layer on its input: the layer itself, or in training, where nobody `keeps` what is computed on the
-        way, something that lets go of it until the backward pass. A compiler of the whole model decides that itself.
+        """What runs a layer on its input: the layer itself, or in training, where nobody `keeps` what is computed on
+        the way, something that lets go of it until the backward pass. A compiler of the whole model decides that itself.
         """
-        training = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if self.config.is_reversible and training and not keeps:
-            if hidden_states.requires_grad or any(weight.requires_grad for weight in self.layers.parameters()):
+        if self.config.is_reversible and self.training and torch.is_grad_enabled() and not keeps:
+            learns = hidden_states.requires_grad or any(weight.requires_grad for weight in self.layers.parameters())
+            if learns and not torch.compiler.is_compiling():
                 return Rebuilding()
         return lambda layer, *args, **kwargs: layer(*args, **kwargs)
 

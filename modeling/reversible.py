@@ -104,9 +104,7 @@ class _Layer:
         second = second - self._branch("mlp", first)
         return torch.cat((first - self._branch("attention", second), second), dim=-1)
 
-    def _pull_back(
-        self, part: str, stream: torch.Tensor, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pull_back(self, part: str, stream: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A branch of `stream`, and the gradient there of one at its output; its weights' gradients are accumulated."""
         given = stream.detach().requires_grad_()
         with torch.enable_grad():
@@ -134,8 +132,9 @@ class Rebuilding:
 
     def __init__(self) -> None:
         self._layers: list[_Layer] = []
-        self._streams: torch.Tensor | None = None
-        self._depth = 0  # of the streams that are kept, in layers of this pass
+        self.streams: torch.Tensor | None = None
+        """(B, T, 2H) that are kept."""
+        self._depth = 0  # of those, in layers of this pass
 
     def __call__(self, layer: nn.Module, streams: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """The streams (B, T, 2H) after one more layer; `streams` are those after the one before."""
@@ -147,20 +146,20 @@ class Rebuilding:
     def go_up(self, index: int, streams: torch.Tensor) -> torch.Tensor:
         """Run layer `index` of this pass."""
         result = self._layers[index].forward(streams)
-        self._streams, self._depth = result.detach(), index + 1  # the result itself would be a circle with its node
+        self.streams, self._depth = result.detach(), index + 1  # the result itself would be a circle with its node
         return result
 
     def come_down(self, index: int, gradient: torch.Tensor) -> torch.Tensor:
         """The gradient below layer `index`, from that above it."""
-        assert self._streams is not None, "a backward pass follows a forward pass"
+        assert self.streams is not None, "a backward pass follows a forward pass"
         while self._depth > index + 1:  # no loss came through the layers above
             self._depth -= 1
-            self._streams = self._layers[self._depth].undo(self._streams)
+            self.streams = self._layers[self._depth].undo(self.streams)
         while self._depth < index + 1:  # a second backward pass over the same graph
             with torch.no_grad():
-                self._streams = self._layers[self._depth].forward(self._streams, again=True)
+                self.streams = self._layers[self._depth].forward(self.streams, again=True)
             self._depth += 1
-        self._streams, gradient = self._layers[index].backward(self._streams, gradient)
+        self.streams, gradient = self._layers[index].backward(self.streams, gradient)
         self._depth = index
         return gradient
 

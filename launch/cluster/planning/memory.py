@@ -113,7 +113,9 @@ def activation_bytes(
 ) -> Activations:
     """What a forward and backward pass needs: an estimate.
 
-    The same for every connectivity: a short residual and the read-out are additions, of which autograd keeps nothing.
+    The same for every connectivity but reversible: a short residual and the read-out are additions, of which autograd
+    keeps nothing. A reversible model keeps the two streams of one depth in fp32, and has one layer's activations at a
+    time in the backward pass, which are `passing` where they are more than the logits.
 
     Args:
         micro_batch: blocks.
@@ -133,7 +135,15 @@ def activation_bytes(
     if count and not checkpointing and not taught:
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
-    embeddings = 2 * hidden * low
+    embeddings, rebuilt = 2 * hidden * low, 0
+    if config.is_reversible:
+        limited = 0 if taught or not count else 1  # a last layer that is limited keeps its own
+        streams = 2 * hidden * 4 if count else 0
+        own = seq_length * (3 * hidden * low + 16) + targets * (kept - 3 * hidden * low + 2 * hidden * (4 - low) + 16)
+        read_out = (targets if limited else seq_length) * (4 * hidden + 8) if count else 0
+        layers = seq_length * streams + limited * own + read_out
+        rebuilt = seq_length * (kept + 3 * streams) if count > limited else 0
+        embeddings -= hidden * low if count else 0  # x_0 itself is not kept
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
@@ -143,7 +153,7 @@ def activation_bytes(
     decoded = targets if masked else 0
     return Activations(
         kept=micro_batch * (seq_length * (embeddings + match) + layers + decoded * head),
-        passing=micro_batch * (decoded * passing + seq_length * matching),
+        passing=micro_batch * max(decoded * passing + seq_length * matching, rebuilt),
     )
 
 
