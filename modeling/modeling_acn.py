@@ -622,7 +622,7 @@ class AcnModel(AcnPreTrainedModel):
 
     def _runner(self, hidden_states: torch.Tensor, keeps: bool = False) -> Callable[..., torch.Tensor]:
         """What runs a layer on its input: the layer itself, or in training, where nobody `keeps` what is computed on
-        the way, something that lets go of it until the backward pass. A compiler of the whole model decides that itself.
+        the way, something that lets go of it until the backward pass. Compilers of whole models decide that themselves.
         """
         if self.config.is_reversible and self.training and torch.is_grad_enabled() and not keeps:
             learns = hidden_states.requires_grad or any(weight.requires_grad for weight in self.layers.parameters())

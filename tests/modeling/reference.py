@@ -6,7 +6,7 @@ residual:    a = LN(x_{i-1} + W_o Attention(x_{i-1})),    x_i = LN(a + W_2 gelu(
 feedforward: a = LN(W_o Attention(x_{i-1})),              x_i = LN(W_2 gelu(W_1 a)),          y_k = x_k
 hybrid:      a = LN(s x_{i-1} + W_o Attention(x_{i-1})),  x_i = LN(s a + W_2 gelu(W_1 a)),    y_k = x_0 + ... + x_k
 reversible:  s_i = s_{i-1} + W_o Attention(LN(t_{i-1})),  t_i = t_{i-1} + W_2 gelu(W_1 LN(s_i)),
-             s_0 = t_0 = y_0 = x_0,                                                             y_k = LN((s_k + t_k) / 2)
+             s_0 = t_0 = y_0 = x_0, y_k = LN((s_k + t_k) / 2)
 
 rope: no position in x_0; query and key at position t, seen as complex numbers q_d + i q_{d + D/2}, are multiplied by
 exp(i t theta^{-2d/D}). gated: x_i = ... W_2 (gelu(W_g a) * W_1 a), the rows of W_g above those of W_1.

@@ -229,9 +229,8 @@ def test_what_autograd_keeps_does_not_grow_with_depth(tiny_config, batch):
     for layers in (4, 48):
         model = build(AcnForMaskedLM, tiny_config, num_hidden_layers=layers)
         alive = weakref.WeakSet()
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=alive: (h := Held(t), s.add(h))[0], lambda h: h.tensor
-        ):
+        hold = lambda t, s=alive: (h := Held(t), s.add(h))[0]  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
             loss = model(**batch, labels=batch["input_ids"]).loss
         sizes.append(sum(held.tensor.numel() for held in alive))
         loss.backward()
@@ -241,9 +240,8 @@ def test_what_autograd_keeps_does_not_grow_with_depth(tiny_config, batch):
 def test_a_pass_is_freed_with_its_loss(tiny_config, batch, monkeypatch):
     """By counting references alone: it is no circle, which would keep it until the garbage collector comes."""
     model, made = build(AcnForMaskedLM, tiny_config), []
-    monkeypatch.setattr(
-        Rebuilding, "__init__", lambda self, i=Rebuilding.__init__: made.append(weakref.ref(self)) or i(self)
-    )
+    begin = Rebuilding.__init__
+    monkeypatch.setattr(Rebuilding, "__init__", lambda self: made.append(weakref.ref(self)) or begin(self))
     gc.disable()
     try:
         for backward in (True, False):
