@@ -198,7 +198,9 @@ def measured_activations(
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
         outputs = model(**inputs)
     tensors = [kept.tensor for kept in alive]
-    tensors += [thing.streams for thing in gc.get_objects() if type(thing) is Rebuilding]  # which autograd is not shown
+    # what a reversible model keeps past autograd
+    rebuilding = [thing.streams for thing in gc.get_objects() if type(thing) is Rebuilding]
+    tensors += [streams for streams in rebuilding if streams is not None]
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     del outputs, own
     planned = activation_bytes(

@@ -71,12 +71,12 @@ def _arithmetic(device: torch.device) -> Callable[[], AbstractContextManager[Any
 class _Layer:
     """One evaluation of a layer, as it can be repeated."""
 
-    def __init__(self, layer: nn.Module, inputs: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, layer: Any, inputs: dict[str, Any], device: torch.device) -> None:
         """`inputs`: what the layer takes beside the streams."""
         self.layer, self.inputs, self.device = layer, inputs, device
         self.arithmetic = _arithmetic(device)
-        self.draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in layer.modules())
-        self.draws |= layer.config.attention_probs_dropout_prob > 0  # type: ignore[union-attr, operator]
+        dropouts = [module.p for module in layer.modules() if isinstance(module, nn.Dropout)]
+        self.draws = max(*dropouts, layer.config.attention_probs_dropout_prob) > 0
         self.states: dict[str, torch.Tensor | None] = {"attention": None, "mlp": None}
 
     def _branch(self, part: str, stream: torch.Tensor, again: bool = True) -> torch.Tensor:
@@ -141,7 +141,7 @@ class Rebuilding:
         self._layers.append(_Layer(layer, inputs, streams.device))
         if not streams.requires_grad:  # where the embeddings are frozen
             streams = streams.detach().requires_grad_()
-        return _Step.apply(streams, self, len(self._layers) - 1)  # type: ignore[no-any-return]
+        return _Step.apply(streams, self, len(self._layers) - 1)
 
     def go_up(self, index: int, streams: torch.Tensor) -> torch.Tensor:
         """Run layer `index` of this pass."""
