@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling import (
@@ -15,6 +16,7 @@ from modeling import (
     DepthSupervision,
     autocast,
     compile_layers,
+    recomputed_flops,
     supervised_loss,
 )
 from modeling.reversible import Rebuilding
@@ -235,6 +237,24 @@ def test_what_autograd_keeps_does_not_grow_with_depth(tiny_config, batch):
         sizes.append(sum(held.tensor.numel() for held in alive))
         loss.backward()
     assert sizes[0] == sizes[1] > 0
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_is_computed_again_is_counted(tiny_config, batch, monkeypatch, limited):
+    """By torch's counter, over forward and backward pass."""
+    model = build(AcnForMaskedLM, tiny_config, attn_implementation="eager")
+    ids = batch["input_ids"]
+    positions = torch.tensor([[0, 4], [1, 2], [2, 0]])
+    inputs = {"masked_positions": positions, "labels": ids.gather(1, positions)} if limited else {"labels": ids}
+    counts = []
+    for patch in (False, True):
+        if patch:
+            kept(model, monkeypatch)
+        with FlopCounterMode(display=False) as counter:
+            model(ids, **inputs).loss.backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] - counts[1] == len(ids) * recomputed_flops(model.config, ids.shape[1], limited) > 0
+    assert recomputed_flops(tiny_config(), 9, limited) == 0
 
 
 def test_a_pass_is_freed_with_its_loss(tiny_config, batch, monkeypatch):

@@ -28,13 +28,13 @@ from eval import (
     FinetuneConfig,
     TaskResults,
     TrialResults,
-    check_suite,
     compute_metrics,
     load_task,
     read_results,
     run_suite,
 )
 from eval.glue.aggregate import aggregate_seeds, glue_average, standard_error
+from eval.glue.suite import check_suite
 from eval.tasks.own_data import DatasetConfig
 from modeling import AcnConfig, AcnForMaskedLM, DepthSupervision
 
