@@ -303,7 +303,7 @@ class AcnLayer(GradientCheckpointingLayer):
         return self.mlp_norm(self.shortcut(self.dropout(self.mlp(attended)), attended))
 
 
-class AcnStreamNorm(nn.LayerNorm):
+class AcnStreamLayerNorm(nn.LayerNorm):
     """A LayerNorm of a stream in the stream's precision; what comes out has that of the weights."""
 
     def forward(self, stream: torch.Tensor) -> torch.Tensor:
@@ -320,9 +320,9 @@ class AcnReversibleLayer(nn.Module):
     def __init__(self, config: AcnConfig, layer_idx: int):
         super().__init__()
         self.config = config
-        self.attention_norm = AcnStreamNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention_norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = AcnAttention(config, layer_idx)
-        self.mlp_norm = AcnStreamNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp_norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = AcnMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -362,7 +362,7 @@ class AcnReadOut(nn.Module):
     def __init__(self, config: AcnConfig):
         super().__init__()
         self.sums_layers = CONNECTIVITIES[config.connectivity].sums_layers
-        self.norm = AcnStreamNorm(config.hidden_size, eps=config.layer_norm_eps) if config.is_reversible else None
+        self.norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.is_reversible else None
 
     def forward(self, read_out: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.norm is not None:
