@@ -248,7 +248,18 @@ def test_two_ranks_train_together_and_score_every_example_once(
     config: FinetuneConfig, tmp_path: Path, kind: str
 ) -> None:
     output = tmp_path / "glue"
-    more = ("--tasks", "sst2", "--seeds", "1", "--epochs", "3", "--max_train_samples", "320", "--supervision.kind", kind)
+    more = (
+        "--tasks",
+        "sst2",
+        "--seeds",
+        "1",
+        "--epochs",
+        "3",
+        "--max_train_samples",
+        "320",
+        "--supervision.kind",
+        kind,
+    )
     process = _start(_command(config, output, "--nproc_per_node", "2", *more), tmp_path)
     out = process.communicate()[0].decode()
     assert process.returncode == 0, out
