@@ -34,6 +34,7 @@ DEFAULT = (
     "eval",
     "data",
     "memory",
+    "reversible",
     "tracking",
 )
 """What runs when no name is given; meant to take at most 35 minutes on two cores that have nothing else to do."""

@@ -12,6 +12,7 @@ import gc
 import json
 import sys
 import tempfile
+import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch.distributed as dist
 from launch import run_local_ranks
 from launch.cluster.planning import ModelSize, Precision, activation_bytes, checkpoint_bytes, state_bytes
 from modeling import AcnConfig, AcnForMaskedLM, DepthSupervision
+from modeling.reversible import Rebuilding
 from modeling.supervision import Kind
 from pretrain import (
     ModelConfig,
@@ -136,6 +138,8 @@ def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool, TeacherCon
     plain = AcnConfig(**asdict(MODEL), vocab_size=VOCABULARY)
     gated = AcnConfig(**asdict(replace(MODEL, gated_mlp=True)), vocab_size=VOCABULARY)
     twin = AcnConfig(**asdict(replace(MODEL, connectivity="residual")), vocab_size=VOCABULARY)
+    two = AcnConfig(**asdict(replace(MODEL, connectivity="reversible")), vocab_size=VOCABULARY)
+    deep = AcnConfig(**two.to_diff_dict() | {"num_hidden_layers": 48})
     return [
         ("acn, fp32", plain, "fp32", False, None, "none"),
         ("acn, bf16", plain, "bf16", False, None, "none"),
@@ -146,12 +150,24 @@ def activation_cases() -> list[tuple[str, AcnConfig, Precision, bool, TeacherCon
         ("acn, every depth, bf16", plain, "bf16", False, None, "deep"),
         ("acn, another depth, fp32", plain, "fp32", False, None, "adaptive"),
         ("acn, teacher, every depth, fp32", plain, "fp32", False, TeacherConfig(weight=1.0), "deep"),
+        ("reversible, fp32", two, "fp32", False, None, "none"),
+        ("reversible, bf16", two, "bf16", False, None, "none"),
+        ("reversible, 48 layers, bf16", deep, "bf16", False, None, "none"),
+        ("reversible, teacher alone, bf16", two, "bf16", False, TeacherConfig(weight=1.0, mlm_weight=0.0), "none"),
+        ("reversible, every depth, fp32", two, "fp32", False, None, "deep"),
     ]
 
 
 def _student(config: AcnConfig, teaching: TeacherConfig) -> Student:
     flat = torch.ones(config.hidden_size)
     return Student(config, teaching, Statistics(variance=1.0, norm_weight=flat, norm_bias=flat))
+
+
+class _Kept:
+    """A tensor for as long as autograd keeps it: what belongs to no loss is let go of."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor.detach()  # itself it would be a circle with its node, for ever
 
 
 def measured_activations(
@@ -178,29 +194,36 @@ def measured_activations(
     tokens = torch.randint(5, VOCABULARY, (blocks, length))
     positions = torch.stack([torch.randperm(length)[:targets] for _ in range(blocks)])
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, torch.Tensor] = {}
+    alive: weakref.WeakSet[_Kept] = weakref.WeakSet()
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage()._cdata not in weights:
-            kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
+    def keep(tensor: torch.Tensor) -> _Kept:
+        alive.add(kept := _Kept(tensor))
+        return kept
 
     inputs: dict[str, Any] = {"input_ids": tokens}
+    own = []
     if teaching is not None:
-        inputs["states"] = keep(torch.zeros(blocks, length, config.hidden_size, dtype=dtype))
+        inputs["states"] = torch.zeros(blocks, length, config.hidden_size, dtype=dtype)
+        own.append(keep(inputs["states"]))
     masked = teaching is None or teaching.masked
     if masked:
         inputs |= {"masked_positions": positions, "labels": tokens.gather(1, positions)}
     if kind != "none":
         inputs["depths"] = supervision.weights(config.num_hidden_layers, seed=0, step=0)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(**inputs)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        outputs = model(**inputs)
+    tensors = [kept.tensor for kept in alive]
+    # what a reversible model keeps past autograd
+    rebuilding = [thing.streams for thing in gc.get_objects() if type(thing) is Rebuilding]
+    tensors += [streams for streams in rebuilding if streams is not None]
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    del outputs, own
     planned = activation_bytes(
         config, blocks, length, targets, precision, checkpointing, teaching is not None, masked, supervision
     )
     return {
         "case": name,
-        "measured": sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        "measured": sum(size for storage, size in storages.items() if storage not in weights),
         "planned": planned.kept,
     }
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey
-COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7"}
+COLOURS = {"acn": "#0072B2", "residual": "#D55E00", "feedforward": "#009E73", "hybrid": "#CC79A7",
+           "reversible": "#E69F00"}  # fmt: skip
 OTHER_COLOUR = "#555555"
 PALETTE = (*COLOURS.values(), "#E69F00", "#56B4E9", "#000000", "#777777")
 """For curves that are told by name: the same, then more of the palette, and a grey."""

@@ -1,8 +1,16 @@
 from .configuration_acn import CONNECTIVITIES, POSITION_EMBEDDINGS, AcnConfig
 from .conversion import MODEL_TYPES, acn_config_from, acn_from_bert, acn_to_bert
 from .finite import divergence, name_non_finite, non_finite_weights
-from .flops import AnyConfig, Architecture, forward_flops, layer_flops, parameters_by_depth, tensor_sizes
-from .loading import head_of, load_model, model_type_of, read_config
+from .flops import (
+    AnyConfig,
+    Architecture,
+    forward_flops,
+    layer_flops,
+    parameters_by_depth,
+    recomputed_flops,
+    tensor_sizes,
+)
+from .loading import head_of, load_model, model_type_of, read_config, wiring_problem
 from .modeling_acn import (
     AcnForMaskedLM,
     AcnForMultipleChoice,
@@ -25,7 +33,7 @@ from .precision import (
 )
 from .probe import AcnGradientProbe, LayerGradient
 from .supervised import kl_divergence, supervised_loss
-from .supervision import DepthSupervision
+from .supervision import DepthSupervision, DepthWeights
 
 __all__ = [
     "CONNECTIVITIES",
@@ -44,6 +52,7 @@ __all__ = [
     "AnyConfig",
     "Architecture",
     "DepthSupervision",
+    "DepthWeights",
     "LayerGradient",
     "acn_config_from",
     "acn_from_bert",
@@ -66,7 +75,9 @@ __all__ = [
     "precision_refusal",
     "precision_warning",
     "read_config",
+    "recomputed_flops",
     "resolve_precision",
     "supervised_loss",
     "tensor_sizes",
+    "wiring_problem",
 ]

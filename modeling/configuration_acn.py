@@ -17,6 +17,9 @@ class Connectivity(NamedTuple):
     of the layer."""
     sums_layers: bool
     """The read-out y_k is x_0 + ... + x_k (else x_k)."""
+    streams: int = 1
+    """States of a token between two layers; with 2 each sub-layer is added to the stream that it does not read, and the
+    layer's input can be computed from its output."""
 
 
 CONNECTIVITIES = {
@@ -24,6 +27,7 @@ CONNECTIVITIES = {
     "residual": Connectivity("identity", sums_layers=False),
     "feedforward": Connectivity("none", sums_layers=False),
     "hybrid": Connectivity("learned", sums_layers=True),
+    "reversible": Connectivity("identity", sums_layers=False, streams=2),
 }
 
 POSITION_EMBEDDINGS = ("absolute", "rope")
@@ -53,7 +57,8 @@ class AcnConfig(PreTrainedConfig):
     connectivity: str = "acn"
     """acn: no short residuals, every layer is summed into the output (x_i = f_i(x_{i-1}), y_k = x_0 + ... + x_k).
     residual: numerically BERT (x_i includes the short residuals, y_k = x_k). feedforward: no residuals at all
-    (y_k = x_k). hybrid: acn with short residuals scaled by one learned scalar per layer."""
+    (y_k = x_k). hybrid: acn with short residuals scaled by one learned scalar per layer. reversible: two streams, from
+    which training computes the activations again instead of keeping them (y_k is the LayerNorm of their mean)."""
     hybrid_init: float | int = 0.0
     """Initial value of hybrid's scalars: 0 starts as acn, 1 with the residual layers."""
     vocab_size: int = 32768
@@ -105,6 +110,11 @@ class AcnConfig(PreTrainedConfig):
     are then (targets, vocab_size). Passing masked_positions does the same with static shapes."""
     tie_word_embeddings: bool = True
     """The masked-language-model decoder shares the word embeddings."""
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether the layers have two streams; weights of such a model are of no use to another, and the reverse."""
+        return CONNECTIVITIES[self.connectivity].streams == 2
 
     @property
     def head_width(self) -> int:

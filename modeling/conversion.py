@@ -218,9 +218,15 @@ def convert(
         The model, and the names of its weights that are new: of a head that `bert` lacks.
 
     Raises:
-        ValueError: see `acn_config_from`; or an override asks for encoder weights of other shapes or more layers.
+        ValueError: see `acn_config_from`; or an override asks for encoder weights of other shapes or more layers, or
+            the connectivity for another kind of layers.
     """
     config = acn_config_from(bert.config, connectivity, **overrides)
+    if config.is_reversible:
+        raise ValueError(
+            f"connectivity={connectivity!r}: its layers add to one stream what they make of another, which weights "
+            f"of a {bert.config.model_type} were not trained for: choose another connectivity, or train it from nothing"
+        )
     model = cls(config).to(bert.dtype)
     prefix = "" if model.base_model is model else "acn."
     source = {

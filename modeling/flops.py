@@ -32,6 +32,11 @@ class Architecture:
     tie_word_embeddings: bool = True
 
     @property
+    def is_reversible(self) -> bool:
+        """Whether the layers have two streams."""
+        return self.connectivity == "reversible"
+
+    @property
     def head_width(self) -> int:
         """Width of an attention head."""
         return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
@@ -81,6 +86,19 @@ def forward_flops(
     return layers + classifier + decoder
 
 
+def recomputed_flops(config: AnyConfig, seq_length: int, limited: bool) -> int:
+    """FLOPs that a training step on one sequence computes a second time instead of keeping what they gave.
+
+    They are the hardware's, not the model's: utilization (MFU) does not count them.
+
+    Args:
+        limited: the last layer is limited to some positions (`masked_positions`, [CLS]), and keeps what it computes.
+    """
+    if not config.is_reversible:
+        return 0
+    return max(0, config.num_hidden_layers - limited) * layer_flops(config, seq_length)
+
+
 def tensor_sizes(config: AnyConfig, num_labels: int = 0) -> list[int]:
     """Elements of every parameter of the whole model, in any order; tied weights once.
 
@@ -117,6 +135,7 @@ def _outside_the_layers(config: AnyConfig, num_labels: int) -> list[int]:
     hidden, words = config.hidden_size, config.vocab_size
     positions = config.max_position_embeddings if config.position_embedding_type == "absolute" else 0
     embeddings = [rows * hidden for rows in (words, positions, config.type_vocab_size) if rows] + [hidden, hidden]
+    embeddings += [hidden, hidden] if config.is_reversible else []  # the LayerNorm of the read-outs
     if num_labels:
         return embeddings + _linear(hidden, hidden) + _linear(hidden, num_labels)  # pooler, classifier
     decoder = [words] if config.tie_word_embeddings else _linear(hidden, words)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig
 
 from . import modeling_acn
-from .configuration_acn import AcnConfig
+from .configuration_acn import CONNECTIVITIES, AcnConfig
 from .conversion import MODEL_TYPES, acn_config_from, convert, load_original
 from .modeling_acn import AcnForMaskedLM, AcnModel, AcnPreTrainedModel
 
@@ -67,6 +67,13 @@ def _head_of(theirs: Any) -> type[AcnPreTrainedModel]:
     return getattr(modeling_acn, f"Acn{name}", AcnModel)
 
 
+def wiring_problem(connectivity: str, source: AcnConfig) -> str | None:
+    """Why a model of `connectivity` cannot begin with weights of `source`; None where it can."""
+    if (CONNECTIVITIES[connectivity].streams == 2) == source.is_reversible:
+        return None
+    return f"cannot begin with weights of connectivity {source.connectivity}: only one of them has two streams"
+
+
 def load_model(
     cls: type[AcnPreTrainedModel],
     folder: str | Path,
@@ -84,8 +91,8 @@ def load_model(
         The model, and the names of the weights that the folder does not have, or not in this shape: they are new.
 
     Raises:
-        ValueError: see `read_config`; or other layers are asked for than the folder has. What is wrong with damaged
-            files surfaces in many classes.
+        ValueError: see `read_config`; or other layers are asked for than the folder has, or a connectivity that has no
+            use for its weights (`wiring_problem`). What is wrong with damaged files surfaces in many classes.
     """
     if model_type_of(folder) != AcnConfig.model_type:
         labels = {name: fields[name] for name in _LABELS if name in fields}
@@ -93,6 +100,8 @@ def load_model(
         return convert(cls, original, connectivity or "residual", absent, **fields)
     if connectivity is not None:
         fields["connectivity"] = connectivity
+        if (wrong := wiring_problem(connectivity, read_config(folder))) is not None:
+            raise ValueError(f"connectivity={connectivity!r} {wrong}")
     model, info = cls.from_pretrained(
         folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **fields
     )

@@ -8,13 +8,15 @@ The paper is "Auto-Compressing Networks" (arXiv 2506.09714). With the embeddings
     residual     x_i = f_i(x_{i-1}) with BERT's short residuals      y_k = x_k
     feedforward  x_i = f_i(x_{i-1}) without short residuals          y_k = x_k
     hybrid       x_i = f_i(x_{i-1}) with s_i times those residuals   y_k = x_0 + x_1 + ... + x_k
+    reversible   x_i = (s, t), each plus a branch of the other       y_k = LN((s_k + t_k) / 2), y_0 = x_0
 
 `y_k` is the *read-out at depth k*, k = 0..L. A head is trained on `y_L` and shared by every depth: `hidden_states[k]`
 is `y_k`, `forward(depth=k)` runs k layers only, `truncate(k)` drops the rest and
 `from_pretrained(..., num_hidden_layers=k)` never loads them; the four are equal bit for bit.
 
-`from_bert` alone needs conversion.py beside it; otherwise this file and configuration_acn.py work on their own, as Hub
-remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence, V vocabulary.
+`from_bert` alone needs conversion.py beside it; otherwise this file, configuration_acn.py and reversible.py work on
+their own, as Hub remote code. Shapes: B batch, T tokens, H hidden size, D head width, M masked positions of a sequence,
+V vocabulary.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -42,6 +44,7 @@ from transformers.utils.generic import can_return_tuple, is_flash_attention_requ
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_acn import CONNECTIVITIES, AcnConfig
+from .reversible import Rebuilding
 
 
 class AcnEmbeddings(nn.Module):
@@ -300,14 +303,71 @@ class AcnLayer(GradientCheckpointingLayer):
         return self.mlp_norm(self.shortcut(self.dropout(self.mlp(attended)), attended))
 
 
+class AcnStreamLayerNorm(nn.LayerNorm):
+    """A LayerNorm of a stream in the stream's precision; what comes out has that of the weights."""
+
+    def forward(self, stream: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight.to(stream.dtype), self.bias.to(stream.dtype)
+        return F.layer_norm(stream, self.normalized_shape, weight, bias, self.eps).to(self.weight.dtype)
+
+
+class AcnReversibleLayer(nn.Module):
+    """A layer of two streams: s += dropout(Attention(LN(t))), then t += dropout(MLP(LN(s))).
+
+    The norms come first, so that what is added to a stream is a function of the other alone (see reversible.py).
+    """
+
+    def __init__(self, config: AcnConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.attention_norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = AcnAttention(config, layer_idx)
+        self.mlp_norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = AcnMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        query_positions: torch.Tensor | None = None,
+        part: str | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """The streams side by side, (B, T, 2H) -> (B, T, 2H), or (B, M, 2H) at `query_positions` (B, M).
+
+        With `part` "attention" or "mlp": what that sub-layer adds to one stream, from the other one (B, T, H).
+        """
+        if part == "mlp":
+            return self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+        if part == "attention":
+            normed = self.attention_norm(hidden_states)
+            attended, _ = self.attention(normed, attention_mask, query_positions=query_positions, **kwargs)
+            return self.dropout(attended)
+        first, second = hidden_states.chunk(2, dim=-1)
+        attended = self.forward(second, attention_mask, query_positions, "attention", **kwargs)
+        if query_positions is not None:
+            first, second = gather_positions(first, query_positions), gather_positions(second, query_positions)
+        first = first + attended
+        return torch.cat((first, second + self.forward(first, part="mlp")), dim=-1)
+
+
 class AcnReadOut(nn.Module):
-    """y_k from y_{k-1} and x_k, both (B, T, H). A module of its own so that `output_hidden_states` can record it."""
+    """y_k from y_{k-1} (B, T, H) and x_k (B, T, H or 2H). A module of its own so that `output_hidden_states` can record
+    it.
+
+    Of two streams it is the LayerNorm of their mean, which all depths share as they share the head.
+    """
 
     def __init__(self, config: AcnConfig):
         super().__init__()
         self.sums_layers = CONNECTIVITIES[config.connectivity].sums_layers
+        self.norm = AcnStreamLayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.is_reversible else None
 
     def forward(self, read_out: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        if self.norm is not None:
+            first, second = hidden_states.chunk(2, dim=-1)
+            return self.norm((first + second) / 2)
         return read_out + hidden_states if self.sums_layers else hidden_states
 
 
@@ -333,7 +393,7 @@ class AcnPreTrainedModel(PreTrainedModel):
     config_class = AcnConfig
     base_model_prefix = "acn"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["AcnEmbeddings", "AcnLayer"]
+    _no_split_modules = ["AcnEmbeddings", "AcnLayer", "AcnReversibleLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -443,10 +503,14 @@ def select_rows(value: Any, rows: torch.Tensor, batch: int) -> Any:
     raise ValueError(f"{type(value).__name__} has no rows to select: use attn_implementation='sdpa' and unpacked rows")
 
 
+def is_asked_for(name: str, config: AcnConfig, kwargs: Any) -> bool:
+    """Whether an output is, by an argument or by the configuration."""
+    return bool(kwargs.get(name) if name in kwargs else getattr(config, name, False))
+
+
 def records_outputs(config: AcnConfig, kwargs: Any) -> bool:
     """Whether the read-outs of every depth, or attention weights, are asked for."""
-    names = ("output_hidden_states", "output_attentions")
-    return any(kwargs.get(name) if name in kwargs else getattr(config, name, False) for name in names)
+    return any(is_asked_for(name, config, kwargs) for name in ("output_hidden_states", "output_attentions"))
 
 
 class AcnModel(AcnPreTrainedModel):
@@ -455,7 +519,8 @@ class AcnModel(AcnPreTrainedModel):
     def __init__(self, config: AcnConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = AcnEmbeddings(config)
-        self.layers = nn.ModuleList([AcnLayer(config, i) for i in range(config.num_hidden_layers)])
+        layer = AcnReversibleLayer if config.is_reversible else AcnLayer
+        self.layers = nn.ModuleList([layer(config, i) for i in range(config.num_hidden_layers)])
         self.read_out = AcnReadOut(config)
         self.pooler = AcnPooler(config) if add_pooling_layer else None
         self.gradient_checkpointing = False
@@ -545,6 +610,26 @@ class AcnModel(AcnPreTrainedModel):
         rest = {name: value for name, value in kwargs.items() if name not in PACKED_LENGTHS}
         return rest | {"attention_mask": mask}
 
+    def _streams(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """What the first layer is given: x_0, or both streams beginning as x_0, in float32 or better.
+
+        In half precision the streams could not be computed back: what is added to them would be lost in rounding.
+        """
+        if not self.config.is_reversible:
+            return embeddings
+        precise = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        return torch.cat((precise, precise), dim=-1)
+
+    def _runner(self, hidden_states: torch.Tensor, keeps: bool = False) -> Callable[..., torch.Tensor]:
+        """What runs a layer on its input: the layer itself, or in training, where nobody `keeps` what is computed on
+        the way, something that lets go of it until the backward pass. Compilers of whole models decide that themselves.
+        """
+        if self.config.is_reversible and self.training and torch.is_grad_enabled() and not keeps:
+            learns = hidden_states.requires_grad or any(weight.requires_grad for weight in self.layers.parameters())
+            if learns and not torch.compiler.is_compiling():
+                return Rebuilding()
+        return lambda layer, *args, **kwargs: layer(*args, **kwargs)
+
     def read_outs(
         self, left_out: Collection[int] = (), **inputs: Any
     ) -> Generator[torch.Tensor, torch.Tensor | None, None]:
@@ -555,15 +640,17 @@ class AcnModel(AcnPreTrainedModel):
         A caller that is done with some rows sends the indices (B',) of the others to the generator, which answers with
         the next read-out (B', T, H) of those: the layers to come do not compute the rest.
         """
-        hidden_states, layer_inputs = self._embed(**inputs)
-        read_out = hidden_states
+        read_out, layer_inputs = self._embed(**inputs)
+        hidden_states = self._streams(read_out)
+        run = self._runner(hidden_states)
         rows = yield read_out
         for i, layer in enumerate(self.layers):
             if rows is not None:
                 layer_inputs = select_rows(layer_inputs, rows, len(hidden_states))
                 hidden_states, read_out = hidden_states[rows], read_out[rows]
+                run = self._runner(hidden_states)
             if i not in left_out:
-                hidden_states = layer(hidden_states, **layer_inputs)
+                hidden_states = run(layer, hidden_states, **layer_inputs)
                 read_out = self.read_out(read_out, hidden_states)
             rows = yield read_out
 
@@ -604,16 +691,18 @@ class AcnModel(AcnPreTrainedModel):
             self._check_depth(depth)
         if read_out_positions is not None and records_outputs(self.config, kwargs):
             raise ValueError("read_out_positions does not go with output_hidden_states or output_attentions")
-        hidden_states, layer_inputs = self._embed(
+        read_out, layer_inputs = self._embed(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, seq_idx, **kwargs
         )
-        read_out = hidden_states
+        hidden_states = self._streams(read_out)
+        run = self._runner(hidden_states, keeps=is_asked_for("output_attentions", self.config, kwargs))
         layers = self.layers[:depth]
         for i, layer in enumerate(layers, 1):
             if read_out_positions is not None and i == len(layers) and self._attends_from_some_positions():
                 layer_inputs["query_positions"] = read_out_positions
                 read_out = gather_positions(read_out, read_out_positions)
-            hidden_states = layer(hidden_states, **layer_inputs)
+                run = self._runner(hidden_states, keeps=True)  # of the other positions nothing is left to go back to
+            hidden_states = run(layer, hidden_states, **layer_inputs)
             read_out = self.read_out(read_out, hidden_states)
         if read_out_positions is not None and "query_positions" not in layer_inputs:
             read_out = gather_positions(read_out, read_out_positions)

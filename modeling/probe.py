@@ -7,7 +7,8 @@ arXiv 2506.09714):
       full      direct       network-mediated
 
 because y = x_0 + ... + x_L contains x_i itself. The direct part dominates the early layers of an ACN, so they train
-first. Read-outs that are x_L alone (residual, feedforward) have a direct part at the last layer only.
+first. Read-outs that are x_L alone (residual, feedforward; reversible, whose x_i are both streams) have a direct part
+at the last layer only.
 """
 
 import math
@@ -119,8 +120,9 @@ class AcnGradientProbe:
         if not self._squares:
             raise RuntimeError("AcnGradientProbe saw no backward pass: run forward and backward inside its `with`")
         last = self._layers
-        direct = self._norm("read-out", last) if last else self._norm("full", 0)
         reads_all = self.base.read_out.sums_layers
+        # all of the last layer's gradient is direct; of a sum it is the sum's
+        direct = self._norm("read-out" if reads_all and last else "full", last)
         return [
             LayerGradient(
                 layer=layer,

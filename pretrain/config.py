@@ -27,9 +27,10 @@ _COMMON_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
 class ModelConfig:
     """The architecture; vocabulary and special tokens come from the prepared corpus."""
 
-    connectivity: Literal["acn", "residual", "feedforward", "hybrid"] = "acn"
+    connectivity: Literal["acn", "residual", "feedforward", "hybrid", "reversible"] = "acn"
     """acn; residual for the twin with BERT's short residuals; feedforward for neither residuals nor sum; hybrid for acn
-    with short residuals that each layer scales by a learned scalar."""
+    with short residuals that each layer scales by a learned scalar; reversible for two streams, whose activations are
+    computed again in the backward pass: memory does not grow with the layers, a step takes about a third longer."""
     hybrid_init: float = 0.0
     """Initial value of hybrid's scalars: 0 starts as acn, 1 with the residual layers."""
     hidden_size: int = 768
@@ -249,7 +250,7 @@ class PretrainConfig:
         found += [problem for part in (*parts, self.probes, self.profile) for problem in part.problems()]
         found += self.budget.problems() + self.ema.problems() + self._course_problems()
         found += self.anneal.problems(self.model.connectivity) + self.teacher.problems(self.init_from)
-        found += self._supervision_problems()
+        found += self._supervision_problems() + self._rebuilding_problems()
         return found + self._compile_problems() + self.offload.problems(self.zero_stage)
 
     def _supervision_problems(self) -> list[Problem]:
@@ -268,6 +269,19 @@ class PretrainConfig:
         if asked.kind == "adaptive" and not self.teacher.masked:
             lacking.append(("learns predictions of masked tokens", "set teacher.mlm_weight above 0, or choose deep"))
         return found + [Problem("supervision.kind", asked.kind, wrong, fix) for wrong, fix in lacking]
+
+    def _rebuilding_problems(self) -> list[Problem]:
+        """What does not go with layers that compute their activations again."""
+        if self.model.connectivity != "reversible":
+            return []
+        found, where = [], "model.connectivity=reversible"
+        if self.activation_checkpointing:
+            wrong = f"does not go with {where}, which keeps none of its layers' activations already"
+            found.append(Problem("activation_checkpointing", "true", wrong, "leave it out"))
+        if self.compile == "graphs":
+            wrong = f"does not go with {where}, which computes a layer again outside of its graph"
+            found.append(Problem("compile", "graphs", wrong, "use compile=true"))
+        return found
 
     def _compile_problems(self) -> list[Problem]:
         """Why layers cannot be compiled, as far as it does not hang on the machine."""

@@ -20,6 +20,7 @@ TITLES = {
     "residual": "shortcuts; the last state (BERT)",
     "feedforward": "no shortcuts; the last state",
     "hybrid": "shortcuts times a learned $s_i$; the sum",
+    "reversible": "two streams; the norm of their mean",
 }
 
 
@@ -61,13 +62,16 @@ def sub_layer(axes: Axes, base: float, i: int, name: str, wiring: Connectivity) 
 def panel(axes: Axes, name: str, wiring: Connectivity) -> None:
     """One connectivity, the embeddings below and the read-out above."""
     box(axes, 0, "embeddings  $x_0$", STATE, 1.25)
-    for i in range(1, LAYERS + 1):
+    for i in range(1, LAYERS + 1) if wiring.streams == 1 else ():
         base = (i - 1) * LAYER + 0.24
         sub_layer(axes, base, i, "attention", wiring)
         sub_layer(axes, base + SUB_LAYER, i, "feed-forward", wiring)
         path(axes, (0, base + 2 * SUB_LAYER), (0, i * LAYER - 0.24))
         box(axes, i * LAYER, f"$x_{i}$", STATE, 0.6)
-    path(axes, (0, LAYERS * LAYER + 0.24), (0, TOP - 0.24))
+    if wiring.streams == 2:
+        two_streams(axes)
+    else:
+        path(axes, (0, LAYERS * LAYER + 0.24), (0, TOP - 0.24))
     box(axes, TOP, f"read-out  $y_{LAYERS}$", READ_OUT, 1.25)
     if wiring.sums_layers:
         path(axes, (1.05, 0), (1.05, TOP), (0.67, TOP), colour=SUM)
@@ -81,9 +85,33 @@ def panel(axes: Axes, name: str, wiring: Connectivity) -> None:
     axes.axis("off")
 
 
+def crossed(axes: Axes, base: float, name: str, side: int) -> None:
+    """One sub-layer of two streams: the stream of the other side, normed, is added to that of `side` (-1 or 1)."""
+    read, to, plus = -0.85 * side, 0.85 * side, base + 1.75
+    path(axes, (read, base + 0.1), (0, base + 0.1), (0, base + 0.33))
+    box(axes, base + 0.55, "LayerNorm", NORM, 1.15)
+    path(axes, (0, base + 0.77), (0, base + 1.0))
+    box(axes, base + 1.22, name, OPERATION, 1.15)
+    path(axes, (0, base + 1.44), (0, plus), (to - 0.13 * side, plus), colour=SHORTCUT)
+    axes.text(to, plus, "+", ha="center", va="center", fontsize=10,
+              bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": SHORTCUT})  # fmt: skip
+
+
+def two_streams(axes: Axes) -> None:
+    """The layers of a reversible model; each stream runs straight up."""
+    for i in range(LAYERS):
+        base = i * LAYER + 0.44
+        crossed(axes, base, "attention", -1)
+        crossed(axes, base + SUB_LAYER, "feed-forward", 1)
+    for x, name in ((-0.85, "s"), (0.85, "t")):
+        path(axes, (0.6 * x, 0.24), (x, 0.44), (x, TOP - 0.44), (0.55 * x, TOP - 0.24))
+        for i in range(1, LAYERS + 1):
+            axes.text(1.55 * x, i * LAYER, f"${name}_{i}$", ha="center", va="center", fontsize=10)
+
+
 def main() -> None:
     """Write the picture beside this script."""
-    figure, axes = plt.subplots(1, len(CONNECTIVITIES), figsize=(12, 8))
+    figure, axes = plt.subplots(1, len(CONNECTIVITIES), figsize=(15, 8))
     for one, (name, wiring) in zip(axes, CONNECTIVITIES.items(), strict=True):
         panel(one, name, wiring)
     figure.tight_layout()

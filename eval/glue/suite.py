@@ -123,6 +123,10 @@ def _load_tasks(config: FinetuneConfig, model_config: AcnConfig, world: int) -> 
     if not config.supervision.fits(layers := model_config.num_hidden_layers):
         wrong = f"needs two layers at least, {config.model} has {layers}"
         problems.append(Problem("supervision.kind", config.supervision.kind, wrong, "leave it out"))
+    if config.supervision.drops and model_config.is_reversible and world > 1:
+        # torch's DDP looks for weights without gradient in a graph that those of rebuilt layers are not part of
+        wrong = f"leaves layers out, which a reversible model cannot on {world} ranks"
+        problems.append(Problem("supervision.kind", config.supervision.kind, wrong, "use one rank, or another kind"))
     if problems:
         raise EvalError(*problems)
     if (own_data := config.own_data) is not None:

@@ -33,8 +33,9 @@ class Origin:
         path, fix = str(self.checkpoint.path), "use the same"
         where = f"{field} {path}"
         theirs = saved.model
-        if not self.branch and theirs["connectivity"] == "residual" and progress.model["connectivity"] != "hybrid":
-            theirs = theirs | {"connectivity": progress.model["connectivity"]}
+        ours = progress.model["connectivity"]
+        if not self.branch and theirs["connectivity"] == "residual" and ours in ("acn", "feedforward"):
+            theirs = theirs | {"connectivity": ours}
         found = differences("model", theirs, progress.model, where, fix)
         if self.branch:
             found += differences("order", saved.order, progress.order, where, fix)

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_pipeline import DataError, ModelFolder, Problem, find_model, load_tokenizer, vocabulary_of
-from modeling import AcnConfig, AcnForMaskedLM, load_model, model_type_of, non_finite_weights, read_config
+from modeling import (
+    AcnConfig,
+    AcnForMaskedLM,
+    load_model,
+    model_type_of,
+    non_finite_weights,
+    read_config,
+    wiring_problem,
+)
 
 from ..config import ModelConfig, PretrainConfig
 from ..errors import PretrainError
@@ -51,6 +59,9 @@ class StartingModel:
     def problems(self, progress: Progress) -> list[Problem]:
         """Why a run that would begin with `progress` cannot start from here, each with its fix."""
         name, found = self.folder.name, []
+        connectivity = progress.model["connectivity"]
+        if (wrong := wiring_problem(connectivity, self.config)) is not None:
+            found.append(Problem("model.connectivity", connectivity, wrong, f"use another, or another than {name}"))
         if not self.config.tie_word_embeddings:
             found.append(Problem("init_from", name, "has a decoder of its own, which pretraining ties to the words"))
         try:

@@ -167,4 +167,6 @@ class Teacher:
         """The LayerNorm that the states come out of; None where they are a sum."""
         if self.model.read_out.sums_layers:
             return None
+        if self.model.read_out.norm is not None and len(self.model.layers):
+            return self.model.read_out.norm
         return self.model.layers[-1].mlp_norm if len(self.model.layers) else self.model.embeddings.LayerNorm

@@ -5,6 +5,8 @@ acn:         a = LN(W_o Attention(x_{i-1})),              x_i = LN(W_2 gelu(W_1 
 residual:    a = LN(x_{i-1} + W_o Attention(x_{i-1})),    x_i = LN(a + W_2 gelu(W_1 a)),      y_k = x_k
 feedforward: a = LN(W_o Attention(x_{i-1})),              x_i = LN(W_2 gelu(W_1 a)),          y_k = x_k
 hybrid:      a = LN(s x_{i-1} + W_o Attention(x_{i-1})),  x_i = LN(s a + W_2 gelu(W_1 a)),    y_k = x_0 + ... + x_k
+reversible:  s_i = s_{i-1} + W_o Attention(LN(t_{i-1})),  t_i = t_{i-1} + W_2 gelu(W_1 LN(s_i)),
+             s_0 = t_0 = y_0 = x_0, y_k = LN((s_k + t_k) / 2)
 
 rope: no position in x_0; query and key at position t, seen as complex numbers q_d + i q_{d + D/2}, are multiplied by
 exp(i t theta^{-2d/D}). gated: x_i = ... W_2 (gelu(W_g a) * W_1 a), the rows of W_g above those of W_1.
@@ -52,6 +54,16 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return x * 0.5 * (1 + erf(x / np.sqrt(2)))
 
 
+def mlp(x: np.ndarray, w: dict[str, np.ndarray], gated: bool) -> np.ndarray:
+    inner = x @ w["mlp.up_proj.weight"].T + w["mlp.up_proj.bias"]
+    if gated:
+        width = inner.shape[-1] // 2
+        inner = gelu(inner[..., :width]) * inner[..., width:]
+    else:
+        inner = gelu(inner)
+    return inner @ w["mlp.down_proj.weight"].T + w["mlp.down_proj.bias"]
+
+
 def read_outs(
     weights: dict[str, np.ndarray],
     inputs: dict[str, np.ndarray],
@@ -72,23 +84,24 @@ def read_outs(
         x = x + weights["embeddings.position_embeddings.weight"][np.arange(ids.shape[1])]
     x = layer_norm(x, weights["embeddings.LayerNorm.weight"], weights["embeddings.LayerNorm.bias"], eps)
     outputs = [x]
+    first = second = x
     for i in range(layers):
         prefix = f"layers.{i}."
         w = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+        if connectivity == "reversible":
+            normed = layer_norm(second, w["attention_norm.weight"], w["attention_norm.bias"], eps)
+            first = first + attention(normed, inputs["attention_mask"], w, heads, rope_theta)
+            second = second + mlp(layer_norm(first, w["mlp_norm.weight"], w["mlp_norm.bias"], eps), w, gated)
+            mean = first / 2 + second / 2
+            outputs.append(layer_norm(mean, weights["read_out.norm.weight"], weights["read_out.norm.bias"], eps))
+            continue
         shortcut = {"acn": 0.0, "feedforward": 0.0, "residual": 1.0}.get(connectivity)
         if shortcut is None:
             shortcut = w["shortcut.scale"]
         branch = attention(x, inputs["attention_mask"], w, heads, rope_theta)
         branch = shortcut * x + branch
         a = layer_norm(branch, w["attention_norm.weight"], w["attention_norm.bias"], eps)
-        inner = a @ w["mlp.up_proj.weight"].T + w["mlp.up_proj.bias"]
-        if gated:
-            width = inner.shape[-1] // 2
-            inner = gelu(inner[..., :width]) * inner[..., width:]
-        else:
-            inner = gelu(inner)
-        branch = inner @ w["mlp.down_proj.weight"].T + w["mlp.down_proj.bias"]
-        branch = shortcut * a + branch
+        branch = shortcut * a + mlp(a, w, gated)
         x = layer_norm(branch, w["mlp_norm.weight"], w["mlp_norm.bias"], eps)
         outputs.append(outputs[-1] + x if connectivity in ("acn", "hybrid") else x)
     return outputs

@@ -16,10 +16,13 @@ def by_hand(model, inputs, connectivity, direct_only):
     encoder = model.acn
     x, layer_inputs = encoder._embed(**{name: value for name, value in inputs.items() if name != "labels"})
     states = [x]
+    x = encoder._streams(x)
     for layer in encoder.layers:
         x = layer(x.detach() if direct_only else x, **layer_inputs)
         states.append(x)
     read_out = sum(states) if connectivity in ("acn", "hybrid") else states[-1]
+    if connectivity == "reversible":
+        read_out = encoder.read_out.norm(read_out.unflatten(-1, (2, -1)).mean(-2))
     logits = model.decoder(model.head(read_out))
     # transformers computes its loss in float32
     loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), inputs["labels"].flatten())

@@ -69,7 +69,7 @@ def test_saving_writes_code_and_a_full_auto_map(tiny_config, tmp_path):
     for head in (AcnModel, *HEADS):
         folder = tmp_path / head.__name__
         head(tiny_config()).save_pretrained(folder)
-        code = {"configuration_acn.py", "modeling_acn.py", "conversion.py"}
+        code = {"configuration_acn.py", "modeling_acn.py", "reversible.py", "conversion.py"}
         assert names(folder) == code | {"config.json", "model.safetensors"}
         for name in code:
             assert (folder / name).read_text() == (Path(conversion.__file__).parent / name).read_text()
@@ -105,7 +105,7 @@ def test_a_machine_without_the_project_loads_every_head_at_every_depth(tiny_conf
     for head, fields in zip(
         (AcnModel, *HEADS),
         ({}, {"connectivity": "residual"}, {"connectivity": "hybrid", "hybrid_init": 0.5}, {"gated_mlp": True},
-         {"position_embedding_type": "rope"}, {"connectivity": "feedforward"}),
+         {"position_embedding_type": "rope", "connectivity": "feedforward"}, {"connectivity": "reversible"}),
         strict=True,
     ):  # fmt: skip
         folder = tmp_path / "folders" / head.__name__
@@ -125,10 +125,11 @@ def test_a_machine_without_the_project_loads_every_head_at_every_depth(tiny_conf
     assert "converted" in said
 
 
-@pytest.mark.parametrize("name", ["configuration_acn.py", "modeling_acn.py", "conversion.py"])
+@pytest.mark.parametrize("name", ["configuration_acn.py", "modeling_acn.py", "reversible.py", "conversion.py"])
 def test_remote_code_imports_nothing_but_torch_and_transformers(name):
     from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
     path = Path(conversion.__file__).parent / name
-    assert set(get_imports(path)) <= {"torch", "transformers", "huggingface_hub", "typing", "collections", "re"}
-    assert set(get_relative_imports(path)) <= {"configuration_acn", "conversion"}
+    standard = {"typing", "collections", "contextlib", "functools", "re"}
+    assert set(get_imports(path)) <= standard | {"torch", "transformers", "huggingface_hub"}
+    assert set(get_relative_imports(path)) <= {"configuration_acn", "conversion", "reversible"}

@@ -114,7 +114,9 @@ def activation_bytes(
 ) -> Activations:
     """What a forward and backward pass needs: an estimate; of layers that are left out at random all are counted.
 
-    The same for every connectivity: a short residual and the read-out are additions, of which autograd keeps nothing.
+    The same for every connectivity but reversible: a short residual and the read-out are additions, of which autograd
+    keeps nothing. A reversible model keeps the two streams of one depth in fp32, and has one layer's activations at a
+    time in the backward pass, which are `passing` where they are more than the logits.
 
     Args:
         micro_batch: blocks.
@@ -126,6 +128,7 @@ def activation_bytes(
         supervision: None: the whole model alone is trained.
     """
     supervision = supervision or DepthSupervision()
+    supervised, depths = supervision.kind != "none", supervision.depths_per_step(config.num_hidden_layers)
     low = 4 if precision == "fp32" else 2
     hidden, inner = config.hidden_size, config.intermediate_size
     # of a layer: its input, query, key, value, their context, the inputs of both norms and of the feed-forward
@@ -133,23 +136,35 @@ def activation_bytes(
     kept = (8 * hidden + (4 if config.gated_mlp else 2) * inner) * low + 4 * config.num_attention_heads + 16
     count = config.num_hidden_layers
     layers = seq_length * (count * hidden * low + kept if checkpointing else count * kept)
-    if count and not checkpointing and not taught and supervision.kind == "none":
+    if count and not checkpointing and not taught and not supervised:
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
-    embeddings = 2 * hidden * low
+    embeddings, rebuilt = 2 * hidden * low, 0
+    if config.is_reversible:
+        limited = 0 if taught or supervised or not count else 1  # a last layer that is limited keeps its own
+        streams = 2 * hidden * 4 if count else 0
+        own = seq_length * (3 * hidden * low + 16) + targets * (kept - 3 * hidden * low + 2 * hidden * (4 - low) + 16)
+        read_out = (targets if limited else seq_length) * (4 * hidden + 8) if count else 0
+        layers = seq_length * streams + limited * own + depths * read_out
+        rebuilt = seq_length * (kept + 3 * streams) if count > limited else 0
+        embeddings -= hidden * low if count else 0  # x_0 itself is not kept
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
     # log-probabilities of both depths that are compared, in fp32, and beside them the divergence word by word
     compared = 8 * config.vocab_size if supervision.kind == "adaptive" else 0
     passing += compared // 2
-    # the states, the inputs of the projection and of its norm, the difference in fp32; copies in fp32 and its square
-    match = (3 * low + 4) * hidden if taught else 0
+    # the states; of each depth the inputs of the projection and of its norm, the difference in fp32
+    states, match = (hidden * low, (2 * low + 4) * hidden) if taught else (0, 0)
+    # copies in fp32 of the difference, and its square
     matching = (8 if precision == "fp32" else 12) * hidden if taught else 0
-    decoded, depths = targets if masked else 0, supervision.depths_per_step(count)
+    decoded = targets if masked else 0
+    # a read-out of every token, which masked positions are gathered from; a projection has kept it
+    gathered = hidden * low if supervised and masked and not taught else 0
+    tokens = seq_length * (embeddings + states + depths * (match + gathered))
     return Activations(
-        kept=micro_batch * (seq_length * (embeddings + depths * match) + layers + decoded * (depths * head + compared)),
-        passing=micro_batch * (decoded * passing + seq_length * matching),
+        kept=micro_batch * (tokens + layers + decoded * (depths * head + compared)),
+        passing=micro_batch * max(decoded * passing + seq_length * matching, rebuilt),
     )
 
 

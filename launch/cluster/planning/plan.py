@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from data_pipeline import DataError, Problem
-from modeling import AnyConfig, Architecture, tensor_sizes
+from modeling import AnyConfig, Architecture, recomputed_flops, tensor_sizes
 from pretrain import PretrainConfig, PretrainError
 from pretrain.distil import training_flops
 
@@ -65,6 +65,8 @@ class RunPlan:
     parameters: int
     flops_per_token: float
     """Of forward and backward pass together, the decoder of the masked positions included."""
+    recomputed_flops_per_token: float
+    """Beside those, of what a reversible model computes a second time; times count it, MFU does not."""
     seq_length: int
     vocab_size: int
     precision: Precision
@@ -144,12 +146,16 @@ def plan_run(config: PlanConfig) -> RunPlan:
     targets = config.recipe.masking.targets(seq_length)
     flops = training_flops(model, seq_length, targets, teacher, config.recipe.teacher.masked, config.recipe.supervision)
     flops_per_token = flops / seq_length
+    again = (
+        recomputed_flops(model, seq_length, limited=teacher is None and config.recipe.supervision.kind == "none")
+        / seq_length
+    )
     micro_batch = config.recipe.micro_batch(config.ranks)
     layouts = _layouts(config, model, teacher, size, gpu, micro_batch, seq_length, targets)
     best = best_layout(layouts)
     stage = config.recipe.zero_stage if best is None else best.stage
     times = {
-        ranks: _step_time(config, size, gpu, stage, ranks, seq_length, flops_per_token)
+        ranks: _step_time(config, size, gpu, stage, ranks, seq_length, flops_per_token + again)
         for ranks in {config.ranks, *other_sizes(config)}
     }
     time = times.pop(config.ranks)
@@ -158,6 +164,7 @@ def plan_run(config: PlanConfig) -> RunPlan:
         connectivity=config.recipe.model.connectivity,
         parameters=size.parameters,
         flops_per_token=flops_per_token,
+        recomputed_flops_per_token=again,
         seq_length=seq_length,
         vocab_size=vocab_size,
         precision=config.arithmetic,
@@ -264,6 +271,8 @@ def _layouts(
     beside = 0 if teacher is None else teacher_bytes(teacher, config.arithmetic)
     learning = teacher is not None, config.recipe.teacher.masked, config.recipe.supervision
     for checkpointing, offload in ((False, False), (True, False), (False, True), (True, True)):
+        if checkpointing and model.is_reversible:  # which keeps less already
+            continue
         activations = activation_bytes(
             model, micro_batch, seq_length, targets, config.arithmetic, checkpointing, *learning
         ).total
@@ -299,14 +308,17 @@ def _budget(
 
 
 def _courses(config: PlanConfig, tokens: int, tokens_per_second: float) -> list[Course]:
-    """The run, its twin at the same tokens, and what the paper gives the residual one: half the tokens."""
+    """The run, its twin at the same tokens, and what the paper gives the residual one: half the tokens.
+
+    A reversible run is alone: the twins' tokens cost less.
+    """
     ours = config.recipe.model.connectivity
     twin: Literal["acn", "residual"] = "acn" if ours == "residual" else "residual"
     half = (
         (f"{twin}, half the tokens", tokens // 2) if twin == "residual" else (f"{twin}, twice the tokens", tokens * 2)
     )
     found = []
-    for name, count in ((ours, tokens), (twin, tokens), half):
+    for name, count in ((ours, tokens), *(() if ours == "reversible" else ((twin, tokens), half))):
         hours = count / tokens_per_second / 3600 * config.ranks
         price = None if config.price_per_gpu_hour is None else hours * config.price_per_gpu_hour
         found.append(Course(name, count, hours / config.ranks / 24, hours, price))

@@ -28,9 +28,11 @@ def _summary(plan: RunPlan) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     steps = "" if plan.steps is None else f", {plan.steps:,} steps"
     on_disk = plan.checkpoint * plan.checkpoints_kept
+    more = plan.recomputed_flops_per_token / 1e9
+    again = f" and {more:,.3f} computed again, which the times count" if more else ""
     for name, value in (
         ("parameters", f"{plan.parameters / 1e6:,.1f} million, vocabulary {plan.vocab_size:,}"),
-        ("arithmetic", f"{plan.flops_per_token / 1e9:,.3f} GFLOPs per token in training, {plan.precision}"),
+        ("arithmetic", f"{plan.flops_per_token / 1e9:,.3f} GFLOPs per token in training{again}, {plan.precision}"),
         ("cluster", f"{plan.ranks} x {plan.gpu.name} ({plan.gpu.memory / 1e9:.0f} GB, "
                     f"{plan.gpu.flops / 1e12:,.0f} TFLOP/s dense {plan.precision})"),
         ("global batch", f"{plan.tokens_per_step:,} tokens{steps}; each GPU {plan.accumulation} micro-batch(es) of "
@@ -104,10 +106,11 @@ def _step_times(plan: RunPlan) -> Table:
 
 
 def _assumptions(plan: RunPlan) -> str:
+    twins = " Both connectivities cost the same per token; the paper trains the residual twin on half the tokens."
+    twins = twins if len(plan.courses) > 1 else ""
     lines = [
         f"States are exact, activations estimated (eager layers with fused attention). A layout fits when it takes at "
-        f"most {FILL:.0%} of the memory less {RESERVE / 1e9:.0f} GB. Both connectivities cost the same per token; the "
-        "paper trains the residual twin on half the tokens.",
+        f"most {FILL:.0%} of the memory less {RESERVE / 1e9:.0f} GB.{twins}",
         "MFU is that of one GPU while it computes, the same for every number of GPUs and micro-batch. Communication is "
         f"DeepSpeed's volume at {plan.gpu.node_bandwidth / 1e9:,.4g} GB/s per GPU within a node and "
         f"{plan.gpu.network_bandwidth / 1e9:,.4g} between nodes (hierarchical rings, NCCL's latencies); what DeepSpeed "

@@ -36,8 +36,10 @@ from eval import (
 )
 from eval.errors import Diverged
 from eval.glue.aggregate import aggregate_seeds, glue_average, standard_error
+from eval.glue.suite import check_suite
 from eval.tasks.hyperparameters import GridConfig
 from eval.tasks.own_data import DatasetConfig
+from modeling import AcnConfig, AcnForMaskedLM, DepthSupervision
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -276,6 +278,38 @@ def test_two_ranks_train_together_and_score_every_example_once(
         with torch.no_grad():
             logits = model(**tokenizer(rows["sentence"][:], return_tensors="pt", padding=True), depth=depth).logits
         assert (logits.argmax(-1).numpy() == np.array(rows["label"])).mean() == score
+
+
+@pytest.fixture
+def reversible(config: FinetuneConfig, tmp_path: Path) -> FinetuneConfig:
+    """A fine-tuning of a model whose activations are computed again."""
+    folder = tmp_path / "reversible"
+    torch.manual_seed(0)
+    AcnForMaskedLM(AcnConfig.from_pretrained(config.model, connectivity="reversible")).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(config.model).save_pretrained(folder)
+    return replace(config, model=str(folder))
+
+
+@pytest.mark.slow
+def test_two_ranks_train_a_reversible_model_as_one_does(reversible: FinetuneConfig, tmp_path: Path) -> None:
+    scores = []
+    for ranks in ("1", "2"):
+        output = tmp_path / ranks
+        more = ("--tasks", "sst2", "--seeds", "1", "--precision", "fp32", "--supervision.kind", "deep")
+        process = _start(_command(reversible, output, "--nproc_per_node", ranks, *more), tmp_path)
+        out = process.communicate()[0].decode()
+        assert process.returncode == 0, out
+        results = read_results(output / "sst2")
+        assert (results.connectivity, results.train.get("ranks", 1)) == ("reversible", int(ranks))
+        scores.append(results.train["mean_loss"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+def test_layers_of_a_reversible_model_are_not_left_out_on_several_ranks(reversible: FinetuneConfig) -> None:
+    dropped = replace(reversible, output="absent", supervision=DepthSupervision("layerdrop"))
+    check_suite(dropped, 1)
+    with pytest.raises(EvalError, match=r"kind=layerdrop leaves layers out, which a reversible model cannot"):
+        check_suite(dropped, 2)
 
 
 def test_a_batch_that_does_not_divide_by_the_ranks_is_an_error(config: FinetuneConfig, tmp_path: Path) -> None:

@@ -81,6 +81,24 @@ def test_it_takes_the_measures_that_a_small_gpu_needs():
     assert "make micro_batch_size smaller" in advice(hopeless)
 
 
+def test_a_reversible_model_keeps_the_same_at_any_depth_and_computes_its_layers_once_more(capsys):
+    plans = []
+    for layers in (12, 48):
+        model = ModelConfig(connectivity="reversible", num_hidden_layers=layers)
+        plans.append(plan_run(planned(nodes=1, gpus=8, gpu="H100", steps=1000, model=model)))
+    twin = plan_run(planned(nodes=1, gpus=8, gpu="H100", steps=1000, model=ModelConfig(connectivity="residual")))
+    assert plans[0].best.activations == plans[1].best.activations < twin.best.activations
+    assert not any(layout.checkpointing for layout in plans[0].layouts)
+    assert plans[0].flops_per_token == twin.flops_per_token
+    # eleven layers of 12 H^2 weights and their attention; the last one, limited to the masked positions, keeps its own
+    assert plans[0].recomputed_flops_per_token == 11 * (2 * 12 * 768**2 + 4 * 128 * 768)
+    hardware = plans[0].flops_per_token + plans[0].recomputed_flops_per_token
+    assert plans[0].step_time.compute / twin.step_time.compute == pytest.approx(hardware / twin.flops_per_token)
+    assert (twin.recomputed_flops_per_token, len(twin.courses), len(plans[0].courses)) == (0, 3, 1)
+    assert main(["plan", "--config", "acn-base", "--options", "--model.connectivity reversible"]) == 0
+    assert "computed again, which the times count" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_price_follows_from_the_hours():
     plan = plan_run(planned(price_per_gpu_hour=2.0))
     assert all(course.price == pytest.approx(2 * course.gpu_hours) for course in plan.courses)
