@@ -46,7 +46,7 @@ def run(context: Context, options: ShallowOptions) -> Study:
     """Score of every contender against depth, FLOPs and time.
 
     Raises:
-        Diverged: all of them did.
+        EvalError: none of them could be trained.
     """
     taking_part = contenders(context.options)
     progress = Progress("shallow", sum(contender.trials for contender in taking_part))
@@ -57,13 +57,14 @@ def run(context: Context, options: ShallowOptions) -> Study:
         try:
             results[contender.name] = _train(context, contender, progress)
         except (EvalError, ArithmeticError, RuntimeError) as error:  # torch's errors are RuntimeErrors
-            failures[contender.name] = str(error).partition("\n")[0][:200]
+            what = "diverged" if isinstance(error, Diverged) else "failed"
+            failures[contender.name] = f"{what}: {error}".partition("\n")[0][:200]
             print(f"shallow: {contender.name} is left out: {error}", flush=True)
         if contender.trials == 1 and contender.name in results:  # a suite of one trial has no record for it
             progress.step(contender.name)
         progress.total -= contender.trials - (progress.done - before)  # done by an earlier call, or never to be done
     if not results:
-        raise Diverged(*(f"{name}: {message}" for name, message in failures.items()))
+        raise EvalError(*(f"{name} {message}" for name, message in failures.items()))
     ms = _measure(context, next(iter(results.values())))
     outcomes = [
         _outcome(context, contender, results[contender.name], ms[contender.model])
@@ -71,7 +72,7 @@ def run(context: Context, options: ShallowOptions) -> Study:
         if contender.name in results
     ]
     candidates = [candidate for outcome in outcomes for candidate in outcome.candidates]
-    failed = [[name, *[None] * (len(COLUMNS) - 2), f"diverged: {message}"] for name, message in failures.items()]
+    failed = [[name, *[None] * (len(COLUMNS) - 2), message] for name, message in failures.items()]
     return Study(
         [curve for outcome in outcomes for curve in _curves(context, outcome)],
         COLUMNS,
