@@ -16,7 +16,7 @@ from benchmarks.study.__main__ import main
 from benchmarks.study.claim import Claim
 from benchmarks.study.commands import Home
 from benchmarks.study.conversion import similarity, texts
-from benchmarks.study.conversion.budget import CONVERT, CONVERTED, ORIGINAL, Fraction
+from benchmarks.study.conversion.budget import CONVERT, CONVERTED, ORIGINAL, Fraction, supervised
 from benchmarks.study.conversion.jobs import commands, plan
 from benchmarks.study.conversion.page import in_short
 from benchmarks.study.driver import CLAIM_FILE, Study
@@ -31,12 +31,16 @@ from tests.conftest import sentences
 from tests.pretrain.distil.conftest import save_residual
 
 HOME = Home(Path("study"), None, "glue", source=Path("minilm"))
-RATES = {ORIGINAL: 1e-4, CONVERTED: 4e-4}
-SCORES = {ORIGINAL: (0.5, 0.5, 0.5, 0.9), CONVERTED: (0.5, 0.8, 0.87, 0.88)}
+CONVERTED_DEEP, ORIGINAL_DEEP = supervised(CONVERTED, "deep"), supervised(ORIGINAL, "deep")
+RATES = {ORIGINAL: 1e-4, CONVERTED: 4e-4, CONVERTED_DEEP: 2e-4, ORIGINAL_DEEP: 5e-5}
+SCORES = {
+    ORIGINAL: (0.5, 0.5, 0.5, 0.9), CONVERTED: (0.5, 0.8, 0.87, 0.88), CONVERTED_DEEP: (0.5, 0.8, 0.89, 0.89),
+    ORIGINAL_DEEP: (0.5, 0.6, 0.8, 0.9),
+}  # fmt: skip
 
 
 def result_of(job, home=None):
-    """Made up: the original needs all layers, the converted model two."""
+    """Made up: the original needs all layers, the converted model two, with depth supervision all the fewer."""
     if job.kind == "corpus":
         return {"train_tokens": 1000, "seq_length": 128}
     if job.kind == "pretrain":
@@ -65,13 +69,13 @@ def finished(folder, tasks=("sst2", "stsb")) -> Path:
     return folder / CLAIM_FILE
 
 
-def test_every_job_comes_after_those_it_needs_and_both_arms_have_every_task():
+def test_every_job_comes_after_those_it_needs_and_all_arms_have_every_task():
     jobs = plan(CONVERT, CONVERT.tasks)
     names = [job.name for job in jobs]
     assert len(set(names)) == len(names)
     assert all(set(job.after) <= set(names[:i]) for i, job in enumerate(jobs))
     assert {(job.arm, job.task) for job in jobs if job.kind == "finetune"} == {
-        (arm, task) for arm in (ORIGINAL, CONVERTED) for task in CONVERT.tasks
+        (arm, task) for arm in RATES for task in CONVERT.tasks
     }
     assert not any(job.kind == "similarity" for job in plan(CONVERT, ("sst2",)))
 
@@ -83,21 +87,25 @@ def test_the_verbs_understand_every_command():
                 read_args(command[3], command[3:])  # raises on an unknown option
 
 
-def test_between_arms_only_the_model_and_the_rate_differ():
+def test_between_arms_only_the_model_the_rate_and_the_supervision_differ():
     told = {"--model", "--learning_rate", "--output"}
     options = []
     for arm, rate in RATES.items():
         job = next(job for job in plan(CONVERT, CONVERT.tasks) if (job.kind, job.arm) == ("finetune", arm))
         (command,) = commands(CONVERT, job, HOME, rate, None)
         options.append(dict(zip(command[4::2], command[5::2], strict=True)))
-    assert {name for name in options[0] if options[0][name] != options[1][name]} == told
-    assert options[0]["--model"] == "minilm"
+    original, converted, converted_deep, original_deep = options
+    assert {name for name in original if original[name] != converted[name]} == told
+    assert original["--model"] == original_deep["--model"] == "minilm"
+    for plain, deep in ((converted, converted_deep), (original, original_deep)):
+        assert {*deep} - {*plain} == {"--supervision.kind"}
+        assert {name for name in plain if plain[name] != deep[name]} == told - {"--model"}
 
 
 def test_each_arm_is_fine_tuned_at_the_rate_that_was_best_for_it(tmp_path):
     jobs = json.loads(finished(tmp_path / "study").read_text())["cells"]
-    taken = {(job["connectivity"], job["rate"]) for job in jobs if job["kind"] == "finetune"}
-    assert taken == {(arm.connectivity, rate) for arm, rate in RATES.items()}
+    taken = {(job["connectivity"], job["variant"], job["rate"]) for job in jobs if job["kind"] == "finetune"}
+    assert taken == {(arm.connectivity, arm.variant, rate) for arm, rate in RATES.items()}
     assert {job["seed"] for job in jobs} == {0}
 
 
@@ -110,6 +118,12 @@ def test_the_page_says_what_was_lost_and_whether_the_goals_are_reached(tmp_path)
         "missed). With 2 of 3 layers it scores 0.870, 1.0 points less (goal: at most 1 less, reached); the original "
         "0.500."
     )
+    assert told[2] == (
+        "sst2: whole, the converted model with depth supervision (deep) scores 0.890, the original 0.900: 1.0 points "
+        "less (goal: at most 1.5 less, reached). With 2 of 3 layers it scores 0.890, 0.0 points less (goal: at most 1 "
+        "less, reached); the original 0.500."
+    )
+    assert told[3].startswith("sst2: whole, the original with depth supervision (deep) scores 0.900")
     text = page.render([claim])
     assert text.index("From a BERT to an ACN") < text.index("How this page is made")
     assert told[-1] == (

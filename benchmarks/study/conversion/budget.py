@@ -65,13 +65,18 @@ class Conversion:
     eval_examples: int | None
     """Of each validation split at most; None: all."""
     speeds: Speeds
+    supervisions: tuple[str, ...]
+    """Kinds of depth supervision that the original is also fine-tuned with."""
+    of_converted: tuple[str, ...]
+    """And the ACN made of it."""
     jobs: int = 1
     """Jobs that run side by side."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """What is fine-tuned, in order of importance."""
-        return (ORIGINAL, CONVERTED)
+        others = [supervised(CONVERTED, kind) for kind in self.of_converted]
+        return (ORIGINAL, CONVERTED, *others, *(supervised(ORIGINAL, kind) for kind in self.supervisions))
 
     @property
     def groups(self) -> tuple[tuple[Arm, ...], ...]:
@@ -105,7 +110,7 @@ CONVERT = Conversion(
     ),
     finetune_seeds=(1, 2, 3), finetune_batch=16, finetune_rates=(2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
     tuning=Fraction("sst2", 8_000, 1), eval_examples=None,
-    speeds=Speeds(start=20, tokens=650, examples=40, study=60), jobs=2,
+    speeds=Speeds(start=20, tokens=650, examples=40, study=60), supervisions=("deep",), of_converted=("deep",), jobs=2,
 )  # fmt: skip
 
 
@@ -113,17 +118,13 @@ CONVERT = Conversion(
 class Rivals(Conversion):
     """A conversion beside the other ways to a shallow encoder."""
 
-    supervisions: tuple[str, ...]
-    """Kinds of depth supervision that the original is also fine-tuned with."""
-    of_converted: tuple[str, ...]
-    """And the ACN made of it."""
     student_layers: int
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """What is fine-tuned, in order of importance."""
-        others = [supervised(ORIGINAL, kind) for kind in self.supervisions]
-        return (ORIGINAL, CONVERTED, STUDENT, *others, *(supervised(CONVERTED, kind) for kind in self.of_converted))
+        original, converted, *others = super().arms
+        return (original, converted, STUDENT, *others)
 
 
 RIVALS = Rivals(

@@ -13,10 +13,11 @@ from eval.figures import COLOURS, LINES, MARKERS, PALETTE
 from eval.report import Run as TaskRun
 from eval.report import Table, depth_table
 
+from ..budgets import Arm
 from ..claim import Claim
 from ..figures import Picture
 from ..tables import shown, what_ran
-from .budget import CONVERTED, ORIGINAL, STUDENT, Arm
+from .budget import CONVERTED, ORIGINAL, STUDENT, start_of, supervision_of
 from .rivals import in_short as rivals_in_short
 from .rivals import is_rivals, progress
 
@@ -86,8 +87,8 @@ def in_short(claim: Claim) -> Iterator[str]:
         found = fine_tuned(claim, task)
         if is_rivals(claim):
             yield from rivals_in_short(task, found, len(arms(claim)))
-        elif len(found) == 2:
-            yield _sentence(task, found[ORIGINAL], found[CONVERTED])
+        elif ORIGINAL in found:
+            yield from _sentences(task, found)
     if not is_rivals(claim) and (
         tried := {job["tried_rate"]: job["result"]["depth_scores"] for job in claim.done("tune", **vars(CONVERTED))}
     ):
@@ -106,21 +107,33 @@ def _tuned(part: dict[str, Any], tried: dict[float, list[float]]) -> str:
     return told + f"at the one that is best for these, {cut:g}, {tried[cut][-1]:.3f} and {tried[cut][half]:.3f}."
 
 
-def _sentence(task: str, original: TaskResults, converted: TaskResults) -> str:
-    theirs, ours = means(original), means(converted)
-    constant = constant_score(original) or 0.0
+def _sentences(task: str, found: dict[Arm, TaskResults]) -> Iterator[str]:
+    """What the others lose to the original, whole, and to themselves, cut at half."""
+    original = found[ORIGINAL]
+    theirs, constant = means(original), constant_score(original) or 0.0
     if theirs[-1] - constant < ABOVE_CHANCE:
-        return (
+        yield (
             f"{task}: the original scores {theirs[-1]:.3f}, less than {ABOVE_CHANCE * 100:.0f} points above a constant "
             f"answer ({constant:.3f}): nothing follows."
         )
-    half, layers = math.ceil((len(ours) - 1) / 2), len(ours) - 1
-    whole, cut = theirs[-1] - ours[-1], ours[-1] - ours[half]
-    return (
-        f"{task}: whole, the converted model scores {ours[-1]:.3f}, the original {theirs[-1]:.3f}: "
-        f"{_points(whole, LOST_WHOLE)}. With {half} of {layers} layers it scores {ours[half]:.3f}, "
-        f"{_points(cut, LOST_CUT)}; the original {theirs[half]:.3f}."
-    )
+        return
+    for arm, results in found.items():
+        if arm == ORIGINAL:
+            continue
+        ours = means(results)
+        half, layers = math.ceil((len(ours) - 1) / 2), len(ours) - 1
+        whole, cut = theirs[-1] - ours[-1], ours[-1] - ours[half]
+        yield (
+            f"{task}: whole, {_called(arm)} scores {ours[-1]:.3f}, the original {theirs[-1]:.3f}: "
+            f"{_points(whole, LOST_WHOLE)}. With {half} of {layers} layers it scores {ours[half]:.3f}, "
+            f"{_points(cut, LOST_CUT)}; the original {theirs[half]:.3f}."
+        )
+
+
+def _called(arm: Arm) -> str:
+    """An arm in a sentence."""
+    name = "the converted model" if start_of(arm) == CONVERTED else "the original"
+    return name if supervision_of(arm) == "none" else f"{name} with depth supervision ({supervision_of(arm)})"
 
 
 def _points(lost: float, goal: float) -> str:
@@ -192,18 +205,26 @@ def draw(claim: Claim, path: Path) -> bool:
 
     def fill(figure: "Figure") -> None:
         for number, task in enumerate(tasks):
-            _draw_task(figure.add_subplot(rows, columns, number + 1), task, fine_tuned(claim, task))
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+            _draw_task(figure.add_subplot(rows, columns, number + 1), task, claim)
+        labelled = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        across = min(len(labelled), 1 + columns)
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 1 + columns), frameon=False, fontsize=9
+            labelled.values(), labelled.keys(), loc="outside lower center", ncols=across, frameon=False, fontsize=9
         )
 
     return save_picture(path, fill, size=(max(5.0, 3.1 * columns + 0.3), 2.6 * rows + 0.6))
 
 
-def _draw_task(axes: "Axes", task: str, found: dict[Arm, TaskResults]) -> None:
-    for number, (arm, results) in enumerate(found.items()):
-        line, colour = means(results), COLOURS[arm.connectivity] if len(found) == 2 else PALETTE[number % len(PALETTE)]
+def _draw_task(axes: "Axes", task: str, claim: Claim) -> None:
+    """Each arm looks the same in all panels, whoever is missing in this one."""
+    found, everyone = fine_tuned(claim, task), arms(claim)
+    for arm, results in found.items():
+        number, line = everyone.index(arm), means(results)
+        colour = PALETTE[number % len(PALETTE)] if is_rivals(claim) else COLOURS[arm.connectivity]
         depths, look = range(len(line)), number + number // len(PALETTE)
         axes.plot(
             depths,
