@@ -189,10 +189,18 @@ _LOSSES_WITH_TEACHER = (
 )
 
 
+_LOSSES_OF_DEPTHS = (
+    ("train/loss", "training, what is trained"),
+    ("train/mlm_loss", "training, the whole model"),
+    ("validation/loss", "validation, the whole model"),
+)
+
+
 def _draw_losses(panel: "Axes", curves: Curves) -> None:
     """Training and validation loss, or with a teacher what they are made of; and the scale of annealed shortcuts."""
     taught = "train/match" in curves
-    for name, label in _LOSSES_WITH_TEACHER if taught else _LOSSES:
+    alone = _LOSSES_OF_DEPTHS if "train/mlm_loss" in curves else _LOSSES
+    for name, label in _LOSSES_WITH_TEACHER if taught else alone:
         curve = curves.get(name, {})
         if taught and not curve:
             continue
