@@ -61,7 +61,7 @@ def sub_layer(axes: Axes, base: float, i: int, name: str, wiring: Connectivity) 
 
 def panel(axes: Axes, name: str, wiring: Connectivity) -> None:
     """One connectivity, the embeddings below and the read-out above."""
-    box(axes, 0, "embeddings  $x_0$", STATE, 1.25)
+    box(axes, 0, "embeddings $x_0$", STATE, 1.25)
     for i in range(1, LAYERS + 1) if wiring.streams == 1 else ():
         base = (i - 1) * LAYER + 0.24
         sub_layer(axes, base, i, "attention", wiring)
