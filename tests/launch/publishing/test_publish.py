@@ -25,7 +25,7 @@ from tests.launch.publishing.lab import (
     TOKENS,
 )
 
-CODE = {"configuration_acn.py", "modeling_acn.py", "conversion.py"}
+CODE = {"configuration_acn.py", "modeling_acn.py", "reversible.py", "conversion.py"}
 
 
 @pytest.fixture(autouse=True)
