@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,8 +131,11 @@ def test_depth_supervision_and_layers_left_out(tiny_config, batch, monkeypatch, 
         weights = supervision.weights(4, seed=1, step=step)
 
         def loss(model, weights=weights):
-            read_outs = model.acn.read_outs(weights.left_out, **batch)
-            return supervised_loss(weights, read_outs, model.head_logits, lambda x: F.cross_entropy(x, labels))[0]
+            def answer(read_out):
+                logits = model.head_logits(read_out)
+                return SimpleNamespace(loss=F.cross_entropy(logits, labels), logits=logits)
+
+            return supervised_loss(weights, model.acn.read_outs(weights.left_out, **batch), answer).loss
 
         assert_same(model, loss, monkeypatch)
     assert rebuilds

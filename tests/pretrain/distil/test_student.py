@@ -137,7 +137,7 @@ def test_padding_is_not_matched_and_all_micro_batches_count_by_their_tokens(pack
     given = list(validation_batches(packed, MaskingConfig(), batch_size=3, max_blocks=6, rank=0, world_size=1))
     fields = {"vocab_size": 200, "max_position_embeddings": 32}
     model, lessons = student(ALONE, **fields), Lessons(CPU, ALONE, teacher(**fields))
-    shares = lessons.shares(given)
+    shares = lessons.of_step(0, given)
     losses, errors, counts = [], 0.0, 0
     for one in given:
         assert isinstance(one, PackedBatch)
