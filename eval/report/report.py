@@ -29,14 +29,22 @@ from .tables import write_csv, write_tables
 PAGE_FILE, TABLE_FILE, FIGURES, TABLES = "index.html", "results.csv", "figures", "tables"
 
 
-def _found(folders: list[str], name: str, but_in: str = "") -> list[Path]:
-    """Every file of this name below `folders`, once; not those in folders that are being written, or of that name."""
+def _found(folders: list[str], name: str) -> list[Path]:
+    """Every file of this name below `folders`, once; not those in folders that are being written, nor what a study has
+    made for itself, unless its folder is one of `folders`."""
     found: dict[Path, Path] = {}
     for folder in folders:
         for path in sorted(Path(folder).rglob(name)):
-            if not any(part.startswith(".") or part == but_in for part in path.relative_to(folder).parts):
+            below = path.relative_to(folder)
+            inner = [Path(folder, parent) for parent in below.parents[:-1]]
+            if not any(part.startswith(".") for part in below.parts) and not any(map(_is_of_a_study, inner)):
                 found.setdefault(path.resolve(), path)
     return list(found.values())
+
+
+def _is_of_a_study(folder: Path) -> bool:
+    """Whether a folder holds the fine-tunings that the study beside it has made."""
+    return folder.name == CONTENDERS_FOLDER and any(folder.parent.glob(f"*/{STUDY_FILE}"))
 
 
 def _find_results(folders: list[str]) -> dict[Path, TaskResults]:
@@ -44,7 +52,7 @@ def _find_results(folders: list[str]) -> dict[Path, TaskResults]:
 
     Those that a study has made for itself are told of by its study.json.
     """
-    found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE, but_in=CONTENDERS_FOLDER)}
+    found = {path.parent: read_json(path) for path in _found(folders, RESULTS_FILE)}
     models = {folder: value for folder, value in found.items() if not is_cut_record(value)}
     whole = {folder.resolve() for folder in models}
     results = {

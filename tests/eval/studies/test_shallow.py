@@ -1,6 +1,7 @@
 """Contenders for a shallow model: trained alike, measured in turn, and a sentence that follows from the numbers."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,7 +131,11 @@ def test_a_report_has_the_study_and_not_its_fine_tunings(study: tuple, tmp_path:
     assert 'id="study-shallow"' in page
     assert 'id="sst2"' not in page
     assert (tmp_path / "report" / "figures" / "study-shallow.png").stat().st_size > 5000
-    write_report(ReportConfig([str(output / "contenders")], str(tmp_path / "of-contenders")))
+    page = write_report(ReportConfig([str(output / "contenders")], str(tmp_path / "of-contenders"))).read_text()
+    assert 'id="sst2"' in page
+    shutil.copytree(output / "contenders", tmp_path / "mine" / "contenders")
+    page = write_report(ReportConfig([str(tmp_path / "mine")], str(tmp_path / "of-mine"))).read_text()
+    assert 'id="sst2"' in page, "a folder of that name with no study beside it"
 
 
 def test_what_is_finished_is_kept(
