@@ -220,7 +220,7 @@ def draw(claim: Claim, path: Path) -> bool:
 
 
 def _draw_task(axes: "Axes", task: str, claim: Claim) -> None:
-    """Each arm looks the same in all panels, whoever is missing in this one."""
+    """Each arm looks the same in all panels, also where another one has no result yet."""
     found, everyone = fine_tuned(claim, task), arms(claim)
     for arm, results in found.items():
         number, line = everyone.index(arm), means(results)

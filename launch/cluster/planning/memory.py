@@ -140,14 +140,10 @@ def activation_bytes(
         # the last layer: input, key and value of every token, the rest of the targets alone, their input once more
         layers -= (seq_length - targets) * (kept - 3 * hidden * low) - targets * hidden * low
     embeddings, rebuilt = 2 * hidden * low, 0
-    if config.is_reversible:
-        limited = 0 if taught or supervised or not count else 1  # a last layer that is limited keeps its own
-        streams = 2 * hidden * 4 if count else 0
-        own = seq_length * (3 * hidden * low + 16) + targets * (kept - 3 * hidden * low + 2 * hidden * (4 - low) + 16)
-        read_out = (targets if limited else seq_length) * (4 * hidden + 8) if count else 0
-        layers = seq_length * streams + limited * own + depths * read_out
-        rebuilt = seq_length * (kept + 3 * streams) if count > limited else 0
-        embeddings -= hidden * low if count else 0  # x_0 itself is not kept
+    if config.is_reversible and count:
+        limited = not taught and not supervised
+        layers, rebuilt = _rebuilt_bytes(config, seq_length, targets, kept, low, depths, limited)
+        embeddings -= hidden * low  # x_0 itself is not kept
     # the logits' gradient, which the loss makes beside them; in fp16 instead log-probabilities in fp32
     head = 4 * hidden * low + (4 if precision == "fp16" else low) * config.vocab_size
     passing = (10 if precision == "fp16" else low) * config.vocab_size  # logits; of fp16 their fp32 copy, its gradient
@@ -166,6 +162,25 @@ def activation_bytes(
         kept=micro_batch * (tokens + layers + decoded * (depths * head + compared)),
         passing=micro_batch * max(decoded * passing + seq_length * matching, rebuilt),
     )
+
+
+def _rebuilt_bytes(
+    config: AnyConfig, seq_length: int, targets: int, kept: int, low: int, depths: int, limited: bool
+) -> tuple[int, int]:
+    """What the layers of a reversible model keep of a block, and what the backward pass has beside it at a time.
+
+    Args:
+        kept: bytes of one token that a layer keeps which computes nothing again.
+        low: bytes of a number.
+        depths: read-outs that have a loss.
+        limited: the last layer computes the targets alone, and keeps its own.
+    """
+    hidden = config.hidden_size
+    streams = 2 * hidden * 4
+    own = seq_length * (3 * hidden * low + 16) + targets * (kept - 3 * hidden * low + 2 * hidden * (4 - low) + 16)
+    read_out = (targets if limited else seq_length) * (4 * hidden + 8)
+    layers = seq_length * streams + limited * own + depths * read_out
+    return layers, seq_length * (kept + 3 * streams) if config.num_hidden_layers > limited else 0
 
 
 def teacher_bytes(teacher: AnyConfig, precision: Precision) -> int:
